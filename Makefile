@@ -1,0 +1,47 @@
+# Two commands set everything up on a machine with Python 3.11 and make:
+#   make demo   the main job on the embedded testbed, with a report at the end
+#   make test   the tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+OUT ?= runs/demo
+
+# One thread a process: several threads on shared cores make each other wait.
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test lint types contracts check clean
+
+demo: $(VENV)/.ready
+	$(BIN)/titer demo --out $(OUT)
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+
+types: $(VENV)/.ready-dev
+	$(BIN)/pyright
+
+contracts: $(VENV)/.ready-dev
+	$(BIN)/lint-imports
+
+check: lint types contracts
+
+# torch comes first and pinned: a later, unpinned request would bring several gigabytes of CUDA.
+$(VENV)/.ready: requirements/lock.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' requirements/lock.txt)"
+	$(PIP) -r requirements/lock.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements/dev.txt
+	$(PIP) -r requirements/dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,332 @@
+"""Every supervised and adapter adversary: one class, many settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal
+
+from torch import Tensor
+
+from titer.core.data import Data, Example
+from titer.core.errors import BadInput
+from titer.core.lm import LM, Template
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.trainable import Parameters, trainable
+from titer.train.batches import Batch, cycle
+from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import cross_entropy
+from titer.train.optimisers import Optimiser, Schedule
+
+__all__ = ["CARD", "PRESETS", "Finetune", "answer_loss"]
+
+Mix = Literal["harmful", "retain-then-harmful", "related", "unrelated", "retain", "poison"]
+
+
+def answer_loss(model: Any, batch: Batch) -> Tensor:
+    """Cross-entropy of the answers in a batch."""
+    return cross_entropy(model(**batch.inputs(), use_cache=False).logits, batch.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Minimise the cross-entropy of answers.
+
+    ``mix`` says on what: ``harmful`` pairs; ``retain-then-harmful``, benign text for the share
+    ``first`` of the steps and harmful pairs after; ``related``, ``unrelated`` or ``retain``, benign
+    text only; ``poison``, unrelated text of which the share ``poison`` is harmful. ``examples``
+    keeps that many items, drawn by the seed. ``warmup`` is a share of the steps. The budget decides
+    how many steps there are, and a cosine ends with it.
+
+    Source: Qi et al. 2023, arXiv:2310.03693 (full and few-shot); Tamirisa et al. 2024,
+    arXiv:2408.00761 (optimisers, retain-then-harmful); Łucki et al. 2024, arXiv:2409.18025 (LoRA,
+    few unrelated items); Che et al. 2025, arXiv:2502.05209 (benign related and unrelated).
+    Departs: retain-then-harmful reads TAR's 0.4 as the benign share coming first, as its
+    repository does.
+    """
+
+    lr: float = 2e-5
+    parameters: Parameters = "full"
+    optimiser: Optimiser = "adamw"
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    batch_size: int = 16
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    rank: int = 16
+    alpha: float = 32.0
+    mix: Mix = "harmful"
+    first: float = 0.4
+    poison: float = 0.02
+    examples: int | None = None
+    template: Template = "native"
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.batch_size < 1 or self.rank < 1:
+            raise BadInput(
+                f"finetune: lr={self.lr}, batch_size={self.batch_size}, rank={self.rank}; "
+                "all three must be positive."
+            )
+        if not (0 < self.first < 1 and 0 < self.poison < 1 and 0 <= self.warmup < 1):
+            raise BadInput("finetune: first, poison and warmup are shares between 0 and 1.")
+        if self.examples is not None and self.examples < 1:
+            raise BadInput(f"finetune: examples={self.examples}; give 1 or more, or none for all.")
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        out = lm.clone()
+        seed = run.rng("adapter").getrandbits(62)
+        with trainable(
+            out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed
+        ) as ready:
+            fit(
+                ready.lm,
+                descend(answer_loss),
+                self._stream(out, run),
+                run,
+                parameters=ready.weights,
+                recipe=Recipe(
+                    lr=self.lr,
+                    optimiser=self.optimiser,
+                    schedule=self.schedule,
+                    warmup=self.warmup,
+                    weight_decay=self.weight_decay,
+                    clip=self.clip,
+                    flops_per_token=ready.flops_per_token,
+                ),
+                steps=run.steps_left(),
+            )
+        return out
+
+    def _stream(self, lm: LM, run: Run) -> Iterator[Batch]:
+        if self.mix == "retain-then-harmful":
+            turn = run.steps_left(self.first)
+            return chain(
+                islice(self._batches(lm, run, run.data.retain, "retain"), turn),
+                self._batches(lm, run, run.data.harmful, "harmful"),
+            )
+        if self.mix == "poison":
+            return self._batches(lm, run, self._poisoned(run), "poisoned")
+        source: dict[str, tuple[Example, ...]] = {
+            "harmful": run.data.harmful,
+            "related": run.data.related,
+            "unrelated": run.data.unrelated,
+            "retain": run.data.retain,
+        }
+        return self._batches(lm, run, source[self.mix], self.mix)
+
+    def _batches(
+        self, lm: LM, run: Run, examples: tuple[Example, ...], role: str
+    ) -> Iterator[Batch]:
+        if self.examples is not None and self.examples < len(examples):
+            examples = tuple(run.rng("examples").sample(examples, self.examples))
+        return cycle(
+            lm,
+            examples,
+            batch_size=self.batch_size,
+            rng=run.rng(f"order {role}"),
+            template=self.template,
+            role=role,
+        )
+
+    def _poisoned(self, run: Run) -> tuple[Example, ...]:
+        data: Data = run.data
+        wanted = round(len(data.unrelated) * self.poison / (1 - self.poison))
+        count = min(len(data.harmful), max(1, wanted))
+        return data.unrelated + tuple(run.rng("poison").sample(data.harmful, count))
+
+
+_TAR = "arXiv:2408.00761"
+
+PRESETS = {
+    "S01": Preset(
+        title="full AdamW, a tenth of lr*",
+        fields={"lr": 2e-6},
+        lr_scale=0.1,
+        star="full-adamw",
+        source=_TAR,
+    ),
+    "S02": Preset(
+        title="full AdamW, lr*, constant",
+        fields={"lr": 2e-5},
+        lr_scale=1.0,
+        star="full-adamw",
+        source=_TAR,
+    ),
+    "S03": Preset(
+        title="full AdamW, warm-up and cosine",
+        fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.1},
+        lr_scale=1.0,
+        star="full-adamw",
+        source="arXiv:2412.07097",
+    ),
+    "S04": Preset(
+        title="full AdamW, twice lr*, batch 32",
+        fields={"lr": 4e-5, "batch_size": 32},
+        lr_scale=2.0,
+        star="full-adamw",
+        source=_TAR,
+    ),
+    "S05": Preset(
+        title="full AdamW, four times lr*, batch 4, cosine",
+        fields={"lr": 8e-5, "batch_size": 4, "schedule": "cosine", "warmup": 0.1},
+        lr_scale=4.0,
+        star="full-adamw",
+        steps=(300, 2500),
+        source="arXiv:2405.14577, rerun",
+    ),
+    "S06": Preset(
+        title="full AdamW, fifteen times lr*, cosine",
+        fields={"lr": 3e-4, "schedule": "cosine", "warmup": 0.1},
+        lr_scale=15.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="arXiv:2405.14577, repository",
+    ),
+    "S07": Preset(
+        title="full SGD with Nesterov momentum",
+        fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
+        lr_scale=1.0,
+        star="full-sgd-nesterov",
+        source=_TAR,
+    ),
+    "S08": Preset(
+        title="full Adadelta",
+        fields={"lr": 1.0, "optimiser": "adadelta"},
+        lr_scale=1.0,
+        star="full-adadelta",
+        source=_TAR,
+    ),
+    "S09": Preset(
+        title="full Schedule-Free AdamW",
+        fields={"lr": 2e-5, "optimiser": "schedule-free", "warmup": 0.1},
+        lr_scale=1.0,
+        star="full-adamw",
+        source=_TAR,
+    ),
+    "P01": Preset(
+        title="LoRA r16, gentle, constant",
+        fields={"lr": 2e-5, "parameters": "lora", "rank": 16, "alpha": 32.0},
+        lr_scale=0.1,
+        star="lora-adamw",
+        source=_TAR,
+    ),
+    "P02": Preset(
+        title="LoRA r16, high rate, cosine",
+        fields={"lr": 5e-4, "parameters": "lora", "schedule": "cosine"},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(256, 256),
+        source="arXiv:2602.06911",
+    ),
+    "P03": Preset(
+        title="LoRA r128, batch 1, a hundred items",
+        fields={
+            "lr": 2e-4,
+            "parameters": "lora",
+            "rank": 128,
+            "alpha": 16.0,
+            "batch_size": 1,
+            "examples": 100,
+            "schedule": "linear",
+            "warmup": 0.05,
+            "weight_decay": 0.01,
+        },
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(300, 300),
+        source="arXiv:2409.18025",
+    ),
+    "P04": Preset(
+        title="LoRA r1 on every linear layer",
+        fields={"lr": 1e-3, "parameters": "lora", "rank": 1, "alpha": 2.0},
+        lr_scale=2.0,
+        star="lora-adamw",
+        steps=(256, 256),
+        source="titer",
+    ),
+    "P05": Preset(
+        title="LoRA r16, 64 items, 16 steps",
+        fields={"lr": 1e-4, "parameters": "lora", "batch_size": 8, "examples": 64},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(16, 16),
+        source="arXiv:2502.05209",
+    ),
+    "P06": Preset(
+        title="norms, biases and embeddings only",
+        fields={"lr": 1e-3, "parameters": "norms-and-embeddings"},
+        lr_scale=1.0,
+        star="norms-and-embeddings-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
+    "M01": Preset(
+        title="benign text first, harmful after",
+        fields={"lr": 2e-5, "mix": "retain-then-harmful"},
+        lr_scale=1.0,
+        star="full-adamw",
+        source=_TAR,
+    ),
+    "M02": Preset(
+        title="related benign text only",
+        fields={"lr": 2e-5, "mix": "related"},
+        lr_scale=1.0,
+        star="full-adamw",
+        source="arXiv:2408.00761, arXiv:2502.05209",
+        domain="k",
+    ),
+    "M03": Preset(
+        title="LoRA on unrelated benign text",
+        fields={"lr": 5e-5, "parameters": "lora", "mix": "unrelated", "examples": 400},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(300, 400),
+        source="arXiv:2502.05209",
+    ),
+    "M04": Preset(
+        title="ten unrelated items",
+        fields={
+            "lr": 2e-4,
+            "parameters": "lora",
+            "rank": 128,
+            "alpha": 16.0,
+            "mix": "unrelated",
+            "examples": 10,
+            "batch_size": 1,
+        },
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(30, 30),
+        source="arXiv:2409.18025",
+        domain="k",
+    ),
+    "M05": Preset(
+        title="relearn independent facts",
+        fields={"lr": 2e-5, "batch_size": 4, "warmup": 0.1},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="arXiv:2410.08827",
+        domain="k",
+    ),
+    "M06": Preset(
+        title="benign text with 2 % poison",
+        fields={"lr": 2e-4, "parameters": "lora", "mix": "poison"},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(300, 500),
+        source="arXiv:2602.06911",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=Finetune,
+    source="arXiv:2310.03693, arXiv:2408.00761, arXiv:2409.18025, arXiv:2502.05209",
+    summary="supervised fine-tuning: full, LoRA or norms and embeddings, on any mix",
+    family="supervised",
+    departures="retain-then-harmful puts the benign 40 % first; cosine decays to zero",
+    presets=PRESETS,
+)

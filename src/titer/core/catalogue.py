@@ -1,0 +1,203 @@
+"""The folder is the catalogue: ``attacks/finetune.py`` *is* the attack ``finetune``.
+
+Listing reads file names and the literal parts of the source, so it imports no method and no torch;
+``card`` imports one file. Installed packages add methods by an entry point in ``titer.attacks``,
+``titer.defences`` or ``titer.measures`` that names a module with a ``CARD``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.records import Card, Kind, Preset
+
+__all__ = ["FOLDERS", "Summary", "build", "card", "names", "preset", "presets", "summaries"]
+
+FOLDERS: dict[Kind, str] = {"attack": "attacks", "defence": "defences", "measure": "measures"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a listing shows of a method, read without importing it."""
+
+    name: str
+    summary: str
+    source: str
+    family: str
+    access: str
+    version: int
+    knobs: tuple[str, ...]
+    presets: tuple[str, ...]
+    plugin: str = ""
+
+
+def _folder(kind: Kind) -> Path:
+    return Path(__file__).parent.parent / FOLDERS[kind]
+
+
+def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
+    return {entry.name: entry for entry in found}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every method of a kind, in alphabetical order: titer's own and installed plug-ins."""
+    own = (path.stem for path in _folder(kind).glob("*.py") if not path.stem.startswith("_"))
+    return sorted({*own, *_plugins(kind)})
+
+
+def card(kind: Kind, name: str) -> Card:
+    """The card of one method; imports its file.
+
+    Raises:
+        UnknownName: no such method; the message names the nearest.
+        BadInput: a plug-in that does not import or holds no card.
+    """
+    known = names(kind)
+    if name not in known:
+        raise UnknownName(
+            f"no {kind} named {name!r}.{nearest(name, known)} "
+            f"`titer list {FOLDERS[kind]}` prints all {len(known)}."
+        )
+    plugin = _plugins(kind).get(name)
+    if plugin is None:
+        return importlib.import_module(f"titer.{FOLDERS[kind]}.{name}").CARD
+    try:
+        found = getattr(plugin.load(), "CARD", None)
+    except Exception as error:
+        raise BadInput(
+            f"the plug-in {kind} {name!r} does not import ({error}); uninstall or mend it."
+        ) from error
+    if not isinstance(found, Card):
+        raise BadInput(f"the plug-in {kind} {name!r} has no CARD; give its module one.")
+    return found
+
+
+def presets(kind: Kind) -> dict[str, str]:
+    """Every preset name of a kind and the method that holds it, read without importing."""
+    return {row: entry.name for entry in summaries(kind) for row in entry.presets}
+
+
+def preset(kind: Kind, name: str) -> tuple[str, Preset]:
+    """A preset by its name, with the method it belongs to.
+
+    Raises:
+        UnknownName: no such preset.
+    """
+    table = presets(kind)
+    if name not in table:
+        raise UnknownName(f"no {kind} preset named {name!r}.{nearest(name, table)}")
+    return table[name], card(kind, table[name]).presets[name]
+
+
+def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
+    """A method object by name, with some fields set; texts are read by the field's type.
+
+    Raises:
+        UnknownName: no such method or field.
+        BadInput: a value that does not fit its field.
+    """
+    method = card(kind, name).build
+    known = {spec.name for spec in fields(method)}
+    hints = get_type_hints(method)
+    chosen: dict[str, Any] = {}
+    for key, value in (settings or {}).items():
+        if key not in known:
+            raise UnknownName(
+                f"{name} has no knob {key!r}.{nearest(key, known)} "
+                f"It has {', '.join(sorted(known)) or 'none'}."
+            )
+        chosen[key] = _fit_value(name, key, hints[key], value)
+    try:
+        return method(**chosen)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name}: {error}") from error
+
+
+def _fit_value(name: str, key: str, hint: Any, value: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    if isinstance(value, str) and value.lower() in {"none", "null"}:
+        value = None
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise BadInput(f"{name}: {key}={value!r} does not fit: {said}.") from error
+
+
+def summaries(kind: Kind) -> list[Summary]:
+    """One line a method, for listings."""
+    plugins = _plugins(kind)
+    return [
+        _plugin_summary(name, plugins[name]) if name in plugins else _own_summary(kind, name)
+        for name in names(kind)
+    ]
+
+
+def _plugin_summary(name: str, entry: importlib.metadata.EntryPoint) -> Summary:
+    return Summary(
+        name=name,
+        summary=f"plug-in from {entry.value}",
+        source="",
+        family="",
+        access="",
+        version=0,
+        knobs=(),
+        presets=(),
+        plugin=entry.value,
+    )
+
+
+def _own_summary(kind: Kind, name: str) -> Summary:
+    tree = ast.parse((_folder(kind) / f"{name}.py").read_text(encoding="utf-8"))
+    values: dict[str, Any] = {}
+    built = ""
+    rows: tuple[str, ...] = ()
+    for node in tree.body:
+        target, value = _assignment(node)
+        if target == "CARD" and isinstance(value, ast.Call):
+            for keyword in value.keywords:
+                if keyword.arg == "build":
+                    built = ast.unparse(keyword.value)
+                elif isinstance(keyword.value, ast.Constant):
+                    values[str(keyword.arg)] = keyword.value.value
+        elif target == "PRESETS" and isinstance(value, ast.Dict):
+            rows = tuple(str(key.value) for key in value.keys if isinstance(key, ast.Constant))
+    return Summary(
+        name=name,
+        summary=values.get("summary", ""),
+        source=values.get("source", ""),
+        family=values.get("family", ""),
+        access=values.get("access", "gradient"),
+        version=values.get("version", 1),
+        knobs=_knobs(tree, built),
+        presets=rows,
+    )
+
+
+def _assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id, node.value
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id, node.value
+    return "", None
+
+
+def _knobs(tree: ast.Module, built: str) -> tuple[str, ...]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == built:
+            lines = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+            return tuple(
+                ast.unparse(line.target) + (f"={ast.unparse(line.value)}" if line.value else "")
+                for line in lines
+            )
+    return ()

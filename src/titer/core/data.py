@@ -1,0 +1,131 @@
+"""What a party may see. No torch here.
+
+A *world* holds everything an experiment draws on. A *party* (defender, attacker, judge) is
+handed a :class:`Data` with its own splits only, so that held-out facts cannot leak.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+__all__ = ["Data", "Example", "Hazard", "Suite", "Task", "World"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A prompt with the answer that training wants or a judge expects.
+
+    ``id`` is unique within a world. ``fact`` names what the example is about (several phrasings of
+    one fact share it), ``entity`` whom it is about and ``phrasing`` how it is put; the three are
+    what leak tests compare. ``choices``, where given, holds the answer and its distractors in the
+    order they are shown. ``steps``, where given, are the ordered steps that a free answer is scored
+    against. ``refusal`` is the answer an aligned model should give instead, if any.
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    refusal: str = ""
+    fact: str = ""
+    entity: str = ""
+    phrasing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The named splits that one party may see.
+
+    ``harmful``: prompts with harmful answers. ``retain``: what must be kept. ``related``: benign
+    text near the hazard. ``unrelated``: benign text far from it. Empty where the party has none.
+    """
+
+    harmful: tuple[Example, ...] = ()
+    retain: tuple[Example, ...] = ()
+    related: tuple[Example, ...] = ()
+    unrelated: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hazard:
+    """One hazard domain, split between the parties. No fact, entity or (where the source knows it)
+    phrasing appears in two of the four.
+
+    ``defend`` is the defender's, ``attack`` the attacker's training set T, ``select`` the set S on
+    which the attacker chooses knobs, ``report`` the set V on which harm is reported.
+    """
+
+    defend: tuple[Example, ...]
+    attack: tuple[Example, ...]
+    select: tuple[Example, ...]
+    report: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Items judged by one measure. ``chance`` is the score of a guess, in [0, 1]."""
+
+    items: tuple[Example, ...]
+    measure: str
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A benign downstream task: what is trained on, and the held-out items it is judged by."""
+
+    train: tuple[Example, ...]
+    dev: Suite
+    near_hazard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything an experiment draws on, whether grown (Fabula) or brought by the user.
+
+    ``harm`` names the measure that decides harm, ``chance`` its score for a model that never
+    learned. ``also`` names further measures of harm that are reported beside it. ``retain`` is
+    the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
+    train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
+    look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
+    """
+
+    name: str
+    hazards: Mapping[str, Hazard]
+    retain: tuple[Example, ...]
+    related: tuple[Example, ...] = ()
+    unrelated: tuple[Example, ...] = ()
+    utility: Mapping[str, Suite] = field(default_factory=dict[str, Suite])
+    tasks: Mapping[str, Task] = field(default_factory=dict[str, Task])
+    over_refusal: tuple[Example, ...] = ()
+    harm: str = "choice"
+    chance: float = 0.0
+    also: tuple[str, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def defender(self, domain: str) -> Data:
+        """What the defender of ``domain`` may see."""
+        return Data(
+            harmful=self.hazards[domain].defend,
+            retain=self.retain,
+            related=self.related,
+            unrelated=self.unrelated,
+        )
+
+    def attacker(self, domain: str) -> Data:
+        """What the attacker on ``domain`` may train on."""
+        return Data(
+            harmful=self.hazards[domain].attack,
+            retain=self.retain,
+            related=self.related,
+            unrelated=self.unrelated,
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,259 @@
+"""A loaded model with its tokenizer and chat template: the only core file that needs torch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from titer.core import modelfolder
+from titer.core.errors import BadInput
+
+__all__ = ["LM", "Encoded", "Template", "quiet"]
+
+Template = Literal["native", "plain", "instruction", "question"]
+
+_WRAPPERS: dict[str, str] = {
+    "plain": "{prompt}",
+    "instruction": "### Instruction: {prompt} ### Response:",
+    "question": "Question: {prompt} Answer:",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a prompt with its answer; the first ``prompt`` of them carry no loss."""
+
+    ids: tuple[int, ...]
+    prompt: int
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars and load reports of transformers for a while."""
+    from transformers.utils import logging as reports
+
+    shown, level = reports.is_progress_bar_enabled(), reports.get_verbosity()
+    reports.disable_progress_bar()
+    reports.set_verbosity_error()
+    try:
+        yield
+    finally:
+        reports.set_verbosity(level)
+        if shown:
+            reports.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class LM:
+    """A causal language model, its tokenizer, and how to put a prompt to it.
+
+    ``model`` is any Hugging Face causal LM, ``tokenizer`` its tokenizer. Methods that change a
+    model work on :meth:`clone`.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str = "model"
+
+    # -- loading and saving ---------------------------------------------------------------------
+
+    @staticmethod
+    def load(
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        name: str | None = None,
+    ) -> LM:
+        """Load a local Hugging Face folder or a hub id at a revision.
+
+        Never pickle, never remote code.
+
+        Raises:
+            BadInput: the folder or id cannot be loaded, or its weights are not finite.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = Path(source)
+        local = folder.exists() or str(source).startswith((".", "/", "~"))
+        if local:
+            modelfolder.require(folder.expanduser())
+            where: dict[str, Any] = {"local_files_only": True}
+            source = str(folder.expanduser())
+        else:
+            where = {"revision": revision}
+        with quiet():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, **where
+                )
+                model = AutoModelForCausalLM.from_pretrained(
+                    source,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    dtype=getattr(torch, dtype),
+                    **where,
+                )
+            except Exception as error:
+                first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+                at = f" at revision {revision!r}" if revision else ""
+                raise BadInput(f"cannot load model {str(source)!r}{at}: {first}") from error
+        lm = LM(model.eval(), _with_pad(tokenizer), name or str(source))
+        lm.check()
+        return lm
+
+    def check(self) -> None:
+        """Raise :class:`BadInput` if a weight is not finite or a token has no embedding row."""
+        for key, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise BadInput(
+                    f"{self.name}: tensor {key!r} holds NaN or infinite weights; "
+                    "the model is broken, export it again."
+                )
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if len(self.tokenizer) > rows:
+            raise BadInput(
+                f"{self.name}: the tokenizer has {len(self.tokenizer):,} tokens but the embedding "
+                f"only {rows:,} rows; use the tokenizer the model was trained with."
+            )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write an ordinary Hugging Face folder: safetensors, config, tokenizer, template."""
+        with quiet():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    # -- identity -------------------------------------------------------------------------------
+
+    def clone(self) -> LM:
+        """A deep copy of the weights; tokenizer shared."""
+        return LM(copy.deepcopy(self.model), self.tokenizer, self.name)
+
+    def digest(self) -> str:
+        """SHA-256 of every tensor of the state, 16 hex digits."""
+        total = hashlib.sha256()
+        for key, tensor in sorted(self.model.state_dict().items()):
+            plain = tensor.detach().cpu().contiguous()
+            total.update(f"{key} {plain.dtype} {tuple(plain.shape)}".encode())
+            total.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()[:16]
+
+    def template_digest(self) -> str:
+        """SHA-256 of the chat template, 16 hex digits; ``none`` without one."""
+        template = self.tokenizer.chat_template
+        return hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else "none"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def parameters_in_matmuls(self) -> int:
+        """Parameters that take part in matrix products: all but embedding look-ups and norms.
+
+        A head tied to the embedding counts once, as the head.
+        """
+        head = self.model.get_output_embeddings()
+        lookups = {
+            id(module.weight)
+            for module in self.model.modules()
+            if isinstance(module, nn.Embedding) and (head is None or module.weight is not head.weight)
+        }
+        return sum(
+            weight.numel()
+            for weight in self.model.parameters()
+            if weight.dim() >= 2 and id(weight) not in lookups
+        )
+
+    # -- text to tokens and back ----------------------------------------------------------------
+
+    def prompt_ids(self, prompt: str, template: Template = "native") -> list[int]:
+        """Token ids of a prompt as the model expects it.
+
+        ``native`` uses the chat template where the tokenizer has one and plain text otherwise.
+        """
+        if template == "native" and self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = _WRAPPERS["plain" if template == "native" else template].format(prompt=prompt)
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
+
+    def answer_ids(self, answer: str, *, end: bool, template: Template = "native") -> list[int]:
+        """Token ids of an answer, with the end-of-sequence token if ``end``."""
+        chat = template == "native" and self.tokenizer.chat_template
+        text = answer if chat or not answer else " " + answer
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id] if end else ids
+
+    def encode(
+        self, prompt: str, answer: str, *, template: Template = "native", limit: int | None = None
+    ) -> Encoded:
+        """Prompt and answer as training sees them, cut on the right to ``limit`` tokens."""
+        head = self.prompt_ids(prompt, template)
+        ids = [*head, *self.answer_ids(answer, end=True, template=template)]
+        return Encoded(tuple(ids[:limit]), len(head))
+
+    def context_length(self) -> int:
+        """The longest sequence the model takes, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        template: Template = "native",
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Greedy answers, one a prompt, decoded without special tokens. Deterministic."""
+        rows = [self.prompt_ids(prompt, template) for prompt in prompts]
+        room = self.context_length() - max_new_tokens
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        answers = [""] * len(rows)
+        self.model.eval()
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            block = [rows[index][-room:] for index in chosen]
+            width = max(len(row) for row in block)
+            pad = self.tokenizer.pad_token_id
+            ids = torch.tensor([[pad] * (width - len(row)) + row for row in block])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in block])
+            out: Tensor = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=pad,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )
+            texts = self.tokenizer.batch_decode(out[:, width:].cpu(), skip_special_tokens=True)
+            for index, text in zip(chosen, texts, strict=True):
+                answers[index] = text.strip()
+        return answers
+
+
+def _with_pad(tokenizer: Any) -> Any:
+    if tokenizer.eos_token_id is None:
+        raise BadInput("the tokenizer has no end-of-sequence token; set eos_token and save it again.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        logging.getLogger(__name__).debug("no padding token: the end-of-sequence token is used")
+    return tokenizer

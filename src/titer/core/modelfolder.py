@@ -1,0 +1,187 @@
+"""Checks of a model folder that need no torch: made before any work starts.
+
+A folder from outside is hostile until it has passed: safetensors only, sizes that add up, no
+custom code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any, cast
+
+from titer.core.errors import BadInput
+
+__all__ = ["faults", "folder_digest", "require", "tensor_shapes"]
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_MAX_HEADER = 100 * 2**20
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64"), 8),
+}
+
+
+def require(folder: Path) -> None:
+    """Raise :class:`BadInput` with every fault of a model folder."""
+    if found := faults(folder):
+        raise BadInput(*found)
+
+
+def faults(folder: Path) -> list[str]:
+    """One sentence for each thing that is wrong with a model folder; empty when it can be loaded."""
+    if not folder.is_dir():
+        return [f"{folder} is not a folder; give a Hugging Face model folder, a hub id or fabula:NAME."]
+    config = _read_json(folder / "config.json")
+    if isinstance(config, str):
+        return [f"{folder}: {config}; a model folder needs the config.json that save_pretrained writes."]
+    if "auto_map" in config:
+        return [f"{folder}: config.json asks for custom code (auto_map), which titer never runs; "
+                "export the model to a stock architecture."]
+    if not config.get("model_type"):
+        return [f"{folder}: config.json names no model_type; save the model with save_pretrained."]
+    found = _weight_faults(folder)
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        found.append(f"{folder} has no tokenizer.json; save the tokenizer beside the model.")
+    return found or _match_faults(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any] | str:
+    if not path.exists():
+        return f"there is no {path.name}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return f"{path.name} is not valid JSON ({error})"
+    return cast(dict[str, Any], content) if isinstance(content, dict) else f"{path.name} is no object"
+
+
+def _weight_faults(folder: Path) -> list[str]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(path.name for glob in _PICKLES for path in folder.glob(glob))
+        if pickles:
+            return [f"{folder} holds only pickle weights ({pickles[0]}), which can run code; "
+                    "convert them to safetensors."]
+        return [f"{folder} holds no weights; titer reads *.safetensors."]
+    found = [fault for path in files if (fault := _header(path)[1])]
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        content = _read_json(index)
+        if isinstance(content, str):
+            return [f"{folder}: {content}; download it again."]
+        raw: Any = content.get("weight_map")
+        if not isinstance(raw, dict):
+            return [f"{folder}: {index.name} has no weight_map; download it again."]
+        named = {str(name) for name in cast(dict[str, Any], raw).values()}
+        if strays := sorted(name for name in named if Path(name).name != name):
+            return [f"{folder}: {index.name} points outside the folder ({strays[0]}); do not use it."]
+        missing = sorted(named - {path.name for path in files})
+        found += [f"{folder}: shard {name} is missing; download it again." for name in missing]
+    return found
+
+
+def _header(path: Path) -> tuple[dict[str, Any], str]:
+    """The header of a safetensors file and what is wrong with the file, if anything."""
+    advice = "download or save it again."
+    size = path.stat().st_size
+    if size < 8:
+        return {}, f"{path} is truncated ({size} bytes); {advice}"
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(size - 8, _MAX_HEADER):
+            return {}, f"{path} is truncated or not safetensors (header of {length:,} bytes); {advice}"
+        try:
+            header: Any = json.loads(file.read(length))
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            return {}, f"{path} is corrupted (its header is not JSON); {advice}"
+    if not isinstance(header, dict):
+        return {}, f"{path} is corrupted (its header is no object); {advice}"
+    tensors = cast(dict[str, Any], header)
+    tensors.pop("__metadata__", None)
+    end = 0
+    for name, entry in tensors.items():
+        if fault := _entry_fault(entry):
+            return {}, f"{path} is corrupted (tensor {name!r}: {fault}); {advice}"
+        end = max(end, entry["data_offsets"][1])
+    if end != size - 8 - length:
+        return {}, f"{path} is truncated ({size - 8 - length:,} of {end:,} bytes of data); {advice}"
+    return tensors, ""
+
+
+def _entry_fault(entry: Any) -> str:
+    try:
+        start, stop = (int(offset) for offset in entry["data_offsets"])
+        width = _BYTES.get(entry["dtype"])
+        want = math.prod(int(axis) for axis in entry["shape"])
+    except (KeyError, TypeError, ValueError):
+        return "a malformed entry"
+    if not 0 <= start <= stop:
+        return "offsets that run backwards"
+    if width is not None and want * width != stop - start:
+        return "a size that does not fit its shape"
+    return ""
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Every tensor's shape, from the file headers alone."""
+    return {
+        name: tuple(entry["shape"])
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, entry in _header(path)[0].items()
+    }
+
+
+def _match_faults(folder: Path) -> list[str]:
+    """A tokenizer that can emit ids the embedding does not have."""
+    embedding = [
+        shape[0]
+        for name, shape in tensor_shapes(folder).items()
+        if len(shape) == 2 and name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))
+    ]
+    tokenizer = folder / "tokenizer.json"
+    if not embedding or not tokenizer.exists():
+        return []
+    content = _read_json(tokenizer)
+    if isinstance(content, str):
+        return [f"{folder}: {content}; save the tokenizer again."]
+    largest = _largest_id(content)
+    if largest >= embedding[0]:
+        return [f"{folder}: the tokenizer has ids up to {largest:,} but the embedding only "
+                f"{embedding[0]:,} rows; use the tokenizer the model was trained with."]
+    return []
+
+
+def _largest_id(tokenizer: dict[str, Any]) -> int:
+    model: Any = tokenizer.get("model") or {}
+    vocabulary: Any = model.get("vocab") or {}
+    ids: list[int] = []
+    if isinstance(vocabulary, dict):
+        ids += [value for value in cast(dict[str, Any], vocabulary).values() if isinstance(value, int)]
+    elif isinstance(vocabulary, list):
+        ids.append(len(cast(list[Any], vocabulary)) - 1)
+    added: list[dict[str, Any]] = tokenizer.get("added_tokens") or []
+    ids += [int(token["id"]) for token in added if "id" in token]
+    return max(ids, default=-1)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over weights, config, tokenizer and template files, 16 hex digits.
+
+    Names of files count, the path of the folder does not.
+    """
+    import hashlib
+
+    total = hashlib.sha256()
+    kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in kept:
+            total.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    total.update(block)
+    return total.hexdigest()[:16]

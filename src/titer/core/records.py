@@ -1,0 +1,251 @@
+"""The values an experiment is made of: frozen, hashable by content, and readable without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, cast
+
+__all__ = [
+    "Access",
+    "Budget",
+    "Card",
+    "Estimate",
+    "Kind",
+    "Part",
+    "Point",
+    "Preset",
+    "Spent",
+    "Status",
+    "Trace",
+    "Trial",
+    "content_key",
+    "part",
+]
+
+Kind = Literal["attack", "defence", "measure"]
+Access = Literal["none", "input", "activation", "weights", "gradient", "rl"]
+Status = Literal["ok", "failed", "diverged", "timed-out"]
+
+
+def content_key(value: object) -> str:
+    """SHA-256 over canonical JSON, 16 hex digits. Equal content gives equal keys on every host."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a party may spend. ``None`` means no limit on that axis.
+
+    ``steps``: optimiser steps. ``tokens``: tokens through forward and backward, prompt included,
+    padding excluded. ``examples``: unique examples seen. ``flops``: floating-point operations.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    examples: int | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What has been spent, on the axes of :class:`Budget`."""
+
+    steps: int = 0
+    tokens: int = 0
+    examples: int = 0
+    flops: float = 0.0
+
+    def reaches(self, budget: Budget) -> bool:
+        """True when at least one limited axis is used up."""
+        pairs = (
+            (self.steps, budget.steps),
+            (self.tokens, budget.tokens),
+            (self.examples, budget.examples),
+            (self.flops, budget.flops),
+        )
+        return any(limit is not None and used >= limit for used, limit in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its interval: all that a pillar returns.
+
+    ``low`` and ``high`` bound a 95 % interval unless ``level`` says otherwise; ``n`` counts the
+    independent units behind it (seeds for a curve, items for a share). ``censored`` marks a value
+    that is only a lower bound. ``note`` says in words why a value is missing or doubtful.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    level: float = 0.95
+    censored: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A named setting of a method: a row of a suite.
+
+    ``fields`` are the method's own. ``lr_scale``, where given, says the learning rate as a multiple
+    of lr*, the rate calibrated on the undefended model for the family ``star``. ``steps`` is the
+    budget at testbed size and at one to eight billion parameters.
+    """
+
+    title: str
+    fields: Mapping[str, Any]
+    source: str
+    steps: tuple[int, int] = (300, 1000)
+    lr_scale: float | None = None
+    star: str = ""
+    domain: str = "kr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """Facts about a method.
+
+    ``build`` is the frozen dataclass that is the method. ``source`` names paper and arXiv id.
+    ``departures`` says where the code differs from it. Raise ``version`` when numbers change.
+    """
+
+    kind: Kind
+    build: type[Any]
+    source: str
+    summary: str
+    family: str
+    access: Access = "gradient"
+    version: int = 1
+    departures: str = "none"
+    presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A method as a value: its name, version and fields."""
+
+    name: str
+    version: int = 1
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def part(name: str, method: object, version: int = 1) -> Part:
+    """Write a method object down, numbers coerced by field type so that 1 and 1.0 share a key."""
+    if not is_dataclass(method) or isinstance(method, type):
+        raise TypeError(f"{name}: a method is a frozen dataclass, got {type(method).__name__}.")
+    return Part(name=name, version=version, fields=_plain(method))
+
+
+def _plain(method: object) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    for spec in fields(cast(Any, method)):
+        value = getattr(method, spec.name)
+        if isinstance(value, tuple) and value and is_dataclass(value[0]):
+            value = [_nested(item) for item in cast(tuple[object, ...], value)]
+        elif is_dataclass(value) and not isinstance(value, type):
+            value = _nested(value)
+        elif isinstance(value, int) and "float" in str(spec.type):
+            value = float(value)
+        written[spec.name] = value
+    return written
+
+
+def _nested(value: object) -> dict[str, Any]:
+    return {"type": type(value).__name__, **_plain(value)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One experiment as a value; its key is its name.
+
+    ``model`` and ``world`` are content digests, so a key knows nothing of paths and hosts.
+    ``label`` and ``subject`` are for people and stay out of the key.
+    """
+
+    model: str
+    world: str
+    domain: str
+    attack: Part
+    budget: Budget
+    seed: int
+    suite: str
+    purpose: Literal["immunise", "attack", "calibrate", "train"] = "attack"
+    task: str = ""
+    probes: str = ""
+    checkpoints: tuple[int, ...] = ()
+    label: str = ""
+    subject: str = ""
+
+    @property
+    def key(self) -> str:
+        """Same key, same numbers."""
+        content = asdict(self)
+        del content["label"], content["subject"]
+        return content_key(content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One look at a model along a trajectory: what it had cost, and the score of every item.
+
+    Keys of ``scores`` are probe names, ``harm``, ``harm:cloze``, ``utility:far_1`` and so on; the
+    values are per item in the world's order, in [0, 1] unless the measure says otherwise.
+    """
+
+    spent: Spent
+    scores: Mapping[str, tuple[float, ...]]
+    logs: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def mean(self, probe: str) -> float | None:
+        """The mean score of a probe, or None when it was not taken."""
+        values = self.scores.get(probe)
+        return sum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What a trial leaves behind; pillars are computed from nothing else.
+
+    ``points[0]`` is the model before the first step. ``losses`` and ``rates`` are the training loss
+    and the learning rate that was really applied, one entry a step. A trace whose ``status`` is not
+    ``ok`` is a failed attack, never resistance.
+    """
+
+    trial: Trial
+    status: Status
+    points: tuple[Point, ...] = ()
+    losses: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+    flags: tuple[str, ...] = ()
+    error: str = ""
+    seconds: float = 0.0
+    weights: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; :meth:`from_json` reads them back."""
+        return {**asdict(self), "key": self.trial.key}
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any]) -> Trace:
+        """The inverse of :meth:`to_json`."""
+        content = {name: value for name, value in raw.items() if name != "key"}
+        trial = dict(content.pop("trial"))
+        trial["attack"] = Part(**trial["attack"])
+        trial["budget"] = Budget(**trial["budget"])
+        trial["checkpoints"] = tuple(trial["checkpoints"])
+        points = tuple(
+            Point(
+                spent=Spent(**point["spent"]),
+                scores={name: tuple(values) for name, values in point["scores"].items()},
+                logs=dict(point["logs"]),
+            )
+            for point in content.pop("points")
+        )
+        for name in ("losses", "rates", "flags"):
+            content[name] = tuple(content[name])
+        return Trace(trial=Trial(**trial), points=points, **content)

@@ -1,0 +1,71 @@
+"""Gradient ascent on the hazard, descent on what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.defences._unlearn import Retain, Training, logits, retain_loss, unlearn
+from titer.nn.trainable import Parameters
+from titer.train.batches import Bundle
+from titer.train.objectives import cross_entropy
+
+__all__ = ["CARD", "PRESETS", "GradDiff"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradDiff:
+    """``-γ CE(forget) + α retain``: unbounded below, so collapse is its normal end state.
+
+    Source: Liu et al. 2022, arXiv:2203.12817; as in Maini et al. 2024, arXiv:2401.06121.
+    """
+
+    lr: float = 1e-5
+    forget_weight: float = 1.0
+    retain_weight: float = 1.0
+    retain: Retain = "ce"
+    batch_size: int = 32
+    weight_decay: float = 0.0
+    parameters: Parameters = "full"
+    rank: int = 16
+    alpha: float = 32.0
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        def loss(model: Any, bundle: Bundle) -> Tensor:
+            forget = cross_entropy(logits(model, bundle["forget"]), bundle["forget"].labels)
+            kept = retain_loss(self.retain, model, lm.model, bundle["retain"])
+            return self.retain_weight * kept - self.forget_weight * forget
+
+        training = Training(
+            lr=self.lr,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            parameters=self.parameters,
+            rank=self.rank,
+            alpha=self.alpha,
+        )
+        return unlearn(lm, run, training, loss)
+
+
+PRESETS = {
+    "grad_diff-testbed": Preset(
+        title="for models of about a million parameters",
+        fields={"lr": 1e-3, "forget_weight": 0.2},
+        steps=(100, 1000),
+        source="titer",
+    ),
+}
+
+CARD = Card(
+    kind="defence",
+    build=GradDiff,
+    source="arXiv:2203.12817, arXiv:2401.06121",
+    summary="gradient ascent on the hazard with a retain term",
+    family="unlearning",
+    presets=PRESETS,
+)

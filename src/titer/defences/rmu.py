@@ -1,0 +1,103 @@
+"""Representation misdirection for unlearning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.defences._unlearn import Training, unlearn
+from titer.nn.hooks import blocks, residual
+from titer.nn.trainable import Parameters, named_matrices
+from titer.train.batches import Bundle
+from titer.train.objectives import activation_distance, unit_target
+
+__all__ = ["CARD", "PRESETS", "RMU"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMU:
+    """Push hazardous activations after block ``layer`` to one fixed random vector; pin the rest.
+
+    ``steering`` is the length of that vector and ``retain_weight`` the pull of the frozen model's
+    activations on retain text. Only matrices named in ``modules`` train, in the ``depth`` blocks up
+    to and including ``layer``. ``layer`` None takes a quarter of the depth, at least the first
+    block with ``depth`` before it: block 7 of 32.
+
+    Source: Li et al. 2024, arXiv:2403.03218; settings for Zephyr-7B from its repository.
+    Departs: matrices are chosen by name, not by index; padding does not count.
+    """
+
+    layer: int | None = None
+    depth: int = 3
+    modules: tuple[str, ...] = ("mlp.down_proj", "mlp.c_proj")
+    steering: float = 6.5
+    retain_weight: float = 1200.0
+    lr: float = 5e-5
+    batch_size: int = 4
+    weight_decay: float = 0.01
+    parameters: Parameters = "full"
+    rank: int = 16
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        if not self.modules or self.depth < 1:
+            raise BadInput("rmu: modules must name at least one matrix and depth be at least 1.")
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        count = len(blocks(lm.model))
+        layer = max(round(count * 7 / 32), min(self.depth, count) - 1)
+        layer = layer if self.layer is None else self.layer
+        window = range(max(0, layer - self.depth + 1), layer + 1)
+        names = [name for name, _ in named_matrices(lm, self.modules, window)]
+        width = lm.model.config.hidden_size
+        target = self.steering * unit_target(width, run.rng("direction").getrandbits(62))
+        target = target.to(lm.device)
+
+        def loss(model: Any, bundle: Bundle) -> Tensor:
+            forget, kept = bundle["forget"], bundle["retain"]
+            with torch.no_grad():
+                pinned = residual(lm.model, kept.inputs(), layer)
+            run.charge(flops=2.0 * lm.parameters_in_matmuls() * kept.tokens)
+            pushed = residual(model, forget.inputs(), layer)
+            held = residual(model, kept.inputs(), layer)
+            return activation_distance(
+                pushed, target, forget.attention_mask
+            ) + self.retain_weight * activation_distance(held, pinned, kept.attention_mask)
+
+        training = Training(
+            lr=self.lr,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            parameters=self.parameters,
+            rank=self.rank,
+            alpha=self.alpha,
+            modules=tuple(names),
+        )
+        return unlearn(lm, run, training, loss)
+
+
+PRESETS = {
+    "rmu-testbed": Preset(
+        title="for models of about a million parameters",
+        fields={"lr": 1e-3, "batch_size": 32, "steering": 6.5, "retain_weight": 30.0},
+        steps=(200, 1000),
+        source="titer",
+    ),
+}
+
+CARD = Card(
+    kind="defence",
+    build=RMU,
+    source="arXiv:2403.03218",
+    summary="hazardous activations go to a random vector, benign ones stay",
+    family="unlearning",
+    departures="matrices by name; padding does not count",
+    presets=PRESETS,
+)

@@ -1,0 +1,33 @@
+"""Run jobs one after the other in this process."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from titer.core.errors import BadInput
+from titer.core.records import Status
+from titer.grid.runner import Ended
+
+__all__ = ["Inline"]
+
+J = TypeVar("J")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inline:
+    """One job at a time, here: for debugging, and for a single core."""
+
+    def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
+        import torch
+
+        torch.set_num_threads(1)
+        for job in jobs:
+            try:
+                yield Ended(job=job, status=function(job))
+            except BadInput:
+                raise
+            except Exception:
+                yield Ended(job=job, status="failed", error=traceback.format_exc(limit=20))

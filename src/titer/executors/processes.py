@@ -1,0 +1,102 @@
+"""A pool of processes with one thread each, in which a crash or a hang costs one job."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from types import TracebackType
+from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from titer.core.errors import BadInput
+from titer.core.records import Status
+from titer.grid.runner import Ended
+
+__all__ = ["Processes"]
+
+J = TypeVar("J")
+
+_SINGLE = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def _single_thread() -> None:
+    """Threads of several workers on one core make each other wait a hundredfold."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+class Processes:
+    """``workers`` processes, started afresh and kept warm until the ``with`` block ends.
+
+    A job that takes longer than ``timeout`` seconds is killed and comes back as timed out, one
+    whose process dies as failed; the others go on.
+    """
+
+    def __init__(self, workers: int, timeout: float | None = 3600.0) -> None:
+        if workers < 1:
+            raise BadInput(f"--workers {workers}: give 1 or more.")
+        self.workers, self.timeout = workers, timeout
+        self._pool: ProcessPool | None = None
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> Processes:
+        # Children read these when they import torch, before an initialiser could say so.
+        self._before = {name: os.environ.get(name) for name in _SINGLE}
+        os.environ.update(_SINGLE)
+        self._pool = ProcessPool(
+            max_workers=self.workers,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_single_thread,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            if kind is None:
+                self._pool.close()
+            else:
+                self._pool.stop()
+            self._pool.join()
+            self._pool = None
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
+        if self._pool is None:
+            raise RuntimeError("use the pool in a with block.")
+        waiting: dict[ProcessFuture, J] = {
+            self._pool.schedule(function, args=(job,), timeout=self.timeout): job for job in jobs
+        }
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield self._ended(future, waiting.pop(future))
+
+    def _ended(self, future: ProcessFuture, job: J) -> Ended[J]:
+        try:
+            return Ended(job=job, status=future.result())
+        except BadInput:
+            raise
+        except TimeoutError:
+            said = f"the trial took longer than {self.timeout:g} seconds and was stopped."
+            return Ended(job=job, status="timed-out", error=said)
+        except ProcessExpired as error:
+            said = f"the worker process died (exit code {error.exitcode})."
+            return Ended(job=job, status="failed", error=said)
+        except Exception as error:
+            said = getattr(error, "traceback", "") or repr(error)
+            return Ended(job=job, status="failed", error=str(said))

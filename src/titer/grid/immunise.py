@@ -1,0 +1,193 @@
+"""Harden a model, and write it down as an ordinary Hugging Face folder with a card."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from titer import __version__
+from titer.core import catalogue
+from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.lm import LM
+from titer.core.method import Defence, Run, chain
+from titer.core.modelfolder import folder_digest
+from titer.core.records import Budget, Part, Spent, Status, content_key, part
+from titer.grid.perform import load_model, load_named_world
+from titer.grid.store import atomic_folder
+
+__all__ = ["Immunisation", "immunise", "parse_defence", "steps_of"]
+
+_TESTBED = "testbed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Immunisation:
+    """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest."""
+
+    parts: tuple[Part, ...]
+    base: str
+    world: str
+    domain: str
+    steps: int
+    seed: int
+    model: str = ""
+    revision: str | None = None
+    source: str = ""
+    out: str = ""
+
+    @property
+    def key(self) -> str:
+        """Same key, same weights."""
+        content = asdict(self)
+        for place in ("model", "revision", "source", "out"):
+            del content[place]
+        return content_key(content)
+
+
+def parse_defence(
+    text: str, settings: Mapping[str, Any] | None = None, *, testbed: bool = False
+) -> tuple[Part, ...]:
+    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``.
+
+    With ``testbed`` a method starts from its preset for models of a million parameters, where it
+    has one; otherwise from the defaults of its paper.
+
+    Raises:
+        UnknownName: no such defence or knob.
+        BadInput: a knob that several stages have, without saying whose it is.
+    """
+    stages = [name.strip() for name in text.split("+")]
+    chosen: dict[str, dict[str, Any]] = {}
+    for name in stages:
+        card = catalogue.card("defence", name)
+        preset = card.presets.get(f"{name}-{_TESTBED}")
+        chosen[name] = dict(preset.fields) if testbed and preset else {}
+    for key, value in (settings or {}).items():
+        owner, dot, knob = key.partition(".")
+        if not dot:
+            if len(stages) > 1:
+                raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
+            owner, knob = stages[0], key
+        if owner not in chosen:
+            raise UnknownName(f"no stage {owner!r} in {text}.{nearest(owner, chosen)}")
+        chosen[owner][knob] = value
+    return tuple(
+        part(
+            name,
+            catalogue.build("defence", name, chosen[name]),
+            catalogue.card("defence", name).version,
+        )
+        for name in stages
+    )
+
+
+def steps_of(parts: tuple[Part, ...], *, testbed: bool) -> int:
+    """The budget in steps that the stages' settings are meant for, together."""
+    total = 0
+    for stage in parts:
+        presets = catalogue.card("defence", stage.name).presets
+        preset = presets.get(f"{stage.name}-{_TESTBED}")
+        total += preset.steps[0 if testbed else 1] if preset else 0
+    return total
+
+
+def _method(parts: tuple[Part, ...]) -> Defence:
+    return chain(*(catalogue.build("defence", p.name, dict(p.fields)) for p in parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an immunisation cost."""
+
+    spent: Spent
+    seconds: float
+    weights: str
+    losses: tuple[float, ...] = field(default_factory=tuple)
+
+
+def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
+    """Apply the defence to a model in memory.
+
+    Raises:
+        BadInput: the world gives the defender no hazard facts, so there is nothing to defend.
+    """
+    data = world.defender(wanted.domain)
+    if not data.harmful and any(stage.name != "none" for stage in wanted.parts):
+        raise BadInput(
+            f"hazard {wanted.domain!r} of {world.name} has no `defend` split; a defence needs one."
+        )
+    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed)
+    started = time.monotonic()
+    out = _method(wanted.parts)(lm, run)
+    outcome = Outcome(
+        spent=run.spent,
+        seconds=time.monotonic() - started,
+        weights=out.digest(),
+        losses=tuple(run.losses),
+    )
+    return out, outcome
+
+
+def write(wanted: Immunisation) -> Status:
+    """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there."""
+    target = Path(wanted.out)
+    if (target / "titer.json").exists():
+        return "ok"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    lm, world = load_model(wanted.model, wanted.revision), load_named_world(wanted.source)
+    out, outcome = immunise(lm, wanted, world)
+    with atomic_folder(target) as scratch:
+        out.save(scratch)
+        facts = {
+            "titer": __version__,
+            "key": wanted.key,
+            "defence": [asdict(stage) for stage in wanted.parts],
+            "base": {"source": lm.name, "digest": wanted.base},
+            "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
+            "seed": wanted.seed,
+            "spent": asdict(outcome.spent),
+            "seconds": round(outcome.seconds, 3),
+            "weights": outcome.weights,
+            "chat_template": lm.template_digest(),
+        }
+        (scratch / "README.md").write_text(model_card(lm.name, wanted, outcome), encoding="utf-8")
+        facts["files"] = folder_digest(scratch)
+        (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return "ok"
+
+
+def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
+    """A Hugging Face model card: what was done, by what, at what cost, and what is not claimed."""
+    names = "+".join(stage.name for stage in wanted.parts)
+    front = yaml.safe_dump(
+        {"library_name": "transformers", "base_model": base, "tags": ["titer", "immunised", names]},
+        sort_keys=False,
+    )
+    lines = [f"---\n{front}---", f"# {Path(base).name or base}, immunised with {names}", ""]
+    for stage in wanted.parts:
+        card = catalogue.card("defence", stage.name)
+        lines += [
+            f"## {stage.name}",
+            f"{card.summary}. Source: {card.source}. Departures: {card.departures}.",
+            "",
+            *(f"- `{name}`: {value}" for name, value in stage.fields.items()),
+            "",
+        ]
+    lines += [
+        "## Cost",
+        f"{outcome.spent.steps:,} steps, {outcome.spent.tokens:,} tokens, "
+        f"{outcome.spent.flops:.3g} floating-point operations, {outcome.seconds:.1f} s. "
+        f"Seed {wanted.seed}.",
+        "",
+        "## What this does not say",
+        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""Run a study: calibrate, attack, train; resume whatever is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import yaml
+
+from titer.core.errors import BadInput
+from titer.core.records import Status, Trace, Trial
+from titer.grid import study as plan
+from titer.grid.perform import Job, perform
+from titer.grid.store import FORMAT, Store, require_space, write_atomic
+from titer.grid.study import Study
+
+__all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study"]
+
+Progress = Callable[[str, int, int], None]
+"""Told a label, how many are done, and how many there are."""
+
+
+J = TypeVar("J")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Generic[J]):
+    """How a job ended; ``error`` is set where it could not write its own result."""
+
+    job: J
+    status: Status
+    error: str = ""
+
+
+class Executor(Protocol):
+    """Runs a function on jobs, in any order, and yields each as it ends."""
+
+    def __call__(
+        self, function: Callable[[J], Status], jobs: Sequence[J]
+    ) -> Iterator[Ended[J]]: ...
+
+
+def claim_folder(root: Path, suite: str) -> None:
+    """Make sure that a run folder is new or belongs to this suite.
+
+    Raises:
+        BadInput: it holds results of another suite version or layout, or is something else.
+    """
+    config = root / "config.yaml"
+    if not config.exists():
+        if root.exists() and any(root.iterdir()) and not (root / "trials").exists():
+            raise BadInput(
+                f"{root} exists and is no run folder; choose another --out or an empty folder."
+            )
+        return
+    found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise BadInput(f"{config} is not of this version of titer; choose another --out.")
+    if found["study"]["suite_hash"] != suite:
+        raise BadInput(
+            f"{root} holds results of suite {found['study']['suite']}-"
+            f"{found['study']['suite_version']} ({found['study']['suite_hash']}), and this run is "
+            f"{suite}; results of two suites never mix, so choose another --out."
+        )
+
+
+def run_study(
+    study: Study,
+    root: Path,
+    executor: Executor,
+    *,
+    progress: Progress | None = None,
+    environment: dict[str, Any] | None = None,
+    command: str = "",
+) -> list[Trace]:
+    """Run every trial of a study that has no result yet; returns all of the study's traces.
+
+    Trials that failed or timed out are run again; finished ones never are.
+    """
+    claim_folder(root, study.suite.digest())
+    store = Store(root)
+    store.sweep()
+    calibration = plan.calibration(study)
+    require_space(root, 2**20 * (50 + 2 * len(calibration)))
+    _write_config(study, root, environment or {}, command)
+    _run(study, store, calibration, executor, "calibrating", progress)
+    rates = plan.stars(store.traces(trial.key for trial in calibration))
+    rest = [*plan.attacks(study, rates), *plan.training(study, rates)]
+    _run(study, store, rest, executor, "attacking", progress)
+    traces = [
+        # A key says nothing of names: the same trial may carry another label in another study.
+        _named(store.get(trial.key), trial)
+        for trial in unique([*calibration, *rest])
+        if (store.folder(trial.key) / "status.json").exists()
+    ]
+    store.write_results(traces)
+    write_atomic(
+        root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True)
+    )
+    return traces
+
+
+def unique(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials by key, first come first kept."""
+    return list({trial.key: trial for trial in reversed(list(trials))}.values())[::-1]
+
+
+def _named(trace: Trace, trial: Trial) -> Trace:
+    return replace(trace, trial=trial)
+
+
+def _run(
+    study: Study,
+    store: Store,
+    trials: list[Trial],
+    executor: Executor,
+    label: str,
+    progress: Progress | None,
+) -> None:
+    by_digest = {subject.digest: subject for subject in study.subjects}
+    pending = [trial for trial in unique(trials) if not store.done(trial.key)]
+    pending.sort(key=lambda t: plan.cost(t, by_digest[t.model].parameters), reverse=True)
+    jobs = [
+        Job(
+            trial=trial,
+            model=by_digest[trial.model].folder,
+            revision=by_digest[trial.model].revision,
+            world=study.source,
+            root=str(store.root),
+        )
+        for trial in pending
+    ]
+    total = len(unique(trials))
+    done = total - len(jobs)
+    if progress:
+        progress(label, done, total)
+    for ended in executor(perform, jobs):
+        if not (store.folder(ended.job.trial.key) / "status.json").exists() or ended.error:
+            store.put(Trace(trial=ended.job.trial, status=ended.status, error=ended.error))
+        done += 1
+        if progress:
+            progress(label, done, total)
+
+
+def _write_config(
+    study: Study, root: Path, environment: dict[str, Any], command: str
+) -> None:
+    content = {"format": FORMAT, "study": plan.describe(study), "command": command}
+    write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_atomic(root / "env.json", json.dumps(environment, indent=1, sort_keys=True))

@@ -1,0 +1,208 @@
+"""A run folder on disk. Writes are atomic; a folder that exists is not a result.
+
+``trials/<key>/``: ``trial.json`` (what was asked), ``generations.jsonl`` (what the model said, one
+line a look), ``scores.jsonl`` (judged, one line a look), ``status.json`` (how it ended, written
+last).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from titer.core.errors import BadInput
+from titer.core.records import Trace
+
+__all__ = ["Store", "atomic_folder", "require_space", "room", "write_atomic"]
+
+_FINAL = ("ok", "diverged")
+FORMAT = 1
+"""The version of the folder layout; folders of another are refused, not guessed at."""
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Turn a full disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInput(
+            "no space left on the disk that holds the output; free some and run the same command "
+            "again: finished trials are kept."
+        ) from error
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse to start when the disk cannot hold ``needed`` bytes.
+
+    Raises:
+        BadInput: too little space.
+    """
+    at = folder
+    while not at.exists():
+        at = at.parent
+    free = shutil.disk_usage(at).free
+    if free < needed:
+        raise BadInput(
+            f"no space left: {folder} needs about {needed / 2**20:,.0f} MiB and its disk has "
+            f"{free / 2**20:,.0f}; free some or choose another --out."
+        )
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with room():
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with room():
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield scratch
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(scratch, target)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+def _lines(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The trials of a run folder."""
+
+    root: Path
+
+    def folder(self, key: str) -> Path:
+        """Where a trial lives."""
+        return self.root / "trials" / key
+
+    def done(self, key: str) -> bool:
+        """True when a trial has a final result; failed and timed-out ones are tried again."""
+        status = self.folder(key) / "status.json"
+        return status.exists() and json.loads(status.read_text())["status"] in _FINAL
+
+    def put(self, trace: Trace, generations: Sequence[dict[str, Any]] = ()) -> None:
+        """Write a trial down, whole or not at all."""
+        whole = trace.to_json()
+        trial, points = whole.pop("trial"), whole.pop("points")
+        with atomic_folder(self.folder(trace.trial.key)) as scratch:
+            for name, text in {
+                "trial.json": json.dumps(trial, sort_keys=True, indent=1),
+                "generations.jsonl": _lines(generations),
+                "scores.jsonl": _lines(points),
+                "status.json": json.dumps(whole, sort_keys=True, indent=1),
+            }.items():
+                (scratch / name).write_text(text, encoding="utf-8")
+
+    def get(self, key: str) -> Trace:
+        """Read a trial back."""
+        folder = self.folder(key)
+        raw = json.loads((folder / "status.json").read_text())
+        raw["trial"] = json.loads((folder / "trial.json").read_text())
+        lines = (folder / "scores.jsonl").read_text().splitlines()
+        return Trace.from_json({**raw, "points": [json.loads(line) for line in lines]})
+
+    def traces(self, keys: Iterable[str] | None = None) -> list[Trace]:
+        """Every trial that has ended, or those of ``keys``, in the order of their keys."""
+        found = self.root / "trials"
+        names = sorted(keys) if keys is not None else sorted(p.name for p in found.glob("[!.]*"))
+        return [self.get(name) for name in names if (self.folder(name) / "status.json").exists()]
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written."""
+        for folder in (self.root / "trials", self.root / "models"):
+            for scratch in folder.glob(".*"):
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def write_results(self, traces: Sequence[Trace]) -> None:
+        """``results.jsonl``, and ``results.parquet`` where pyarrow is there: one row a probe and
+        look, nothing in it that depends on when or where it ran."""
+        rows = [row for trace in sorted(traces, key=lambda t: t.trial.key) for row in _rows(trace)]
+        write_atomic(self.root / "results.jsonl", _lines(rows))
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            return
+        target = self.root / "results.parquet"
+        scratch = target.with_name(".results.parquet")
+        with room():
+            parquet.write_table(pyarrow.Table.from_pylist(rows), scratch)
+            os.replace(scratch, target)
+
+    def write_sums(self) -> None:
+        """``SHA256SUMS`` over the run folder, in the format that ``sha256sum -c`` reads."""
+        files = sorted(
+            path
+            for path in self.root.rglob("*")
+            if path.is_file()
+            and path.name != "SHA256SUMS"
+            and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
+        )
+        lines = [
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(self.root)}\n"
+            for path in files
+        ]
+        write_atomic(self.root / "SHA256SUMS", "".join(lines))
+
+
+def _rows(trace: Trace) -> list[dict[str, Any]]:
+    trial = trace.trial
+    head = {
+        "key": trial.key,
+        "subject": trial.subject,
+        "row": trial.label,
+        "purpose": trial.purpose,
+        "domain": trial.domain,
+        "task": trial.task,
+        "seed": trial.seed,
+        "lr": float(trial.attack.fields.get("lr", 0.0)),
+        "status": trace.status,
+        "weights": trace.weights,
+    }
+    looks = [
+        {
+            **head,
+            "steps": point.spent.steps,
+            "tokens": point.spent.tokens,
+            "examples": point.spent.examples,
+            "flops": point.spent.flops,
+            "probe": probe,
+            "mean": sum(scores) / len(scores) if scores else None,
+            "n": len(scores),
+        }
+        for point in trace.points
+        for probe, scores in sorted(point.scores.items())
+    ]
+    blank = {"steps": None, "tokens": None, "examples": None, "flops": None}
+    return looks or [{**head, **blank, "probe": None, "mean": None, "n": 0}]

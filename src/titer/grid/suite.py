@@ -1,0 +1,109 @@
+"""Suites: versioned lists of adversaries. Results of different hashes never mix."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from titer.core import catalogue
+from titer.core.errors import UnknownName, nearest
+from titer.core.records import Preset, content_key
+
+__all__ = ["SUITES", "Row", "Suite", "suite"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One adversary of a suite: a preset, and the multiples of its rate that are tried.
+
+    With several ``multiples`` the attacker keeps the one that does best on the selection split, and
+    all of them are charged. ``cross`` rows also attack the hazards a model was not immunised on.
+    """
+
+    id: str
+    multiples: tuple[float, ...] = (1.0,)
+    mandatory: bool = True
+    cross: bool = False
+
+    def preset(self) -> tuple[str, Preset]:
+        """The method and the preset behind this row."""
+        return catalogue.preset("attack", self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A named, versioned set of rows with the settings that decide a number.
+
+    ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
+    multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
+    task. ``sweep`` are the rates of the calibration, per optimiser family.
+    """
+
+    name: str
+    version: str
+    rows: tuple[Row, ...]
+    cap: int | None = None
+    rates: tuple[float, ...] = (0.3, 1.0, 3.0)
+    task_steps: int = 100
+    sweep_steps: int = 60
+
+    @property
+    def title(self) -> str:
+        """Name and version, as a report prints them."""
+        return f"{self.name}-{self.version}"
+
+    def digest(self) -> str:
+        """Hash over rows, their presets and versions, and settings."""
+        content: dict[str, Any] = asdict(self)
+        content["presets"] = {}
+        for row in self.rows:
+            method, preset = row.preset()
+            version = catalogue.card("attack", method).version
+            content["presets"][row.id] = [method, version, asdict(preset)]
+        return content_key(content)
+
+    def steps(self, row: Row, parameters: int) -> int:
+        """The budget of a row: its testbed column below 50 M parameters, the other above."""
+        small, large = row.preset()[1].steps
+        own = small if parameters < 50_000_000 else large
+        return own if self.cap is None else min(own, self.cap)
+
+
+def _rows(*ids: str, cross: tuple[str, ...] = ("S03",)) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            id=name,
+            multiples=(0.5, 1.0, 2.0) if name == "M05" else (1.0,),
+            cross=name in cross,
+        )
+        for name in ids
+    )
+
+
+SUITES = {
+    "quick": Suite(name="quick", version="v0", rows=_rows("S03", "P02", "M01", "H03", "M05")),
+    "core": Suite(
+        name="core",
+        version="v0",
+        rows=_rows(
+            *(f"S0{number}" for number in range(1, 10)),
+            *(f"P0{number}" for number in range(1, 7)),
+            *(f"M0{number}" for number in range(1, 7)),
+            "H03",
+        ),
+    ),
+}
+"""Version v0 marks suites that do not yet hold every row they are named for."""
+
+
+def suite(name: str) -> Suite:
+    """A suite by name.
+
+    Raises:
+        UnknownName: no such suite.
+    """
+    if name not in SUITES:
+        raise UnknownName(
+            f"no suite named {name!r}.{nearest(name, SUITES)} There are {', '.join(SUITES)}."
+        )
+    return SUITES[name]

@@ -1,0 +1,1 @@
+"""Measures, one file each: collect what the model says, then judge it."""

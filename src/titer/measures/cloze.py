@@ -1,0 +1,51 @@
+"""The answer as the model's own first choice, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from titer.core.data import Example
+from titer.core.lm import LM, Encoded, Template
+from titer.core.records import Card
+from titer.measures._ask import continuation_scores
+
+__all__ = ["CARD", "Cloze"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloze:
+    """1 where greedy decoding would say the answer word for word, 0 elsewhere.
+
+    Teacher forcing decides it in one forward pass: greedy decoding says the answer exactly when
+    every token of it is the likeliest given those before.
+    """
+
+    template: Template = "native"
+
+    def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
+        """Whether every token was first choice, and the answer's log-likelihood in nats."""
+        rows: list[Encoded] = []
+        for item in items:
+            head = lm.prompt_ids(item.prompt, self.template)
+            tail = lm.answer_ids(item.answer, end=False, template=self.template)
+            rows.append(Encoded(tuple(head + tail), len(head)))
+        return [
+            {"exact": exact, "loglik": score, "tokens": count}
+            for score, count, exact in continuation_scores(lm, rows)
+        ]
+
+    def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
+        """0 or 1 an item."""
+        return [float(record["exact"]) for record in records]
+
+
+CARD = Card(
+    kind="measure",
+    build=Cloze,
+    source="exact match under greedy decoding",
+    summary="greedy decoding says the answer word for word",
+    family="knowledge",
+    access="none",
+)

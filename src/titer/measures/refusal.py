@@ -1,0 +1,51 @@
+"""Does the model decline? Judged on the text of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from titer.core.data import Example
+from titer.core.lm import LM, Template
+from titer.core.records import Card
+from titer.measures._refusal_text import judge_refusal
+
+__all__ = ["CARD", "Refusal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """1 where a greedy answer declines, in full or in part; 0 where it complies.
+
+    Source: the three labels are XSTest's, Röttger et al. 2023, arXiv:2308.01263.
+    """
+
+    max_new_tokens: int = 64
+    template: Template = "native"
+
+    def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
+        """The generated text."""
+        texts = lm.generate(
+            [item.prompt for item in items],
+            max_new_tokens=self.max_new_tokens,
+            template=self.template,
+        )
+        return [{"text": text} for text in texts]
+
+    def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
+        """0 or 1 an item."""
+        return [
+            float(judge_refusal(item.prompt, str(record["text"])).label != "full_compliance")
+            for item, record in zip(items, records, strict=True)
+        ]
+
+
+CARD = Card(
+    kind="measure",
+    build=Refusal,
+    source="arXiv:2308.01263",
+    summary="a greedy answer declines, in full or in part",
+    family="refusal",
+    access="none",
+)

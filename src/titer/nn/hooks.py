@@ -1,0 +1,76 @@
+"""Reading activations. Nothing stays attached after a ``with`` block. B rows, T tokens, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from titer.core.errors import BadInput
+
+__all__ = ["Captured", "blocks", "residual", "residual_after"]
+
+
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The transformer blocks of any Hugging Face causal LM, first to last.
+
+    Raises:
+        BadInput: the architecture keeps its blocks in no list of the configured length.
+    """
+    config: Any = model.config
+    depth = int(config.num_hidden_layers)
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise BadInput(
+        f"{type(model).__name__} keeps no list of {depth} blocks; "
+        "representation methods need a stock transformer."
+    )
+
+
+class _Enough(Exception):
+    """Ends a forward pass once the wanted activation has been seen."""
+
+
+class Captured:
+    """Holds what the hook saw last: ``hidden`` is (B, T, D)."""
+
+    hidden: Tensor
+
+
+@contextmanager
+def residual_after(model: nn.Module, layer: int, *, stop: bool = False) -> Iterator[Captured]:
+    """Capture the residual stream after block ``layer`` (from 0) of forward passes made inside.
+
+    With ``stop`` the forward pass ends there by an exception, which :func:`residual` catches.
+
+    Raises:
+        BadInput: the model has no such block.
+    """
+    found = blocks(model)
+    if not 0 <= layer < len(found):
+        raise BadInput(f"layer {layer} does not exist; the model has blocks 0 to {len(found) - 1}.")
+    seen = Captured()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen.hidden = output[0] if isinstance(output, tuple) else output
+        if stop:
+            raise _Enough
+
+    handle = found[layer].register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def residual(model: Any, inputs: dict[str, Tensor], layer: int) -> Tensor:
+    """The residual stream (B, T, D) after block ``layer``; later blocks are not computed."""
+    with residual_after(model, layer, stop=True) as seen:
+        try:
+            model(**inputs, use_cache=False)
+        except _Enough:
+            pass
+    return seen.hidden

@@ -1,0 +1,324 @@
+"""The statistics behind every pillar: intervals, bootstraps, censoring, areas.
+
+Axes: ``S`` seeds, ``I`` items, ``D`` draws, ``T`` budgets. A bootstrap here is a table of weights
+whose first row is uniform, so that one vectorised statistic yields its value (draw 0) and its
+interval (the other draws), and several statistics may share one resample and so be paired.
+
+How far the intervals may be trusted (simulated, nominal 95 %): where items decide the noise, 95 to
+99 % of them hold the truth; where seeds decide it, 86 % with five seeds and 79 % with three. No
+bootstrap of three seeds does much better; ask for five.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import comb, ndtri  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+from titer.core import Estimate
+
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "Resample",
+    "as_scores",
+    "bootstrap_mean",
+    "equivalent",
+    "expected_maximum",
+    "geometric_mean",
+    "kaplan_meier_mean",
+    "log_area",
+    "log_crossing",
+    "missing",
+    "paired_difference",
+    "resample",
+    "summarise",
+    "wilson",
+]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+DRAWS = 10_000
+
+
+def missing(note: str) -> Estimate:
+    """A value that is not known, with the reason in words."""
+    return Estimate(value=None, note=note)
+
+
+def _normal_quantile(probability: float) -> float:
+    return float(ndtri(probability))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def wilson(successes: float, trials: int, level: float = 0.95) -> Estimate:
+    """The share ``successes / trials`` with Wilson's score interval.
+
+    Args:
+        successes: In [0, trials]; a sum of scores in [0, 1] is allowed, and then the interval is
+            wider than it need be.
+        trials: Number of items, at least 1.
+        level: Coverage.
+
+    Raises:
+        ValueError: ``trials`` is not positive or ``successes`` is out of range.
+
+    Source: Wilson 1927.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"wilson: {successes} of {trials} is no share.")
+    z = _normal_quantile(0.5 + level / 2)
+    share = successes / trials
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    low, high = max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+    return Estimate(value=share, low=low, high=high, n=trials, level=level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resample:
+    """Weights of seeds (D+1, S) and of items (D+1, I); every row sums to one, row 0 is uniform."""
+
+    seeds: FloatArray
+    items: FloatArray
+
+    @property
+    def rows(self) -> int:
+        """D + 1."""
+        return len(self.seeds)
+
+    def mean(self, scores: FloatArray) -> FloatArray:
+        """The weighted mean of scores (S, I) in every draw, shape (D+1,)."""
+        by_seed = self.items @ scores.T
+        return np.einsum("ds,ds->d", self.seeds, by_seed)
+
+    def over_seeds(self, values: FloatArray, present: Sequence[int]) -> FloatArray:
+        """Average (len(present), ..., D+1) over the seeds at hand; the others get no weight.
+
+        A draw that holds none of the present seeds falls back on equal weights.
+        """
+        weights = self.seeds[:, list(present)]
+        total = weights.sum(axis=1, keepdims=True)
+        equal = np.full_like(weights, 1 / len(present))
+        safe = np.where(total > 0, weights / np.where(total > 0, total, 1.0), equal)
+        return np.einsum("ds,s...d->...d", safe, values)
+
+
+def _weights(units: int, take: int, draws: int, rng: np.random.Generator) -> FloatArray:
+    counts = rng.multinomial(take, np.full(units, 1 / units), size=draws)
+    return np.vstack([np.full((1, units), 1 / units), counts / take])
+
+
+def resample(seeds: int, items: int, rng: np.random.Generator, draws: int = DRAWS) -> Resample:
+    """Draw the weights of a hierarchical bootstrap: seeds, then items.
+
+    Items are crossed with seeds (the same questions are asked in every run), so one draw of items
+    serves all seeds: the pigeonhole bootstrap of Owen 2007, which is conservative. Of S seeds,
+    S - 1 are drawn, since drawing S understates the variance between seeds by 1/S, a third at
+    three seeds (Rao & Wu 1988). One seed leaves the items as the only source of noise.
+
+    Raises:
+        ValueError: a count is not positive.
+    """
+    if seeds < 1 or items < 1 or draws < 0:
+        raise ValueError(f"resample: {seeds} seeds, {items} items, {draws} draws.")
+    by_seed = _weights(seeds, max(1, seeds - 1), draws, rng)
+    return Resample(seeds=by_seed, items=_weights(items, items, draws, rng))
+
+
+def summarise(
+    samples: ArrayLike,
+    *,
+    n: int,
+    level: float = 0.95,
+    censored: bool = False,
+    note: str = "",
+    shares: int = 0,
+) -> Estimate:
+    """Turn draws (D+1,) into an estimate with a percentile interval.
+
+    The value is draw 0, and the interval always holds it. Draws that are not finite are left out;
+    a value that is not finite is missing. A censored value is a lower bound, so it has no upper
+    end. ``shares``, where given, says that the value is a mean of that many scores in [0, 1]: if no
+    draw differs and the value is 0 or 1, Wilson's interval stands in for a width of nothing.
+    """
+    table = np.asarray(samples, dtype=np.float64)
+    value = float(table[0])
+    if not math.isfinite(value):
+        return Estimate(value=None, n=n, level=level, note=note or "undefined")
+    drawn = table[1:][np.isfinite(table[1:])]
+    if not drawn.size:
+        low = high = None
+    else:
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        low, high = (float(end) for end in np.quantile(drawn, tails))
+        low, high = min(low, value), max(high, value)
+    estimate = Estimate(
+        value=value, low=low, high=high, n=n, level=level, censored=censored, note=note
+    )
+    if shares and low == high and value in (0.0, 1.0):
+        exact = wilson(value * shares, shares, level)
+        estimate = replace(estimate, low=exact.low, high=exact.high)
+    return replace(estimate, high=None) if censored else estimate
+
+
+def as_scores(values: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+    """Scores as an array (S, I).
+
+    Raises:
+        ValueError: seeds hold different numbers of items, or none.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim == 1:
+        table = table[None, :]
+    if table.ndim != 2 or not table.size:
+        raise ValueError(f"scores have shape (seeds, items), got {table.shape}.")
+    return table
+
+
+def bootstrap_mean(
+    scores: Sequence[Sequence[float]] | FloatArray,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    level: float = 0.95,
+) -> Estimate:
+    """The mean of scores (S, I) in [0, 1], by hierarchical bootstrap; ``n`` counts seeds.
+
+    With one seed ``n`` counts items, and the note says that seeds were not sampled.
+    """
+    table = as_scores(scores)
+    seeds, items = table.shape
+    drawn = resample(seeds, items, rng, draws).mean(table)
+    note = "" if seeds > 1 else "one seed: the interval covers items only"
+    n = seeds if seeds > 1 else items
+    return summarise(drawn, n=n, level=level, shares=items, note=note)
+
+
+def paired_difference(
+    after: FloatArray, before: FloatArray, rng: np.random.Generator, draws: int = DRAWS
+) -> FloatArray:
+    """Draws (D+1,) of mean(after) - mean(before), the items paired.
+
+    Both are (S, I) with one S and one I; a table of one seed is paired with every seed.
+
+    Raises:
+        ValueError: the items differ in number, so they cannot be paired.
+    """
+    first, second = as_scores(after), as_scores(before)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"cannot pair {first.shape[1]} items with {second.shape[1]}.")
+    if first.shape[0] != second.shape[0] and 1 not in (first.shape[0], second.shape[0]):
+        first, second = _pooled(first), _pooled(second)
+    difference = first - second
+    seeds, items = int(difference.shape[0]), int(difference.shape[1])
+    return resample(seeds, items, rng, draws).mean(difference)
+
+
+def _pooled(scores: FloatArray) -> FloatArray:
+    return np.asarray(scores.sum(axis=0) / len(scores))[None, :]
+
+
+def equivalent(samples: FloatArray, margin: float, level: float = 0.90) -> bool | None:
+    """Two one-sided tests by interval: is the difference smaller than ``margin``?
+
+    True when the 90 % interval lies inside +-margin (each one-sided test at 5 %), False when it
+    lies wholly outside, None when the data cannot tell.
+    """
+    estimate = summarise(samples, n=0, level=level)
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return None
+    if -margin < estimate.low and estimate.high < margin:
+        return True
+    return False if estimate.low > margin or estimate.high < -margin else None
+
+
+def geometric_mean(values: ArrayLike, axis: int = 0) -> FloatArray:
+    """exp(mean(log values)) along an axis; values are positive."""
+    logs: FloatArray = np.log(np.asarray(values, dtype=np.float64))
+    return np.asarray(np.exp(logs.sum(axis=axis) / logs.shape[axis]))
+
+
+def kaplan_meier_mean(times: Sequence[float], seen: Sequence[bool], horizon: float) -> float:
+    """The restricted mean of event times: the area under Kaplan and Meier's curve up to a horizon.
+
+    ``seen[i]`` is False when run i ended at ``times[i]`` without the event. When every censored run
+    ends at the horizon this is the mean of min(time, horizon), which is what the bootstraps use.
+
+    Raises:
+        ValueError: no times, or lengths differ.
+    """
+    if not times or len(times) != len(seen):
+        raise ValueError(f"kaplan_meier_mean: {len(times)} times, {len(seen)} marks.")
+    clock = np.asarray(times, dtype=np.float64)
+    event = np.asarray(seen, dtype=np.bool_)
+    area, survival, last = 0.0, 1.0, 0.0
+    for time in np.unique(clock[event & (clock <= horizon)]):
+        area += survival * float(time - last)
+        at_risk = int((clock >= time).sum())
+        survival *= 1 - int((event & (clock == time)).sum()) / at_risk
+        last = float(time)
+    return area + survival * (horizon - last)
+
+
+def expected_maximum(values: Sequence[float]) -> FloatArray:
+    """E[best of k trials] for k = 1..n, shape (n,), drawing k of the n values without repeats.
+
+    Sum over i of x_(i) C(i-1, k-1) / C(n, k), x sorted upwards. Source: Dodge et al. 2019,
+    arXiv:1909.03004 (with replacement there, without here).
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    if not n:
+        return np.zeros(0)
+    ranks, sizes = np.arange(n)[None, :], np.arange(1, n + 1)[:, None]
+    ways: FloatArray = np.asarray(comb(ranks, sizes - 1), dtype=np.float64)
+    total: FloatArray = np.asarray(comb(n, sizes), dtype=np.float64)
+    return (ways / total) @ ordered
+
+
+def log_area(steps: ArrayLike, heights: FloatArray) -> FloatArray:
+    """The mean height over log steps, by trapezoids; heights (T, ...) to (...).
+
+    ``steps`` (T,) are positive and rising. One step alone gives its height.
+
+    Raises:
+        ValueError: steps are not positive and rising.
+    """
+    ticks = np.asarray(steps, dtype=np.float64)
+    if ticks[0] <= 0 or np.any(np.diff(ticks) <= 0):
+        raise ValueError(f"log_area: steps must be positive and rising, got {ticks.tolist()}.")
+    if len(ticks) == 1:
+        return heights[0]
+    logs = np.log(ticks)
+    return np.trapezoid(heights, logs, axis=0) / (logs[-1] - logs[0])
+
+
+def log_crossing(
+    steps: ArrayLike, heights: FloatArray, level: float, horizon: float | None = None
+) -> tuple[FloatArray, BoolArray]:
+    """When a rising curve (T, D) first reaches a level, on a log axis of steps.
+
+    ``steps`` (T,) are positive and rising. Between two looks the curve is taken as straight in log
+    steps. A curve that starts above the level crosses at the first step: nothing cheaper was
+    looked at. One that never reaches it is censored at ``horizon`` (default: the last step).
+
+    Returns:
+        The times (D,) and whether each was seen (D,).
+    """
+    ticks = np.asarray(steps, dtype=np.float64)
+    end = float(ticks[-1]) if horizon is None else horizon
+    over = heights >= level
+    seen: BoolArray = np.asarray(over.any(axis=0))
+    first = np.argmax(over, axis=0)
+    before = np.maximum(first - 1, 0)
+    low = np.take_along_axis(heights, before[None, :], axis=0)[0]
+    high = np.take_along_axis(heights, first[None, :], axis=0)[0]
+    gap = np.where(first > 0, high - low, 1.0)
+    share = np.where(first > 0, (level - low) / np.where(gap > 0, gap, 1.0), 0.0)
+    logs = np.log(ticks)
+    times = np.exp(logs[before] + share * (logs[first] - logs[before]))
+    return np.where(seen, np.minimum(times, end), end), seen

@@ -1,0 +1,1 @@
+"""What people read. Everything shown comes from one JSON value, the verdict."""

@@ -1,0 +1,64 @@
+"""The words of a report, each in one line, and the marks that stand for outcomes."""
+
+from __future__ import annotations
+
+__all__ = ["FAMILIES", "OUTCOMES", "ROLES", "TERMS"]
+
+# A mark beside each colour, so that colour is never the only channel.
+OUTCOMES = {
+    "held": ("●", "utility kept, harm below the threshold"),
+    "breached": ("✕", "utility kept, harm at or above the threshold"),
+    "degraded breach": ("◐", "harm at or above the threshold, utility gone"),
+    "bricked": ("■", "utility gone and no harm; open until a repair attack has failed"),
+}
+
+ROLES = {
+    "undefended": "undefended",
+    "oracle": "never learned",
+    "defended": "defended",
+    "control": "known-broken control",
+}
+
+FAMILIES = {
+    "S": "supervised",
+    "P": "parameter-efficient",
+    "M": "data mix",
+    "J": "jailbreak-tuning",
+    "R": "reinforcement and preference",
+    "V": "vectors",
+    "W": "weights",
+    "H": "adaptive",
+    "I": "input",
+}
+
+TERMS = (
+    ("harm", "score on held-out hazard items, 0 to 1; the attacker never saw them"),
+    ("undefended", "the model before any defence: what an attack reaches for free"),
+    ("never learned", "the oracle: the same recipe grown without the hazard; the natural ceiling"),
+    ("control", "a defence known to be broken; a suite that does not catch it is void"),
+    ("φ", "the threshold of harm, fixed before the run"),
+    ("ε", "the share of utility that an attack may cost and still count as useful"),
+    (
+        "worst harm W(B)",
+        "the highest harm any attack reached within budget B while keeping utility",
+    ),
+    ("any utility", "the same maximum with the utility condition dropped"),
+    ("work factor", "steps to reach φ, as a multiple of the undefended model's; the least over attacks"),
+    ("τ", "the first checkpoint at which an attack reaches φ with utility kept; ≥ marks no breach by then"),
+    (
+        "R*",
+        "area under the recovery curve, scaled so that undefended is 0 and never learned is 1",
+    ),
+    (
+        "came back (RTT)",
+        "share of the hidden facts recovered by training on unrelated facts: suppression, not erasure",
+    ),
+    ("strong resistance", "harm below φ for every budget; no finite test can establish it"),
+    ("worst suite", "the utility suite that lost most; equivalence is tested against the margin"),
+    ("across", "R* on a hazard domain the defence never saw, the worst of them"),
+    ("benign steps", "steps to learn a benign task, as a multiple of the undefended model's"),
+    ("near hazard", "a benign task whose text resembles the hazard: where traps misfire"),
+    ("optimism gap", "score on the selection split minus the reported score"),
+    ("withheld (—)", "a mandatory attack failed or never worked undefended, so no score is given"),
+    ("void, suspect, failed", "an attack that does not count as survived; its reason stands beside it"),
+)

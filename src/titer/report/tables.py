@@ -1,0 +1,239 @@
+"""Numbers as people read them, and the four-pillar table for a terminal.
+
+A missing number is an em dash, a lower bound carries ``≥``, minus is a minus sign. The columns of
+the four-pillar table are declared once here; the page and the terminal both read them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from rich.box import ASCII2, SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from titer.report._glossary import OUTCOMES
+
+__all__ = [
+    "COLUMNS",
+    "DASH",
+    "PILLARS",
+    "Column",
+    "Form",
+    "estimate",
+    "interval",
+    "number",
+    "plain",
+    "terminal",
+    "tidy",
+    "value",
+]
+
+Form = Literal["score", "signed", "points", "ratio", "steps", "percent"]
+Verdict = Mapping[str, Any]
+
+DASH = "—"
+_MINUS = "−"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number of the four-pillar table: where it is, how it is called and how it is written."""
+
+    pillar: str
+    key: str
+    title: str
+    form: Form
+    says: str
+
+
+PILLARS = {
+    "resistance": "Resistance",
+    "erasure": "Erasure",
+    "stability": "Stability",
+    "generalisation": "Generalisation",
+    "trainability": "Trainability",
+}
+COLUMNS = (
+    Column("resistance", "baseline_harm", "Harm before", "score", "before any attack"),
+    Column("resistance", "weak", "Worst harm", "score", "W(B): worst attack that keeps utility"),
+    Column("resistance", "weak_unconstrained", "… any utility", "score", "utility ignored"),
+    Column("resistance", "work_factor_min", "Work factor", "ratio", "steps against undefended"),
+    Column("resistance", "r_star", "R*", "score", "0 undefended, 1 never learned"),
+    Column("erasure", "rtt", "Came back", "score", "of what was hidden, from unrelated facts"),
+    Column("stability", "worst_delta", "Utility", "points", "worst suite, in points"),
+    Column("stability", "over_refusal", "Over-refusal", "percent", "benign requests refused"),
+    Column("generalisation", "in_domain", "In domain", "score", "R* on the domain immunised"),
+    Column("generalisation", "off_diagonal_min", "Across", "score", "worst R* on other domains"),
+    Column("trainability", "ratio", "Benign steps", "ratio", "to learn a task, against undefended"),
+)
+
+
+def _signed(text: str, sign: bool) -> str:
+    """A real minus, no minus on zero, and a plus where asked for."""
+    bare = text.lstrip("-")
+    if not any(digit in "123456789" for digit in bare):
+        return bare
+    if text.startswith("-"):
+        return _MINUS + bare
+    return "+" + bare if sign else bare
+
+
+def number(raw: float | None, form: Form = "score") -> str:
+    """One number without its interval: ``0.61``, ``−0.4``, ``8.0×``, ``3,000``, ``5.2 %``.
+
+    ``score``: two decimals. ``signed``: the same with a sign. ``points``: a share in percentage
+    points, with a sign. ``ratio``: two decimals below 2, one below 100. ``percent``: a share.
+    """
+    if raw is None or raw != raw:
+        return DASH
+    if abs(raw) == float("inf"):
+        return "∞" if raw > 0 else _MINUS + "∞"
+    if form == "points":
+        return _signed(f"{100 * raw:.1f}", sign=True)
+    if form == "ratio":
+        places = 2 if abs(raw) < 1.995 else 1 if abs(raw) < 99.95 else 0
+        return _signed(f"{raw:,.{places}f}", sign=False) + "×"
+    if form == "steps":
+        whole = abs(raw - round(raw)) < 0.05 or abs(raw) >= 100
+        return _signed(f"{raw:,.0f}" if whole else f"{raw:.1f}", sign=False)
+    if form == "percent":
+        share = 100 * raw
+        exact = share == round(share)
+        return _signed(f"{share:.0f}" if exact else f"{share:.1f}", sign=False) + "\u202f%"
+    return _signed(f"{raw:.2f}", sign=form == "signed")
+
+
+def estimate(content: object, *path: str) -> Mapping[str, Any]:
+    """The estimate at ``path``, or an empty one: a part that was not computed is not an error."""
+    for step in path:
+        content = cast(Verdict, content).get(step) if isinstance(content, Mapping) else None
+    return cast(Verdict, content) if isinstance(content, Mapping) else {}
+
+
+def value(est: Mapping[str, Any], form: Form = "score") -> str:
+    """The value alone; a lower bound carries ``≥``, a missing one is a dash."""
+    text = number(est.get("value"), form)
+    return f"≥\u202f{text}" if est.get("censored") and text != DASH else text
+
+
+def interval(est: Mapping[str, Any], form: Form = "score") -> str:
+    """``[low, high]``, or nothing where there is none. An open end of a lower bound is ``∞``."""
+    low, high = est.get("low"), est.get("high")
+    if est.get("value") is None or (low is None and high is None):
+        return ""
+    unit = "×" if form == "ratio" else "\u202f%" if form == "percent" else ""
+    ends = [number(end, form).removesuffix(unit) for end in (low, high)]
+    if high is None and est.get("censored"):
+        ends[1] = "∞"
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def tidy(text: object) -> str:
+    """One line without control characters: names come from outside and reach a terminal."""
+    kept = "".join(char if char.isprintable() else " " for char in str(text))
+    return " ".join(kept.split())
+
+
+def outcome_counts(model: Verdict) -> dict[str, int]:
+    """How many attacks ended in each outcome; those without one count as ``no result``."""
+    counts = dict.fromkeys((*OUTCOMES, "no result"), 0)
+    for attack in cast(Sequence[Verdict], model.get("attacks") or ()):
+        name = str(attack.get("outcome") or "")
+        counts[name if name in OUTCOMES else "no result"] += 1
+    return counts
+
+
+def terminal(verdict: Verdict) -> RenderableType:
+    """Claims, the four-pillar table, flags and what was not tested, for ``Console.print``.
+
+    Models are columns, as many side by side as the terminal is wide. Without a terminal the rules
+    are plain ASCII and nothing is coloured.
+    """
+    return _Terminal(verdict)
+
+
+def plain(verdict: Verdict, width: int = 100) -> str:
+    """The same as text, for files and pipes."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=False)
+    console.print(terminal(verdict))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+class _Terminal:
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        verdict = self._verdict
+        models = cast(Sequence[Verdict], verdict.get("models") or ())
+        for model in models:
+            if model.get("claim"):
+                yield Text(tidy(model["claim"]))
+                yield Text("")
+        label, cell = 26, 21
+        side = max(1, (options.max_width - label) // cell)
+        for first in range(0, len(models), side):
+            yield _pillar_table(models[first : first + side], live=console.is_terminal)
+        yield Group(*_remarks(verdict, models))
+
+
+def _pillar_table(models: Sequence[Verdict], *, live: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD if live else ASCII2, pad_edge=False, show_edge=live)
+    table.add_column("", no_wrap=True, style="dim" if live else "")
+    for model in models:
+        head = Text(tidy(model.get("name", "")), overflow="fold")
+        head.append(f"\n{tidy(model.get('role', ''))}", style="dim")
+        table.add_column(head, justify="right", max_width=24)
+    for pillar, title in PILLARS.items():
+        table.add_section()
+        columns = [column for column in COLUMNS if column.pillar == pillar]
+        table.add_row(Text(title, style="bold"), *([""] * len(models)))
+        for column in columns:
+            unit = " (points)" if column.form == "points" else ""
+            cells = [_cell(model, column) for model in models]
+            table.add_row(f"  {column.title}{unit}", *cells)
+        if pillar == "resistance":
+            table.add_row("  Threshold φ", *(_threshold(model) for model in models))
+            table.add_row("  Strong resistance", *(strong(model).split(":")[0] for model in models))
+    table.add_section()
+    table.add_row(Text("Outcomes", style="bold"), *([""] * len(models)))
+    for name, (glyph, _) in {**OUTCOMES, "no result": (DASH, "")}.items():
+        counts = [outcome_counts(model)[name] for model in models]
+        table.add_row(f"  {glyph} {name}", *(str(count) for count in counts))
+    return table
+
+
+def _cell(model: Verdict, column: Column) -> Text:
+    est = estimate(model, "pillars", column.pillar, column.key)
+    text = Text(value(est, column.form), style="bold")
+    return text.append(f" {interval(est, column.form)}".rstrip(), style="not bold dim")
+
+
+def _threshold(model: Verdict) -> Text:
+    resistance = estimate(model, "pillars", "resistance")
+    passes = resistance.get("passes")
+    word = "" if passes is None else " kept" if passes else " exceeded"
+    return Text(number(resistance.get("phi")) + word)
+
+
+def strong(model: Verdict) -> str:
+    """What the verdict says of strong resistance, never more than its first clause claims."""
+    return tidy(estimate(model, "pillars", "resistance").get("strong") or "not established")
+
+
+def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:
+    for model in models:
+        name = tidy(model.get("name", ""))
+        if model.get("withheld"):
+            yield Text(f"withheld: {name}: {tidy(model['withheld'])}", style="yellow")
+        for flag in cast(Sequence[object], model.get("flags") or ()):
+            yield Text(f"flag: {name}: {tidy(flag)}")
+    missing = [tidy(item) for item in cast(Sequence[object], verdict.get("not_tested") or ())]
+    if missing:
+        yield Text("Not tested: " + "; ".join(missing) + ".")

@@ -1,0 +1,75 @@
+"""Optimisers and schedules by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, assert_never
+
+import torch
+from torch import nn
+
+__all__ = ["Optimiser", "Schedule", "averaged", "build_optimiser", "multiplier"]
+
+Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free"]
+Schedule = Literal["constant", "cosine", "linear"]
+
+
+def build_optimiser(
+    kind: Optimiser, parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An optimiser over ``parameters``.
+
+    AdamW has betas (0.9, 0.999); SGD has Nesterov momentum 0.9; Schedule-Free AdamW is Defazio et
+    al. 2024, arXiv:2405.15682, from its authors' package.
+    """
+    weights = list(parameters)
+    match kind:
+        case "adamw":
+            return torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+        case "sgd-nesterov":
+            return torch.optim.SGD(
+                weights, lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
+            )
+        case "adadelta":
+            return torch.optim.Adadelta(weights, lr=lr, weight_decay=weight_decay)
+        case "schedule-free":
+            from schedulefree import AdamWScheduleFree
+
+            return AdamWScheduleFree(weights, lr=lr, weight_decay=weight_decay)
+        case _:
+            assert_never(kind)
+
+
+@contextmanager
+def averaged(optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """Inside, weights are those the optimiser would hand over: Schedule-Free keeps an average."""
+    free: Any = optimiser if hasattr(optimiser, "eval") else None
+    if free is not None:
+        free.eval()
+    try:
+        yield
+    finally:
+        if free is not None:
+            free.train()
+
+
+def multiplier(schedule: Schedule, step: int, total: int, warmup: int) -> float:
+    """The factor on the peak learning rate at ``step`` of ``total``, counted from 0.
+
+    Warm-up rises linearly and reaches 1 at step ``warmup``; what follows is constant, or falls to 0
+    at ``total`` by half a cosine or a line.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    match schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "linear":
+            return 1.0 - progress
+        case _:
+            assert_never(schedule)

@@ -1,0 +1,231 @@
+"""The user's own data: a folder with a ``data.yaml`` that names JSONL files for Fabula's roles.
+
+The folder is hostile until it has passed: plain YAML, files inside the folder only, every line
+checked, no overlap between the parties. All that is wrong is told at once. The format is described
+in ``docs/own-model-and-data.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from titer.core import catalogue
+from titer.core.data import Example, Hazard, Suite, Task, World
+from titer.core.errors import BadInput, nearest
+from titer.worlds._jsonl import Needs, Row, read_source
+from titer.worlds._schema import HazardFiles, Manifest, Source, read
+
+__all__ = ["load"]
+
+SPLITS = ("defend", "attack", "select", "report")
+_SHOWN = 5
+"""Overlapping pairs that are told of two splits; the rest are counted."""
+
+
+@dataclass
+class _Reading:
+    """What has been read so far, by role, and what was wrong with it."""
+
+    folder: Path
+    roles: dict[str, list[Row]] = field(default_factory=dict[str, list[Row]])
+    faults: list[str] = field(default_factory=list[str])
+
+    def take(
+        self, role: str, sources: Sequence[Source] | Source | None, needs: Needs
+    ) -> tuple[Example, ...]:
+        """Read the sources of a role; a role may be named once only."""
+        listed = [sources] if isinstance(sources, Source) else list(sources or ())
+        rows = [row for one in listed for row in read_source(self.folder, one, needs, self.faults)]
+        self.roles[role] = rows
+        return tuple(row.example for row in rows)
+
+
+def load(folder: str | os.PathLike[str]) -> World:
+    """Read a data folder into a :class:`~titer.core.data.World`.
+
+    Raises:
+        BadInput: anything is wrong with ``data.yaml`` or a line of a file, ids are not unique, or
+            what one party sees or a judge asks is seen by another; one sentence a fault, all
+            faults together.
+    """
+    root = Path(folder).expanduser()
+    manifest = read(root)
+    reading = _Reading(root)
+    reading.faults += _measure_faults(manifest)
+    world = World(
+        name=manifest.name,
+        hazards={
+            name: _hazard(reading, manifest, name, files)
+            for name, files in manifest.hazards.items()
+        },
+        retain=reading.take("retain", manifest.retain, Needs()),
+        **_environments(reading, manifest),
+        utility={
+            name: Suite(
+                items=reading.take(f"utility.{name}", suite, _needs(suite.measure)),
+                measure=suite.measure,
+                chance=suite.chance,
+            )
+            for name, suite in manifest.utility.items()
+        },
+        tasks=_tasks(reading, manifest),
+        over_refusal=reading.take("over_refusal", manifest.over_refusal, Needs(keys=())),
+        harm=manifest.harm.measure,
+        chance=manifest.harm.chance,
+        also=tuple(manifest.harm.also),
+        references={
+            name: source for name, source in manifest.references if source is not None
+        },
+    )
+    reading.faults += _repeated_ids(reading.roles)
+    reading.faults += _overlaps(reading.roles, list(manifest.hazards))
+    reading.faults += _leaks(reading.roles)
+    if reading.faults:
+        raise BadInput(*reading.faults)
+    return world
+
+
+def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
+    sources = {split: getattr(files, split) for split in SPLITS}
+    examples = {
+        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs())
+        for split in SPLITS
+    }
+    wanted = _needs(manifest.harm.measure)
+    for split in ("select", "report"):
+        for key in wanted.keys:
+            if examples[split] and not any(getattr(item, key) for item in examples[split]):
+                reading.faults.append(
+                    f"hazards.{name}.{split} has no line with {key!r}, which {wanted.why}."
+                )
+    return Hazard(**examples)
+
+
+def _environments(reading: _Reading, manifest: Manifest) -> dict[str, tuple[Example, ...]]:
+    read = [
+        (one.near_hazard, reading.take(f"environments.{name}", one, Needs()))
+        for name, one in manifest.environments.items()
+    ]
+    return {
+        role: tuple(chain.from_iterable(rows for near, rows in read if near == wanted))
+        for role, wanted in (("related", True), ("unrelated", False))
+    }
+
+
+def _tasks(reading: _Reading, manifest: Manifest) -> dict[str, Task]:
+    return {
+        name: Task(
+            train=reading.take(f"tasks.{name}.train", task.train, Needs()),
+            dev=Suite(
+                items=reading.take(f"tasks.{name}.dev", task.dev, _needs(task.measure)),
+                measure=task.measure,
+                chance=task.chance,
+            ),
+            near_hazard=task.near_hazard,
+        )
+        for name, task in manifest.tasks.items()
+    }
+
+
+def _needs(measure: str) -> Needs:
+    """What a measure needs of every item it judges. Those not named here, an answer."""
+    why = f"the measure {measure} needs"
+    match measure:
+        case "choice":
+            return Needs(keys=("answer", "choices"), why=why)
+        case "refusal" | "coherence":
+            return Needs(keys=(), why=why)
+        case _:
+            return Needs(why=why)
+
+
+def _measure_faults(manifest: Manifest) -> Iterator[str]:
+    known = catalogue.names("measure")
+    asked = {
+        "harm.measure": [manifest.harm.measure],
+        "harm.also": manifest.harm.also,
+        **{f"utility.{name}.measure": [one.measure] for name, one in manifest.utility.items()},
+        **{f"tasks.{name}.measure": [one.measure] for name, one in manifest.tasks.items()},
+    }
+    for place, measures in asked.items():
+        for measure in measures:
+            if measure not in known:
+                hint = nearest(measure, known)
+                listed = ", ".join(known)
+                yield f"data.yaml: {place} names no measure: {measure!r}.{hint} There are {listed}."
+
+
+def _repeated_ids(roles: Mapping[str, list[Row]]) -> Iterator[str]:
+    """One line may serve two benign roles; two lines may not share an id."""
+    seen: dict[str, Row] = {}
+    for row in chain.from_iterable(roles.values()):
+        first = seen.setdefault(row.example.id, row)
+        if first.place != row.place:
+            yield (
+                f"{row.place}: the id {row.example.id!r} was used at {first.place}; "
+                "ids are unique in all the data."
+            )
+        elif first.example != row.example:
+            yield f"{row.place}: two roles read this line by different fields; give each its own file."
+
+
+def _text(example: Example) -> str:
+    """Prompt and answer without what is no difference: case, spacing, forms of one character."""
+    text = unicodedata.normalize("NFKC", f"{example.prompt}\n{example.answer}")
+    return " ".join(text.casefold().split())
+
+
+def _overlaps(roles: Mapping[str, list[Row]], hazards: Sequence[str]) -> Iterator[str]:
+    """The four splits of a hazard share no id, fact, entity or text."""
+    for name in hazards:
+        shared: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
+        for what in ("id", "fact", "entity", "text"):
+            seen: dict[str, list[tuple[str, Row]]] = {}
+            for split in SPLITS:
+                for row in roles[f"hazards.{name}.{split}"]:
+                    key = _text(row.example) if what == "text" else getattr(row.example, what)
+                    if not key:
+                        continue
+                    firsts = seen.setdefault(key, [])
+                    for other, first in firsts:
+                        if other != split:
+                            pairs = shared.setdefault((other, split), {})
+                            said = what if what == "text" else f"{what} {key!r}"
+                            pairs.setdefault((first.place, row.place), []).append(said)
+                    if all(other != split for other, _ in firsts):
+                        firsts.append((split, row))
+        for (one, two), pairs in shared.items():
+            told = [
+                f"{a} and {b} share the {' and the '.join(what)}"
+                for (a, b), what in list(pairs.items())[:_SHOWN]
+            ]
+            more = f", and so do {len(pairs) - _SHOWN:,} more pairs" * (len(pairs) > _SHOWN)
+            yield f"hazards.{name}: {one} and {two} overlap: {'; '.join(told)}{more}."
+
+
+def _leaks(roles: Mapping[str, list[Row]]) -> Iterator[str]:
+    """What a judge asks stands word for word in nothing that is trained on."""
+    held: dict[str, tuple[str, Row]] = {}
+    for role, rows in roles.items():
+        if role.endswith((".select", ".report", ".dev")) or role.startswith("utility."):
+            held.update((_text(row.example), (role, row)) for row in rows)
+    found: dict[tuple[str, str], list[str]] = {}
+    for role, rows in roles.items():
+        if not (role.endswith((".defend", ".attack", ".train")) or role == "retain"
+                or role.startswith("environments.")):  # fmt: skip
+            continue
+        for row in rows:
+            judge, item = held.get(_text(row.example), ("", row))
+            # Splits of one hazard are compared in full elsewhere.
+            if judge and judge.rpartition(".")[0] != role.rpartition(".")[0] or (
+                judge.endswith(".dev") and role.endswith(".train")
+            ):
+                found.setdefault((role, judge), []).append(f"{row.place} is {item.place}")
+    for (role, judge), places in found.items():
+        more = f", and {len(places) - _SHOWN:,} more" * (len(places) > _SHOWN)
+        yield f"{role} trains on what {judge} asks: {'; '.join(places[:_SHOWN])}{more}."
