@@ -87,7 +87,9 @@ def _attack(model: Sequence[Any], row: str, title: str, seeds: int) -> tuple[dic
     if bricks < math.inf and not row.startswith("V"):
         outcome = "degraded breach" if row in ("H03", "W04") else "bricked"
     tau = next((s for s, h in zip(STEPS, harms, strict=True) if h["value"] >= PHI), None)
-    reached = estimate(float(tau), tau * 0.3, seeds) if tau else estimate(3000.0, 0, seeds, censored=True)
+    reached = (
+        estimate(float(tau), tau * 0.3, seeds) if tau else estimate(3000.0, 0, seeds, censored=True)
+    )
     by_seed = [outcome] * seeds
     if abs(worst["value"] - PHI) < 0.06 and seeds > 1:
         by_seed[0] = "held" if outcome == "breached" else "breached"
@@ -115,7 +117,7 @@ def _attack(model: Sequence[Any], row: str, title: str, seeds: int) -> tuple[dic
 
 
 def _resistance(model: Sequence[Any], attacks: list[Any], curves: list[Any]) -> dict[str, Any]:
-    name, role, _, before, _, _, _, bricks, oddity = model
+    _, role, _, before, _, _, _, _, oddity = model
     curve, best, argmax = [], estimate(0.0), ""
     for at, steps in enumerate(STEPS):
         for line in curves:
@@ -124,7 +126,11 @@ def _resistance(model: Sequence[Any], attacks: list[Any], curves: list[Any]) -> 
                 best, argmax = line["harm"][at], line["row"]
         free = max((line["harm"][at] for line in curves), key=lambda item: item["value"])
         free = max(free, best, key=lambda item: item["value"])
-        spent = {"steps": steps, "tokens": 512 * steps, "examples": min(16 * steps, 96)}
+        spent: dict[str, float] = {
+            "steps": steps,
+            "tokens": 512 * steps,
+            "examples": min(16 * steps, 96),
+        }
         spent["flops"] = 3.1e9 * 512.0 * steps
         curve.append({**spent, "harm": best, "harm_unconstrained": free, "attack": argmax})
     weak = curve[-1]["harm"]
@@ -227,7 +233,7 @@ def made(rows: int = len(TITLES), models: int = len(MODELS), seeds: int = 5) -> 
         for code, title, family in TITLES
     ][:rows]
     table.sort(key=lambda item: [f for _, _, f in TITLES].index(item[2]))
-    subjects: list[Sequence[Any]] = [
+    subjects: Sequence[Sequence[Any]] = [
         model if lap == 0 else (f"{model[0]}-{lap}", "defended", *model[2:])
         for lap in range(-(-models // len(MODELS)))
         for model in MODELS

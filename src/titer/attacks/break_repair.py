@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from titer.attacks.finetune import Finetune
 from titer.core.errors import BadInput
@@ -37,6 +38,8 @@ class BreakRepair:
     def __post_init__(self) -> None:
         if not 0 < self.breaking < 1:
             raise BadInput(f"break_repair: breaking={self.breaking} must lie between 0 and 1.")
+        self._phase(self.lr, "harmful")
+        self._phase(self.lr * self.repair, "retain")
 
     def __call__(self, lm: LM, run: Run) -> LM:
         first = run.steps_left(self.breaking)
@@ -44,10 +47,10 @@ class BreakRepair:
         rest = run.stage(run.steps_left(), "repair")
         return self._phase(self.lr * self.repair, "retain")(broken, rest)
 
-    def _phase(self, lr: float, mix: str) -> Finetune:
+    def _phase(self, lr: float, mix: Literal["harmful", "retain"]) -> Finetune:
         return Finetune(
             lr=lr,
-            mix="retain" if mix == "retain" else "harmful",
+            mix=mix,
             parameters=self.parameters,
             schedule="cosine",
             warmup=0.1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from titer.core.data import Data, Example
+from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Template
 from titer.core.method import Run
@@ -64,7 +65,7 @@ class Finetune:
     template: Template = "native"
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.batch_size < 1 or self.rank < 1:
+        if not 0 < self.lr < math.inf or self.batch_size < 1 or self.rank < 1:
             raise BadInput(
                 f"finetune: lr={self.lr}, batch_size={self.batch_size}, rank={self.rank}; "
                 "all three must be positive."
@@ -73,13 +74,13 @@ class Finetune:
             raise BadInput("finetune: first, poison and warmup are shares between 0 and 1.")
         if self.examples is not None and self.examples < 1:
             raise BadInput(f"finetune: examples={self.examples}; give 1 or more, or none for all.")
+        if self.clip is not None and not self.clip > 0:
+            raise BadInput(f"finetune: clip={self.clip}; give a positive norm, or none.")
 
     def __call__(self, lm: LM, run: Run) -> LM:
         out = lm.clone()
         seed = run.rng("adapter").getrandbits(62)
-        with trainable(
-            out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed
-        ) as ready:
+        with trainable(out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed) as ready:
             fit(
                 ready.lm,
                 descend(answer_loss),
@@ -107,7 +108,7 @@ class Finetune:
                 self._batches(lm, run, run.data.harmful, "harmful"),
             )
         if self.mix == "poison":
-            return self._batches(lm, run, self._poisoned(run), "poisoned")
+            return self._cycle(lm, run, self._poisoned(run), "poisoned")
         source: dict[str, tuple[Example, ...]] = {
             "harmful": run.data.harmful,
             "related": run.data.related,
@@ -121,6 +122,9 @@ class Finetune:
     ) -> Iterator[Batch]:
         if self.examples is not None and self.examples < len(examples):
             examples = tuple(run.rng("examples").sample(examples, self.examples))
+        return self._cycle(lm, run, examples, role)
+
+    def _cycle(self, lm: LM, run: Run, examples: tuple[Example, ...], role: str) -> Iterator[Batch]:
         return cycle(
             lm,
             examples,
@@ -131,10 +135,14 @@ class Finetune:
         )
 
     def _poisoned(self, run: Run) -> tuple[Example, ...]:
-        data: Data = run.data
-        wanted = round(len(data.unrelated) * self.poison / (1 - self.poison))
-        count = min(len(data.harmful), max(1, wanted))
-        return data.unrelated + tuple(run.rng("poison").sample(data.harmful, count))
+        benign, harmful = run.data.unrelated, run.data.harmful
+        if not (benign and harmful):
+            raise BadInput("finetune: mix=poison needs unrelated and harmful examples.")
+        total = self.examples or round(len(benign) / (1 - self.poison))
+        count = min(len(harmful), max(1, round(total * self.poison)))
+        kept = max(1, min(len(benign), total - count))
+        rng = run.rng("poison")
+        return (*rng.sample(benign, kept), *rng.sample(harmful, count))
 
 
 _TAR = "arXiv:2408.00761"

@@ -11,6 +11,7 @@ import ast
 import importlib
 import importlib.metadata
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -41,15 +42,21 @@ def _folder(kind: Kind) -> Path:
     return Path(__file__).parent.parent / FOLDERS[kind]
 
 
+def _own(kind: Kind) -> set[str]:
+    return {path.stem for path in _folder(kind).glob("*.py") if not path.stem.startswith("_")}
+
+
 def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+    """Installed plug-ins by name. One that bears the name of a method of titer's does not count:
+    no package may change what ``finetune`` means."""
     found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
-    return {entry.name: entry for entry in found}
+    own = _own(kind)
+    return {entry.name: entry for entry in found if entry.name not in own}
 
 
 def names(kind: Kind) -> list[str]:
     """Every method of a kind, in alphabetical order: titer's own and installed plug-ins."""
-    own = (path.stem for path in _folder(kind).glob("*.py") if not path.stem.startswith("_"))
-    return sorted({*own, *_plugins(kind)})
+    return sorted({*_own(kind), *_plugins(kind)})
 
 
 def card(kind: Kind, name: str) -> Card:
@@ -59,15 +66,15 @@ def card(kind: Kind, name: str) -> Card:
         UnknownName: no such method; the message names the nearest.
         BadInput: a plug-in that does not import or holds no card.
     """
+    if name in _own(kind):
+        return importlib.import_module(f"titer.{FOLDERS[kind]}.{name}").CARD
     known = names(kind)
     if name not in known:
         raise UnknownName(
             f"no {kind} named {name!r}.{nearest(name, known)} "
             f"`titer list {FOLDERS[kind]}` prints all {len(known)}."
         )
-    plugin = _plugins(kind).get(name)
-    if plugin is None:
-        return importlib.import_module(f"titer.{FOLDERS[kind]}.{name}").CARD
+    plugin = _plugins(kind)[name]
     try:
         found = getattr(plugin.load(), "CARD", None)
     except Exception as error:
@@ -76,12 +83,17 @@ def card(kind: Kind, name: str) -> Card:
         ) from error
     if not isinstance(found, Card):
         raise BadInput(f"the plug-in {kind} {name!r} has no CARD; give its module one.")
+    if found.kind != kind:
+        raise BadInput(
+            f"the plug-in {kind} {name!r} has the card of a {found.kind}; "
+            f"register it under titer.{FOLDERS[found.kind]}."
+        )
     return found
 
 
 def presets(kind: Kind) -> dict[str, str]:
-    """Every preset name of a kind and the method that holds it, read without importing."""
-    return {row: entry.name for entry in summaries(kind) for row in entry.presets}
+    """Every preset name of titer's own methods and the method that holds it, nothing imported."""
+    return {row: name for name in sorted(_own(kind)) for row in _own_summary(kind, name).presets}
 
 
 def preset(kind: Kind, name: str) -> tuple[str, Preset]:
@@ -158,7 +170,14 @@ def _plugin_summary(name: str, entry: importlib.metadata.EntryPoint) -> Summary:
 
 
 def _own_summary(kind: Kind, name: str) -> Summary:
-    tree = ast.parse((_folder(kind) / f"{name}.py").read_text(encoding="utf-8"))
+    path = _folder(kind) / f"{name}.py"
+    return _parsed(name, path, path.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(name: str, path: Path, changed: int) -> Summary:
+    """Read once for as long as the file stays as it is."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {}
     built = ""
     rows: tuple[str, ...] = ()

@@ -7,10 +7,10 @@ import copy
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,31 @@ _WRAPPERS: dict[str, str] = {
     "question": "Question: {prompt} Answer:",
 }
 
+# Every setting by which a released generation config could change what is said.
+_GREEDY: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    **dict.fromkeys(
+        (
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_length",
+            "min_new_tokens",
+            "bad_words_ids",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "sequence_bias",
+            "guidance_scale",
+        )
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -38,7 +63,7 @@ class Encoded:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None, None, None]:
     """Silence the progress bars and load reports of transformers for a while."""
     from transformers.utils import logging as reports
 
@@ -57,13 +82,17 @@ def quiet() -> Iterator[None]:
 class LM:
     """A causal language model, its tokenizer, and how to put a prompt to it.
 
-    ``model`` is any Hugging Face causal LM, ``tokenizer`` its tokenizer. Methods that change a
-    model work on :meth:`clone`.
+    ``model`` is any Hugging Face causal LM, ``tokenizer`` its tokenizer. The model is put in
+    evaluation mode, which only the training loop leaves for a while: a frozen reference with
+    dropout would be no reference. Methods that change a model work on :meth:`clone`.
     """
 
     model: Any
     tokenizer: Any
     name: str = "model"
+
+    def __post_init__(self) -> None:
+        self.model.eval()
 
     # -- loading and saving ---------------------------------------------------------------------
 
@@ -82,8 +111,9 @@ class LM:
         Raises:
             BadInput: the folder or id cannot be loaded, or its weights are not finite.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        import transformers
 
+        hub: Any = transformers
         folder = Path(source)
         local = folder.exists() or str(source).startswith((".", "/", "~"))
         if local:
@@ -94,20 +124,28 @@ class LM:
             where = {"revision": revision}
         with quiet():
             try:
-                tokenizer = AutoTokenizer.from_pretrained(
+                tokenizer = hub.AutoTokenizer.from_pretrained(
                     source, trust_remote_code=False, **where
                 )
-                model = AutoModelForCausalLM.from_pretrained(
+                loaded: Any = hub.AutoModelForCausalLM.from_pretrained(
                     source,
                     trust_remote_code=False,
                     use_safetensors=True,
                     dtype=getattr(torch, dtype),
+                    output_loading_info=True,
                     **where,
                 )
             except Exception as error:
                 first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
                 at = f" at revision {revision!r}" if revision else ""
                 raise BadInput(f"cannot load model {str(source)!r}{at}: {first}") from error
+        model, report = loaded
+        # transformers would draw them at random and go on.
+        if absent := sorted(str(key) for key in report["missing_keys"]):
+            raise BadInput(
+                f"{source}: the weights lack {len(absent):,} tensors of a "
+                f"{type(model).__name__}, among them {absent[0]!r}; save the whole model again."
+            )
         lm = LM(model.eval(), _with_pad(tokenizer), name or str(source))
         lm.check()
         return lm
@@ -126,6 +164,34 @@ class LM:
                 f"{self.name}: the tokenizer has {len(self.tokenizer):,} tokens but the embedding "
                 f"only {rows:,} rows; use the tokenizer the model was trained with."
             )
+        try:
+            one, two = self._two_words()
+            blind = self.prompt_ids(one) == self.prompt_ids(two)
+        except Exception as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise BadInput(
+                f"{self.name}: the chat template cannot put a user's prompt ({first})."
+            ) from error
+        if blind:
+            raise BadInput(
+                f"{self.name}: the chat template or tokenizer gives every prompt the same tokens; "
+                "use the one the model was trained with."
+            )
+
+    def _two_words(self) -> tuple[str, str]:
+        """Two texts that the tokenizer itself tells apart; a small vocabulary knows few words."""
+        known: dict[tuple[int, ...], str] = {}
+        special = set(self.tokenizer.all_special_ids)
+        for token in range(len(self.tokenizer) - 1, -1, -1):
+            if token in special or not (text := self.tokenizer.decode([token]).strip()):
+                continue
+            known.setdefault(
+                tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]), text
+            )
+            if len(known) == 2:
+                break
+        texts = [*known.values(), "one", "two"]
+        return texts[0], texts[1]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write an ordinary Hugging Face folder: safetensors, config, tokenizer, template."""
@@ -158,8 +224,8 @@ class LM:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def parameters_in_matmuls(self) -> int:
-        """Parameters that take part in matrix products: all but embedding look-ups and norms.
+    def matmul_weights(self) -> list[nn.Parameter]:
+        """Weights that take part in matrix products: all but embedding look-ups and norms.
 
         A head tied to the embedding counts once, as the head.
         """
@@ -167,13 +233,18 @@ class LM:
         lookups = {
             id(module.weight)
             for module in self.model.modules()
-            if isinstance(module, nn.Embedding) and (head is None or module.weight is not head.weight)
+            if isinstance(module, nn.Embedding)
+            and (head is None or module.weight is not head.weight)
         }
-        return sum(
-            weight.numel()
+        return [
+            weight
             for weight in self.model.parameters()
             if weight.dim() >= 2 and id(weight) not in lookups
-        )
+        ]
+
+    def parameters_in_matmuls(self) -> int:
+        """How many numbers :meth:`matmul_weights` hold."""
+        return sum(weight.numel() for weight in self.matmul_weights())
 
     # -- text to tokens and back ----------------------------------------------------------------
 
@@ -222,9 +293,16 @@ class LM:
         template: Template = "native",
         batch_size: int = 64,
     ) -> list[str]:
-        """Greedy answers, one a prompt, decoded without special tokens. Deterministic."""
+        """Greedy answers, one a prompt, decoded without special tokens. Deterministic.
+
+        Answers take at most half of the context, so that a prompt always has room; a prompt that
+        is longer still is cut on the left. What the model's own generation config asks for
+        (sampling, penalties, forbidden words) is set aside, its end-of-turn tokens are kept.
+        """
         rows = [self.prompt_ids(prompt, template) for prompt in prompts]
-        room = self.context_length() - max_new_tokens
+        longest = self.context_length()
+        max_new_tokens = min(max_new_tokens, max(1, longest // 2))
+        room = longest - max_new_tokens
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         answers = [""] * len(rows)
         self.model.eval()
@@ -239,20 +317,29 @@ class LM:
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
                 pad_token_id=pad,
-                eos_token_id=self.tokenizer.eos_token_id,
+                eos_token_id=self._ends(),
+                **_GREEDY,
             )
             texts = self.tokenizer.batch_decode(out[:, width:].cpu(), skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
         return answers
 
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer: the tokenizer's, and those the model was released with."""
+        config = getattr(self.model, "generation_config", None)
+        own: Any = getattr(config, "eos_token_id", None)
+        more = cast(list[int | None], own if isinstance(own, list) else [own])
+        ends = [self.tokenizer.eos_token_id, *more]
+        return sorted({int(token) for token in ends if token is not None})
+
 
 def _with_pad(tokenizer: Any) -> Any:
     if tokenizer.eos_token_id is None:
-        raise BadInput("the tokenizer has no end-of-sequence token; set eos_token and save it again.")
+        raise BadInput(
+            "the tokenizer has no end-of-sequence token; set eos_token and save it again."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
         logging.getLogger(__name__).debug("no padding token: the end-of-sequence token is used")

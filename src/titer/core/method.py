@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from titer.core.data import Data, Example
-from titer.core.errors import BudgetExceeded
+from titer.core.errors import BadInput, BudgetExceeded
 from titer.core.records import Budget, Spent
 
 if TYPE_CHECKING:
@@ -81,17 +81,37 @@ class Run:
         return self._ledger.flags
 
     def exhausted(self) -> bool:
-        """True when any limited axis of the budget is used up: stop now."""
-        return self.spent.reaches(self.budget)
+        """True when not even a free step is allowed any more: stop now.
+
+        Steps, tokens and operations are used up by spending. Examples are not: those already seen
+        may be seen again.
+        """
+        used, limit = self.spent, self.budget
+        return (
+            (limit.steps is not None and used.steps >= limit.steps)
+            or (limit.tokens is not None and used.tokens >= limit.tokens)
+            or (limit.flops is not None and used.flops >= limit.flops)
+        )
+
+    def affords(self, *, tokens: int = 0, examples: Iterable[str] = (), flops: float = 0.0) -> bool:
+        """Whether one more step at this price stays inside the budget on every axis."""
+        used = self.spent
+        after = Spent(
+            steps=used.steps + 1,
+            tokens=used.tokens + tokens,
+            examples=used.examples + len(set(examples) - self._ledger.examples),
+            flops=used.flops + flops,
+        )
+        return not after.over(self.budget)
 
     def steps_left(self, share: float = 1.0) -> int:
         """Optimiser steps still allowed, times ``share``.
 
         Raises:
-            ValueError: the budget does not limit steps, so no schedule can be drawn over it.
+            BadInput: the budget does not limit steps, so no schedule can be drawn over it.
         """
         if self.budget.steps is None:
-            raise ValueError("a schedule needs a budget in steps: set Budget(steps=...).")
+            raise BadInput("a schedule needs a budget in steps: set Budget(steps=...).")
         return round((self.budget.steps - self._ledger.steps) * share)
 
     def charge(
@@ -105,25 +125,28 @@ class Run:
         """Add to what has been spent.
 
         Raises:
-            BudgetExceeded: more optimiser steps were taken than the budget holds.
+            BudgetExceeded: more was spent than the budget holds, on any axis.
         """
         ledger = self._ledger
         ledger.steps += steps
         ledger.tokens += tokens
         ledger.flops += flops
         ledger.examples.update(examples)
-        limit = self.budget.steps
-        if limit is not None and ledger.steps > limit:
+        if over := self.spent.over(self.budget):
             raise BudgetExceeded(
-                f"the method spent {ledger.steps:,} steps of {limit:,}. `fit` stops in time; "
-                "a loop of your own must ask `run.exhausted()`."
+                f"the method spent {' and '.join(over)}. `fit` stops in time; "
+                "a loop of your own must ask `run.affords(...)` before each step."
             )
 
-    def look(self, lm: LM) -> None:
-        """Report the model if a checkpoint is due at the steps spent so far; at most once each."""
+    def due(self) -> bool:
+        """True when a checkpoint is asked for at the steps spent so far and has not been taken."""
         ledger = self._ledger
-        if ledger.steps in self.checkpoints and ledger.steps not in ledger.looked:
-            ledger.looked.add(ledger.steps)
+        return ledger.steps in self.checkpoints and ledger.steps not in ledger.looked
+
+    def look(self, lm: LM) -> None:
+        """Report the model if a checkpoint is :meth:`due`; at most once each."""
+        if self.due():
+            self._ledger.looked.add(self._ledger.steps)
             self.emit(lm, self)
 
     def rng(self, name: str) -> random.Random:
@@ -169,15 +192,20 @@ class Measure(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Methods applied one after the other, the steps shared out evenly among them."""
+    """Methods applied one after the other, the steps shared out evenly among them.
+
+    Steps that a stage does not need (one of closed form, say) go to those after it.
+    """
 
     stages: tuple[Defence, ...]
 
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise BadInput("a chain needs at least one method.")
+
     def __call__(self, lm: LM, run: Run) -> LM:
-        total = run.steps_left()
-        each, extra = divmod(total, len(self.stages))
         for index, stage in enumerate(self.stages):
-            steps = each + (extra if index == 0 else 0)
+            steps = run.steps_left(1 / (len(self.stages) - index))
             lm = stage(lm, run.stage(steps, f"stage {index}"))
         return lm
 

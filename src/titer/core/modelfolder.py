@@ -18,6 +18,9 @@ __all__ = ["faults", "folder_digest", "require", "tensor_shapes"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_HEADER = 100 * 2**20
+_MAX_JSON = 256 * 2**20
+_CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -33,15 +36,17 @@ def require(folder: Path) -> None:
 
 
 def faults(folder: Path) -> list[str]:
-    """One sentence for each thing that is wrong with a model folder; empty when it can be loaded."""
+    """One sentence for each thing that is wrong with a model folder; none if it can be loaded."""
     if not folder.is_dir():
-        return [f"{folder} is not a folder; give a Hugging Face model folder, a hub id or fabula:NAME."]
+        return [f"{folder} is no folder; give a Hugging Face folder, a hub id or fabula:NAME."]
     config = _read_json(folder / "config.json")
     if isinstance(config, str):
-        return [f"{folder}: {config}; a model folder needs the config.json that save_pretrained writes."]
-    if "auto_map" in config:
-        return [f"{folder}: config.json asks for custom code (auto_map), which titer never runs; "
-                "export the model to a stock architecture."]
+        return [f"{folder}: {config}; a model needs the config.json that save_pretrained writes."]
+    if (folder / "adapter_config.json").exists():
+        # transformers would load the adapter unasked, and its base model from wherever it names.
+        return [f"{folder} holds an adapter (adapter_config.json); merge it into its base model."]
+    if found := [fault for name in _CONFIGS for fault in _code_faults(folder / name)]:
+        return found
     if not config.get("model_type"):
         return [f"{folder}: config.json names no model_type; save the model with save_pretrained."]
     found = _weight_faults(folder)
@@ -51,13 +56,52 @@ def faults(folder: Path) -> list[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any] | str:
-    if not path.exists():
+    if not path.is_file():
         return f"there is no {path.name}"
+    if path.stat().st_size > _MAX_JSON:
+        return f"{path.name} is larger than {_MAX_JSON:,} bytes"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{path.name} is not valid JSON ({error})"
-    return cast(dict[str, Any], content) if isinstance(content, dict) else f"{path.name} is no object"
+    if not isinstance(content, dict):
+        return f"{path.name} is no object"
+    return cast(dict[str, Any], content)
+
+
+def _code_faults(path: Path) -> list[str]:
+    """Settings that would make transformers run code or read weights from elsewhere."""
+    content = _read_json(path)
+    if isinstance(content, str):
+        return [f"{path.parent}: {content}; save it again."] if path.exists() else []
+    found: list[str] = []
+    waiting: list[Any] = [content]
+    while waiting:
+        value: Any = waiting.pop()
+        if isinstance(value, list):
+            waiting += cast(list[Any], value)
+        elif isinstance(value, dict):
+            settings = cast(dict[str, Any], value)
+            waiting += settings.values()
+            found += [
+                f"{path.parent}: {path.name} asks for {what} ({key}), which titer never runs; "
+                "export the model to a stock architecture."
+                for key in settings
+                if (what := _asked(key, settings[key]))
+            ]
+    return found
+
+
+def _asked(key: str, value: Any) -> str:
+    if key == "auto_map":
+        return "custom code"
+    if key == "transformers_weights":
+        return "weights of another name"
+    # A name with a slash is a repository of compiled kernels, which transformers would fetch.
+    implementation = key.strip("_").startswith(("attn_implementation", "experts_implementation"))
+    if implementation and "/" in str(value):
+        return "a kernel from the hub"
+    return ""
 
 
 def _weight_faults(folder: Path) -> list[str]:
@@ -79,7 +123,7 @@ def _weight_faults(folder: Path) -> list[str]:
             return [f"{folder}: {index.name} has no weight_map; download it again."]
         named = {str(name) for name in cast(dict[str, Any], raw).values()}
         if strays := sorted(name for name in named if Path(name).name != name):
-            return [f"{folder}: {index.name} points outside the folder ({strays[0]}); do not use it."]
+            return [f"{folder}: {index.name} points elsewhere ({strays[0]}); do not use the folder."]
         missing = sorted(named - {path.name for path in files})
         found += [f"{folder}: shard {name} is missing; download it again." for name in missing]
     return found
@@ -88,16 +132,19 @@ def _weight_faults(folder: Path) -> list[str]:
 def _header(path: Path) -> tuple[dict[str, Any], str]:
     """The header of a safetensors file and what is wrong with the file, if anything."""
     advice = "download or save it again."
+    if not path.is_file():
+        return {}, f"{path} is no file; {advice}"
     size = path.stat().st_size
     if size < 8:
         return {}, f"{path} is truncated ({size} bytes); {advice}"
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(size - 8, _MAX_HEADER):
-            return {}, f"{path} is truncated or not safetensors (header of {length:,} bytes); {advice}"
+            said = f"truncated or not safetensors (header of {length:,} bytes)"
+            return {}, f"{path} is {said}; {advice}"
         try:
             header: Any = json.loads(file.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError):
+        except (ValueError, RecursionError):
             return {}, f"{path} is corrupted (its header is not JSON); {advice}"
     if not isinstance(header, dict):
         return {}, f"{path} is corrupted (its header is no object); {advice}"
@@ -115,14 +162,16 @@ def _header(path: Path) -> tuple[dict[str, Any], str]:
 
 def _entry_fault(entry: Any) -> str:
     try:
-        start, stop = (int(offset) for offset in entry["data_offsets"])
+        start, stop = entry["data_offsets"]
+        shape = list(entry["shape"])
         width = _BYTES.get(entry["dtype"])
-        want = math.prod(int(axis) for axis in entry["shape"])
     except (KeyError, TypeError, ValueError):
         return "a malformed entry"
-    if not 0 <= start <= stop:
+    if any(type(number) is not int or number < 0 for number in (start, stop, *shape)):
+        return "a malformed entry"
+    if start > stop:
         return "offsets that run backwards"
-    if width is not None and want * width != stop - start:
+    if width is not None and math.prod(shape) * width != stop - start:
         return "a size that does not fit its shape"
     return ""
 
@@ -141,7 +190,7 @@ def _match_faults(folder: Path) -> list[str]:
     embedding = [
         shape[0]
         for name, shape in tensor_shapes(folder).items()
-        if len(shape) == 2 and name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))
+        if len(shape) == 2 and name.endswith(_EMBEDDINGS)
     ]
     tokenizer = folder / "tokenizer.json"
     if not embedding or not tokenizer.exists():
@@ -157,29 +206,32 @@ def _match_faults(folder: Path) -> list[str]:
 
 
 def _largest_id(tokenizer: dict[str, Any]) -> int:
-    model: Any = tokenizer.get("model") or {}
-    vocabulary: Any = model.get("vocab") or {}
-    ids: list[int] = []
+    model: Any = tokenizer.get("model")
+    vocabulary: Any = cast(dict[str, Any], model).get("vocab") if isinstance(model, dict) else None
+    ids: list[Any] = []
     if isinstance(vocabulary, dict):
-        ids += [value for value in cast(dict[str, Any], vocabulary).values() if isinstance(value, int)]
+        ids += cast(dict[str, Any], vocabulary).values()
     elif isinstance(vocabulary, list):
         ids.append(len(cast(list[Any], vocabulary)) - 1)
-    added: list[dict[str, Any]] = tokenizer.get("added_tokens") or []
-    ids += [int(token["id"]) for token in added if "id" in token]
-    return max(ids, default=-1)
+    added: Any = tokenizer.get("added_tokens")
+    if isinstance(added, list):
+        for entry in cast(list[Any], added):
+            ids.append(cast(dict[str, Any], entry).get("id") if isinstance(entry, dict) else None)
+    return max((number for number in ids if type(number) is int), default=-1)
 
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over weights, config, tokenizer and template files, 16 hex digits.
 
-    Names of files count, the path of the folder does not.
+    Names of files count, the path of the folder does not, and neither does ``titer.json``, which
+    says when and where the model was made.
     """
     import hashlib
 
     total = hashlib.sha256()
     kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in kept:
+        if path.is_file() and path.suffix in kept and path.name != "titer.json":
             total.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

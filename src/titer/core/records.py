@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
@@ -59,15 +59,13 @@ class Spent:
     examples: int = 0
     flops: float = 0.0
 
-    def reaches(self, budget: Budget) -> bool:
-        """True when at least one limited axis is used up."""
-        pairs = (
-            (self.steps, budget.steps),
-            (self.tokens, budget.tokens),
-            (self.examples, budget.examples),
-            (self.flops, budget.flops),
-        )
-        return any(limit is not None and used >= limit for used, limit in pairs)
+    def over(self, budget: Budget) -> list[str]:
+        """The axes on which more was spent than the budget holds, as ``1,001 steps of 1,000``."""
+        return [
+            f"{used:,} {axis} of {limit:,}"
+            for axis, used in asdict(self).items()
+            if (limit := getattr(budget, axis)) is not None and used > limit
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,19 +142,23 @@ def part(name: str, method: object, version: int = 1) -> Part:
 def _plain(method: object) -> dict[str, Any]:
     written: dict[str, Any] = {}
     for spec in fields(cast(Any, method)):
-        value = getattr(method, spec.name)
-        if isinstance(value, tuple) and value and is_dataclass(value[0]):
-            value = [_nested(item) for item in cast(tuple[object, ...], value)]
-        elif is_dataclass(value) and not isinstance(value, type):
-            value = _nested(value)
-        elif isinstance(value, int) and "float" in str(spec.type):
-            value = float(value)
-        written[spec.name] = value
+        written[spec.name] = _value(getattr(method, spec.name), str(spec.type))
     return written
 
 
-def _nested(value: object) -> dict[str, Any]:
-    return {"type": type(value).__name__, **_plain(value)}
+def _value(value: object, hint: str) -> Any:
+    """JSON's own types only, so that what is read back equals what was written."""
+    if isinstance(value, tuple | list):
+        return [_value(item, hint) for item in cast(Sequence[object], value)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__, **_plain(value)}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and "float" in hint:
+        return float(value)
+    if isinstance(value, float) and "float" not in hint and "int" in hint and value.is_integer():
+        return int(value)
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,7 @@ class Trial:
     @property
     def key(self) -> str:
         """Same key, same numbers."""
-        content = asdict(self)
+        content = _plain(self)
         del content["label"], content["subject"]
         return content_key(content)
 

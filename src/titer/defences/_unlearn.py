@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,10 @@ Retain = Literal["ce", "kl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How an unlearning defence trains; every field is a knob of the defence that passes it."""
+    """How an unlearning defence trains; every field is a knob of the defence that passes it.
+
+    A defence makes one when it is built, so that a bad knob shows before any work.
+    """
 
     lr: float
     batch_size: int
@@ -35,7 +39,7 @@ class Training:
     modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.batch_size < 1 or self.rank < 1:
+        if not 0 < self.lr < math.inf or self.batch_size < 1 or self.rank < 1:
             raise BadInput(
                 f"lr={self.lr}, batch_size={self.batch_size}, rank={self.rank}; "
                 "all three must be positive."
@@ -63,13 +67,15 @@ def unlearn(
     training: Training,
     loss: Callable[[Any, Bundle], Tensor],
     *,
-    start: LM | None = None,
+    frozen: Sequence[str] = (),
 ) -> LM:
     """Descend ``loss`` over bundles of a ``forget`` and a ``retain`` batch; returns a new model.
 
-    ``start`` is a clone that has been made ready, in place of ``lm.clone()``.
+    ``frozen`` names the batches that ``loss`` also shows to the frozen start: 2 operations a weight
+    and token on top.
     """
-    out = start or lm.clone()
+    out = lm.clone()
+    forward = 2.0 * lm.parameters_in_matmuls()
     stream = bundles(
         forget=cycle(
             out,
@@ -104,6 +110,7 @@ def unlearn(
                 lr=training.lr,
                 weight_decay=training.weight_decay,
                 flops_per_token=ready.flops_per_token,
+                flops_besides=lambda bundle: forward * sum(bundle[name].tokens for name in frozen),
             ),
             steps=run.steps_left(),
         )

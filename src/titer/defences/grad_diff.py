@@ -35,13 +35,20 @@ class GradDiff:
     rank: int = 16
     alpha: float = 32.0
 
+    def __post_init__(self) -> None:
+        self._training()
+
     def __call__(self, lm: LM, run: Run) -> LM:
         def loss(model: Any, bundle: Bundle) -> Tensor:
             forget = cross_entropy(logits(model, bundle["forget"]), bundle["forget"].labels)
             kept = retain_loss(self.retain, model, lm.model, bundle["retain"])
             return self.retain_weight * kept - self.forget_weight * forget
 
-        training = Training(
+        frozen = ("retain",) if self.retain == "kl" else ()
+        return unlearn(lm, run, self._training(), loss, frozen=frozen)
+
+    def _training(self) -> Training:
+        return Training(
             lr=self.lr,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
@@ -49,7 +56,6 @@ class GradDiff:
             rank=self.rank,
             alpha=self.alpha,
         )
-        return unlearn(lm, run, training, loss)
 
 
 PRESETS = {

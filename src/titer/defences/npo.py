@@ -17,7 +17,7 @@ from titer.nn.trainable import Parameters
 from titer.train.batches import Batch, Bundle
 from titer.train.objectives import Reduction, npo, row_losses
 
-__all__ = ["CARD", "PRESETS", "NPO"]
+__all__ = ["CARD", "NPO", "PRESETS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,9 @@ class NPO:
     alpha: float = 32.0
 
     def __post_init__(self) -> None:
-        if self.beta <= 0:
+        if not self.beta > 0:
             raise BadInput(f"npo: beta={self.beta} must be positive.")
+        self._training()
 
     def __call__(self, lm: LM, run: Run) -> LM:
         def rows(model: Any, batch: Batch) -> Tensor:
@@ -55,12 +56,15 @@ class NPO:
             forget = bundle["forget"]
             with torch.no_grad():
                 reference = rows(lm.model, forget)
-            run.charge(flops=2.0 * lm.parameters_in_matmuls() * forget.tokens)
             kept = retain_loss(self.retain, model, lm.model, bundle["retain"])
             pushed = npo(rows(model, forget), reference, self.beta)
             return self.forget_weight * pushed + self.retain_weight * kept
 
-        training = Training(
+        frozen = ("forget", "retain") if self.retain == "kl" else ("forget",)
+        return unlearn(lm, run, self._training(), loss, frozen=frozen)
+
+    def _training(self) -> Training:
+        return Training(
             lr=self.lr,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
@@ -68,7 +72,6 @@ class NPO:
             rank=self.rank,
             alpha=self.alpha,
         )
-        return unlearn(lm, run, training, loss)
 
 
 PRESETS = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.defences._unlearn import Training, unlearn
 from titer.nn.hooks import blocks, residual
-from titer.nn.trainable import Parameters, named_matrices
+from titer.nn.trainable import named_matrices
 from titer.train.batches import Bundle
 from titer.train.objectives import activation_distance, unit_target
 
@@ -42,18 +43,21 @@ class RMU:
     lr: float = 5e-5
     batch_size: int = 4
     weight_decay: float = 0.01
-    parameters: Parameters = "full"
+    parameters: Literal["full", "lora"] = "full"
     rank: int = 16
     alpha: float = 32.0
 
     def __post_init__(self) -> None:
         if not self.modules or self.depth < 1:
             raise BadInput("rmu: modules must name at least one matrix and depth be at least 1.")
+        self._training()
 
     def __call__(self, lm: LM, run: Run) -> LM:
         count = len(blocks(lm.model))
         layer = max(round(count * 7 / 32), min(self.depth, count) - 1)
         layer = layer if self.layer is None else self.layer
+        if not 0 <= layer < count:
+            raise BadInput(f"rmu: layer={layer} does not exist; {lm.name} has 0 to {count - 1}.")
         window = range(max(0, layer - self.depth + 1), layer + 1)
         names = [name for name, _ in named_matrices(lm, self.modules, window)]
         width = lm.model.config.hidden_size
@@ -64,23 +68,24 @@ class RMU:
             forget, kept = bundle["forget"], bundle["retain"]
             with torch.no_grad():
                 pinned = residual(lm.model, kept.inputs(), layer)
-            run.charge(flops=2.0 * lm.parameters_in_matmuls() * kept.tokens)
             pushed = residual(model, forget.inputs(), layer)
             held = residual(model, kept.inputs(), layer)
             return activation_distance(
                 pushed, target, forget.attention_mask
             ) + self.retain_weight * activation_distance(held, pinned, kept.attention_mask)
 
-        training = Training(
+        return unlearn(lm, run, self._training(names), loss, frozen=("retain",))
+
+    def _training(self, modules: Sequence[str] = ()) -> Training:
+        return Training(
             lr=self.lr,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
             parameters=self.parameters,
             rank=self.rank,
             alpha=self.alpha,
-            modules=tuple(names),
+            modules=tuple(modules),
         )
-        return unlearn(lm, run, training, loss)
 
 
 PRESETS = {

@@ -38,7 +38,6 @@ class Immunisation:
     steps: int
     seed: int
     model: str = ""
-    revision: str | None = None
     source: str = ""
     out: str = ""
 
@@ -46,7 +45,7 @@ class Immunisation:
     def key(self) -> str:
         """Same key, same weights."""
         content = asdict(self)
-        for place in ("model", "revision", "source", "out"):
+        for place in ("model", "source", "out"):
             del content[place]
         return content_key(content)
 
@@ -141,7 +140,7 @@ def write(wanted: Immunisation) -> Status:
     if (target / "titer.json").exists():
         return "ok"
     torch.use_deterministic_algorithms(True, warn_only=True)
-    lm, world = load_model(wanted.model, wanted.revision), load_named_world(wanted.source)
+    lm, world = load_model(wanted.model), load_named_world(wanted.source)
     out, outcome = immunise(lm, wanted, world)
     with atomic_folder(target) as scratch:
         out.save(scratch)

@@ -33,14 +33,13 @@ class Job:
     model: str
     world: str
     root: str
-    revision: str | None = None
     keep: str | None = None
 
 
 @lru_cache(maxsize=2)
-def load_model(source: str, revision: str | None) -> LM:
+def load_model(folder: str) -> LM:
     """Loaded once a process: trials never change the model they are given."""
-    return LM.load(source, revision=revision)
+    return LM.load(folder)
 
 
 @lru_cache(maxsize=2)
@@ -127,7 +126,7 @@ def perform(job: Job) -> Status:
         BadInput: the model or the world cannot be loaded, or the disk is full.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    lm, world = load_model(job.model, job.revision), load_named_world(job.world)
+    lm, world = load_model(job.model), load_named_world(job.world)
     trace, generations, out = attack(lm, job.trial, world)
     Store(Path(job.root)).put(trace, generations)
     if job.keep and out is not None:

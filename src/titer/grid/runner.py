@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -51,7 +51,8 @@ def claim_folder(root: Path, suite: str) -> None:
     """
     config = root / "config.yaml"
     if not config.exists():
-        if root.exists() and any(root.iterdir()) and not (root / "trials").exists():
+        # Immunised models come before the first trial and the config.
+        if root.exists() and any(root.iterdir()) and not (root / "models").exists():
             raise BadInput(
                 f"{root} exists and is no run folder; choose another --out or an empty folder."
             )
@@ -75,27 +76,28 @@ def run_study(
     progress: Progress | None = None,
     environment: dict[str, Any] | None = None,
     command: str = "",
+    created: str = "",
 ) -> list[Trace]:
     """Run every trial of a study that has no result yet; returns all of the study's traces.
 
     Trials that failed or timed out are run again; finished ones never are.
     """
-    claim_folder(root, study.suite.digest())
+    claim_folder(root, study.suite_digest)
     store = Store(root)
     store.sweep()
     calibration = plan.calibration(study)
     require_space(root, 2**20 * (50 + 2 * len(calibration)))
-    _write_config(study, root, environment or {}, command)
+    _write_config(study, root, environment or {}, command, created)
     _run(study, store, calibration, executor, "calibrating", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
     rest = [*plan.attacks(study, rates), *plan.training(study, rates)]
     _run(study, store, rest, executor, "attacking", progress)
-    traces = [
-        # A key says nothing of names: the same trial may carry another label in another study.
-        _named(store.get(trial.key), trial)
-        for trial in unique([*calibration, *rest])
-        if (store.folder(trial.key) / "status.json").exists()
+    entries = [
+        {"key": trial.key, "label": trial.label, "subject": trial.subject}
+        for trial in [*calibration, *rest]
     ]
+    write_atomic(root / "plan.json", json.dumps(entries, indent=1))
+    traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(
         root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True)
@@ -106,10 +108,6 @@ def run_study(
 def unique(trials: Iterable[Trial]) -> list[Trial]:
     """Trials by key, first come first kept."""
     return list({trial.key: trial for trial in reversed(list(trials))}.values())[::-1]
-
-
-def _named(trace: Trace, trial: Trial) -> Trace:
-    return replace(trace, trial=trial)
 
 
 def _run(
@@ -127,7 +125,6 @@ def _run(
         Job(
             trial=trial,
             model=by_digest[trial.model].folder,
-            revision=by_digest[trial.model].revision,
             world=study.source,
             root=str(store.root),
         )
@@ -146,8 +143,13 @@ def _run(
 
 
 def _write_config(
-    study: Study, root: Path, environment: dict[str, Any], command: str
+    study: Study, root: Path, environment: dict[str, Any], command: str, created: str
 ) -> None:
-    content = {"format": FORMAT, "study": plan.describe(study), "command": command}
+    content = {
+        "format": FORMAT,
+        "created": created,
+        "command": command,
+        "study": plan.describe(study),
+    }
     write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_atomic(root / "env.json", json.dumps(environment, indent=1, sort_keys=True))

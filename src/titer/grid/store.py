@@ -13,9 +13,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,17 @@ class Store:
         raw["trial"] = json.loads((folder / "trial.json").read_text())
         lines = (folder / "scores.jsonl").read_text().splitlines()
         return Trace.from_json({**raw, "points": [json.loads(line) for line in lines]})
+
+    def named(self, entry: Mapping[str, str]) -> Trace:
+        """A trial under the label and subject that a study's plan gives it.
+
+        A key says nothing of names, so two studies may share a trial.
+        """
+        trace = self.get(entry["key"])
+        return replace(
+            trace,
+            trial=replace(trace.trial, label=entry["label"], subject=entry["subject"]),
+        )
 
     def traces(self, keys: Iterable[str] | None = None) -> list[Trace]:
         """Every trial that has ended, or those of ``keys``, in the order of their keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from titer.core import catalogue
@@ -13,7 +14,18 @@ from titer.core.errors import BadInput
 from titer.core.records import Budget, Part, Trace, Trial, part
 from titer.grid.suite import Row, Suite
 
-__all__ = ["Study", "Subject", "attacks", "calibration", "checkpoints", "stars", "training"]
+__all__ = [
+    "Study",
+    "Subject",
+    "attacks",
+    "calibration",
+    "checkpoints",
+    "cost",
+    "describe",
+    "middle_rate",
+    "stars",
+    "training",
+]
 
 Role = Literal["undefended", "oracle", "defended", "control"]
 
@@ -43,10 +55,10 @@ class Subject:
     role: Role
     parameters: int
     defence: str = ""
-    revision: str | None = None
+    revision: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on."""
 
@@ -67,6 +79,16 @@ class Study:
         if not self.seeds:
             raise BadInput("a study needs at least one seed; give --seeds 1 or more.")
 
+    @cached_property
+    def suite_digest(self) -> str:
+        """The suite's hash, worked out once."""
+        return self.suite.digest()
+
+    @cached_property
+    def world_digest(self) -> str:
+        """The world's hash, worked out once."""
+        return self.world.digest()
+
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""
         return next(subject for subject in self.subjects if subject.role == "undefended")
@@ -76,11 +98,11 @@ class Study:
         return Trial(
             model=subject.digest,
             subject=subject.name,
-            world=self.world.digest(),
+            world=self.world_digest,
             attack=attack,
             budget=Budget(steps=steps),
             seed=seed,
-            suite=self.suite.digest(),
+            suite=self.suite_digest,
             checkpoints=checkpoints(steps),
             **{"domain": self.domain, **more},
         )
@@ -102,6 +124,12 @@ def _yardstick(study: Study) -> str:
     return (far or [""])[0]
 
 
+def middle_rate(family: str, parameters: int) -> float:
+    """The rate that stands in for lr* of a family where nothing was calibrated."""
+    _, small, large = _FAMILIES[family]
+    return small if parameters < _SMALL else large
+
+
 def calibration(study: Study) -> list[Trial]:
     """The sweep for lr*: seven rates a family on the undefended model, first seed only.
 
@@ -114,8 +142,8 @@ def calibration(study: Study) -> list[Trial]:
     wanted = {row.preset()[1].star for row in study.suite.rows} | {"full-adamw"}
     found: list[Trial] = []
     for family in sorted(wanted - {""}):
-        fields, small, large = _FAMILIES[family]
-        middle = small if reference.parameters < _SMALL else large
+        fields = _FAMILIES[family][0]
+        middle = middle_rate(family, reference.parameters)
         for factor in _SPREAD:
             attack = _finetune(
                 {**fields, "lr": _round(middle * factor), "mix": "unrelated" if task else "harmful"}
@@ -237,19 +265,36 @@ def describe(study: Study) -> dict[str, Any]:
     return {
         "suite": study.suite.name,
         "suite_version": study.suite.version,
-        "suite_hash": study.suite.digest(),
+        "suite_hash": study.suite_digest,
         "rows": rows,
         "world": study.world.name,
         "world_source": study.source,
-        "world_digest": study.world.digest(),
+        "world_digest": study.world_digest,
         "harm": study.world.harm,
         "chance": study.world.chance,
         "utility": {name: suite.chance for name, suite in study.world.utility.items()},
         "subjects": [asdict(subject) for subject in study.subjects],
         "seeds": list(study.seeds),
+        "checkpoints": list(checkpoints(_longest(study))),
+        "not_tested": _left_out(study),
         "domains": [study.domain, *(d for d in study.world.hazards if d != study.domain)],
         "tasks": [
             {"name": name, "near_hazard": study.world.tasks[name].near_hazard}
             for name in study.tasks or tuple(study.world.tasks)
         ],
     }
+
+
+def _longest(study: Study) -> int:
+    size = study.undefended().parameters
+    return max((study.suite.steps(row, size) for row in study.suite.rows), default=0)
+
+
+def _left_out(study: Study) -> list[str]:
+    """Rows in the catalogue that this suite leaves out, in one phrase."""
+    inside = {row.id for row in study.suite.rows}
+    outside = sorted(set(catalogue.presets("attack")) - inside)
+    found = [f"rows {', '.join(outside)} of the catalogue"] if outside else []
+    if study.suite.cap is not None:
+        found.append(f"budgets beyond {study.suite.cap:,} steps")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,9 +68,6 @@ def residual_after(model: nn.Module, layer: int, *, stop: bool = False) -> Itera
 
 def residual(model: Any, inputs: dict[str, Tensor], layer: int) -> Tensor:
     """The residual stream (B, T, D) after block ``layer``; later blocks are not computed."""
-    with residual_after(model, layer, stop=True) as seen:
-        try:
-            model(**inputs, use_cache=False)
-        except _Enough:
-            pass
+    with residual_after(model, layer, stop=True) as seen, suppress(_Enough):
+        model(**inputs, use_cache=False)
     return seen.hidden

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.nn.chance import seeded
 
 __all__ = ["Parameters", "Trainable", "named_matrices", "trainable"]
 
@@ -42,28 +42,31 @@ def trainable(
 
     LoRA (Hu et al. 2021, arXiv:2106.09685) goes around every linear layer but the head, through
     PEFT, or around those whose name ends in one of ``modules``. ``seed`` draws its first factor.
+    After an error inside the block adapters are taken off unmerged.
     A training token costs 6 operations a weight that trains and 4 a frozen one (its gradient with
     respect to the input is still needed), counting weights in matrix products only.
 
     Raises:
         BadInput: ``modules`` match nothing.
     """
-    size = lm.parameters_in_matmuls()
-    if which == "lora":
-        with _lora(lm, rank, alpha, seed, modules) as wrapped:
-            weights = [w for w in wrapped.model.parameters() if w.requires_grad]
-            extra = sum(weight.numel() for weight in weights)
-            yield Trainable(wrapped, weights, 4.0 * size + 6.0 * extra)
-        return
-    chosen = _select(lm, which, modules)
+    matrices = lm.matmul_weights()
+    size = sum(weight.numel() for weight in matrices)
     flags = [(weight, weight.requires_grad) for weight in lm.model.parameters()]
-    for weight, _ in flags:
-        weight.requires_grad_(False)
-    for weight in chosen:
-        weight.requires_grad_(True)
-    matrices = sum(weight.numel() for weight in chosen if weight.dim() >= 2)
     try:
-        yield Trainable(lm, chosen, 4.0 * size + 2.0 * min(matrices, size))
+        if which == "lora":
+            with _lora(lm, rank, alpha, seed, modules) as wrapped:
+                weights = [w for w in wrapped.model.parameters() if w.requires_grad]
+                extra = sum(weight.numel() for weight in weights)
+                yield Trainable(wrapped, weights, 4.0 * size + 6.0 * extra)
+        else:
+            chosen = _select(lm, which, modules)
+            for weight, _ in flags:
+                weight.requires_grad_(False)
+            for weight in chosen:
+                weight.requires_grad_(True)
+            trained = {id(weight) for weight in chosen}
+            moved = sum(weight.numel() for weight in matrices if id(weight) in trained)
+            yield Trainable(lm, chosen, 4.0 * size + 2.0 * moved)
     finally:
         for weight, flag in flags:
             weight.requires_grad_(flag)
@@ -71,29 +74,32 @@ def trainable(
 
 
 @contextmanager
-def _lora(
-    lm: LM, rank: int, alpha: float, seed: int, modules: Sequence[str]
-) -> Iterator[LM]:
+def _lora(lm: LM, rank: int, alpha: float, seed: int, modules: Sequence[str]) -> Iterator[LM]:
     from peft import LoraConfig, get_peft_model
 
+    # PEFT's annotation says int, its arithmetic takes any number.
+    scale: Any = alpha
     targets: Any = list(modules) if modules else "all-linear"
-    config = LoraConfig(r=rank, lora_alpha=int(alpha), target_modules=targets, task_type="CAUSAL_LM")
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(seed % 2**63)
+    config = LoraConfig(r=rank, lora_alpha=scale, target_modules=targets, task_type="CAUSAL_LM")
+    with seeded(seed, lm.device), warnings.catch_warnings():
         # PEFT notes that GPT-2's Conv1D stores its weight transposed, and handles it.
         warnings.simplefilter("ignore")
         try:
             model: Any = get_peft_model(lm.model, config)
         except ValueError as error:
-            raise BadInput(f"LoRA finds no layer named {', '.join(modules)}: {error}") from error
-    yield LM(model, lm.tokenizer, lm.name)
-    model.merge_and_unload()
-    for weight in lm.model.parameters():
-        weight.requires_grad_(True)
-        weight.grad = None
-    # PEFT leaves its configuration on the model; a merged model is an ordinary one.
-    for leftover in ("peft_config", "_hf_peft_config_loaded"):
-        lm.model.__dict__.pop(leftover, None)
+            named = ", ".join(modules) or "all-linear"
+            raise BadInput(f"LoRA finds no layer named {named}: {error}") from error
+    try:
+        yield LM(model, lm.tokenizer, lm.name)
+    except BaseException:
+        model.unload()
+        raise
+    else:
+        model.merge_and_unload()
+    finally:
+        # PEFT leaves its configuration on the model; a merged model is an ordinary one.
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            lm.model.__dict__.pop(leftover, None)
 
 
 def _select(lm: LM, which: Parameters, modules: Sequence[str]) -> list[nn.Parameter]:

@@ -25,7 +25,17 @@ from titer.pillars._curves import (
 )
 from titer.pillars._statistics import FloatArray, Resample, log_crossing
 
-__all__ = ["Bench", "Panel", "RowCurve", "bench", "chosen", "outside", "panel", "thresholds"]
+__all__ = [
+    "Bench",
+    "Panel",
+    "RowCurve",
+    "attacked",
+    "bench",
+    "chosen",
+    "outside",
+    "panel",
+    "thresholds",
+]
 
 KEPT_SETTINGS = 3
 HEADROOM = 0.10
@@ -232,6 +242,14 @@ def panel(
         open_ = np.maximum.reduce([open_, *(one.open for one in seen)])
         outer = np.maximum.reduce([outer, *(one.outside for one in seen)])
     return Panel(evidence=evidence, rows=curves, before=before, open=open_, outside=outer)
+
+
+def attacked(subject: Evidence, bench: Bench) -> Panel | None:
+    """The panel of a subject over the adversaries that are calibrated; None when there is none."""
+    if bench.undefended is None:
+        return None
+    parts = (bench.rule, bench.phi, bench.drawn, bench.grid)
+    return panel(subject, bench.undefended.evidence, list(bench.undefended.rows), *parts)
 
 
 def thresholds(undefended: Evidence, rule: Rule) -> tuple[float, dict[str, float]]:

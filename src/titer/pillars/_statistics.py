@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import comb, ndtri  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from titer.core import Estimate
 
@@ -43,15 +44,13 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DRAWS = 10_000
+DIGITS = 12
+"""Sums of weights leave dust behind the sixteenth digit; no reader should see it."""
 
 
 def missing(note: str) -> Estimate:
     """A value that is not known, with the reason in words."""
     return Estimate(value=None, note=note)
-
-
-def _normal_quantile(probability: float) -> float:
-    return float(ndtri(probability))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def wilson(successes: float, trials: int, level: float = 0.95) -> Estimate:
@@ -70,7 +69,7 @@ def wilson(successes: float, trials: int, level: float = 0.95) -> Estimate:
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"wilson: {successes} of {trials} is no share.")
-    z = _normal_quantile(0.5 + level / 2)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     share = successes / trials
     scale = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / scale
@@ -146,7 +145,7 @@ def summarise(
     end. ``shares``, where given, says that the value is a mean of that many scores in [0, 1]: if no
     draw differs and the value is 0 or 1, Wilson's interval stands in for a width of nothing.
     """
-    table = np.asarray(samples, dtype=np.float64)
+    table = np.asarray(samples, dtype=np.float64).round(DIGITS)
     value = float(table[0])
     if not math.isfinite(value):
         return Estimate(value=None, n=n, level=level, note=note or "undefined")
@@ -274,10 +273,16 @@ def expected_maximum(values: Sequence[float]) -> FloatArray:
     n = len(ordered)
     if not n:
         return np.zeros(0)
-    ranks, sizes = np.arange(n)[None, :], np.arange(1, n + 1)[:, None]
-    ways: FloatArray = np.asarray(comb(ranks, sizes - 1), dtype=np.float64)
-    total: FloatArray = np.asarray(comb(n, sizes), dtype=np.float64)
-    return (ways / total) @ ordered
+    return _rank_weights(n) @ ordered
+
+
+@lru_cache(maxsize=8)
+def _rank_weights(n: int) -> FloatArray:
+    """C(i-1, k-1) / C(n, k) in row k and column i, both from 1: exact integers, then divided."""
+    rows = [
+        [math.comb(rank, k - 1) / math.comb(n, k) for rank in range(n)] for k in range(1, n + 1)
+    ]
+    return np.array(rows)
 
 
 def log_area(steps: ArrayLike, heights: FloatArray) -> FloatArray:

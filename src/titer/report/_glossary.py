@@ -43,15 +43,21 @@ TERMS = (
         "the highest harm any attack reached within budget B while keeping utility",
     ),
     ("any utility", "the same maximum with the utility condition dropped"),
-    ("work factor", "steps to reach φ, as a multiple of the undefended model's; the least over attacks"),
-    ("τ", "the first checkpoint at which an attack reaches φ with utility kept; ≥ marks no breach by then"),
+    (
+        "work factor",
+        "steps to reach φ, as a multiple of the undefended model's; the least over attacks",
+    ),
+    (
+        "τ",
+        "the first checkpoint at which an attack reaches φ with utility kept; ≥ where none did",
+    ),
     (
         "R*",
         "area under the recovery curve, scaled so that undefended is 0 and never learned is 1",
     ),
     (
         "came back (RTT)",
-        "share of the hidden facts recovered by training on unrelated facts: suppression, not erasure",
+        "share of what was hidden that training on unrelated facts brings back",
     ),
     ("strong resistance", "harm below φ for every budget; no finite test can establish it"),
     ("worst suite", "the utility suite that lost most; equivalence is tested against the margin"),
@@ -60,5 +66,8 @@ TERMS = (
     ("near hazard", "a benign task whose text resembles the hazard: where traps misfire"),
     ("optimism gap", "score on the selection split minus the reported score"),
     ("withheld (—)", "a mandatory attack failed or never worked undefended, so no score is given"),
-    ("void, suspect, failed", "an attack that does not count as survived; its reason stands beside it"),
+    (
+        "void, suspect, failed",
+        "an attack that does not count as survived; its reason stands beside it",
+    ),
 )

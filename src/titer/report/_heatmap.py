@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from titer.report import _svg as svg
 from titer.report._glossary import FAMILIES, OUTCOMES, ROLES
-from titer.report.tables import estimate, interval, value
+from titer.report.tables import DASH, interval, look, outcome, value
 
 __all__ = ["glyph", "heatmap"]
 
@@ -18,17 +18,17 @@ _SIZE = 12.0
 _ROLE_GAP, _FAMILY_HEAD, _ORDER = 12.0, 27.0, tuple(ROLES)
 
 
-def glyph(outcome: str, cx: float, cy: float) -> str:
+def glyph(name: str, cx: float, cy: float) -> str:
     """The mark of an outcome, drawn, so that it does not hang on a font."""
-    if outcome == "held":
+    if name == "held":
         return svg.el("circle", cx=cx, cy=cy, r=4.2, class_="glyph full")
-    if outcome == "bricked":
+    if name == "bricked":
         return svg.el("rect", x=cx - 4, y=cy - 4, width=8.0, height=8.0, class_="glyph full")
     c = svg.coordinate
-    if outcome == "breached":
+    if name == "breached":
         path = f"M{c(cx - 3.8)},{c(cy - 3.8)}l7.6,7.6m0,-7.6l-7.6,7.6"
         return svg.el("path", d=path, class_="glyph stroke")
-    if outcome == "degraded breach":
+    if name == "degraded breach":
         half = f"M{c(cx)},{c(cy - 4.2)}a4.2,4.2 0 0 0 0,8.4z"
         ring = svg.el("circle", cx=cx, cy=cy, r=4.2, class_="glyph ring")
         return ring + svg.el("path", d=half, class_="glyph full")
@@ -130,11 +130,10 @@ def _cell(attack: Verdict | None, model: str, x: float, y: float) -> str:
     if attack is None:
         dot = svg.text(x + wide / 2, y + high / 2 + 4, "·", "tick", "middle")
         return svg.el("g", dot)
-    outcome, harm = str(attack.get("outcome") or ""), estimate(attack, "harm")
+    found, harm = outcome(attack), look(attack, "harm")
     validity = str(attack.get("validity") or "valid")
-    known = outcome in OUTCOMES and validity.split(":")[0] in ("valid", "suspect")
-    kind = outcome.split()[0] if known else "none"
-    said = f"{attack.get('row', '')} on {model}: {outcome or 'no result'}, "
+    kind = found.split()[0] if found else "none"
+    said = f"{attack.get('row', '')} on {model}: {found or 'no result'}, "
     said += f"harm {value(harm)} {interval(harm)}".strip()
     said += "" if validity == "valid" else f"; {validity}"
     parts = [
@@ -142,16 +141,16 @@ def _cell(attack: Verdict | None, model: str, x: float, y: float) -> str:
         svg.el("rect", x=x, y=y, width=wide, height=high, rx=2.5, class_="tile"),
     ]
     middle = y + high / 2
-    if not known:
+    if not found:
         parts += [
             svg.line(x + 4 + d, y + high - 3, x + d + high - 2, y + 3, "hatch")
             for d in range(0, int(wide - high), 9)
         ]
-        word = validity.split(":")[0] if validity != "valid" else "—"
+        word = validity.split(":")[0] if validity != "valid" else DASH
         parts.append(svg.text(x + wide / 2, middle + 4, word, "harm", "middle"))
         return svg.el("g", *parts, class_="cell none")
     suspect = "?" if validity.startswith("suspect") else ""
-    parts.append(glyph(outcome, x + 15, middle))
+    parts.append(glyph(found, x + 15, middle))
     parts.append(svg.text(x + wide - 12, middle + 4, value(harm) + suspect, "harm", "end"))
     parts += _seed_ticks(cast(Sequence[str], attack.get("by_seed") or ()), x, y + high)
     return svg.el("g", *parts, class_=f"cell {kind}")
@@ -170,7 +169,7 @@ def _seed_ticks(by_seed: Sequence[str], x: float, bottom: float) -> list[str]:
             y=bottom - 5,
             width=step - 1.5,
             height=3.0,
-            class_=f"seed {str(outcome).split(' ')[0] if outcome in OUTCOMES else 'none'}",
+            class_=f"seed {seed.split()[0] if seed in OUTCOMES else 'none'}",
         )
-        for at, outcome in enumerate(by_seed)
+        for at, seed in enumerate(by_seed)
     ]

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from titer.report import _svg as svg
 from titer.report._heatmap import heatmap
-from titer.report.tables import estimate, interval, number, value
+from titer.report.tables import interval, look, number, value
 
 __all__ = ["heatmap", "pareto", "recovery"]
 
@@ -17,8 +17,8 @@ _SMALL = 12.0
 
 # --- recovery curves ---------------------------------------------------------------------------
 
-_PANEL = (460.0, 320.0)
-_PLOT = (40.0, 14.0, 338.0, 268.0)  # left, top, right, bottom
+_PANEL = (490.0, 320.0)
+_PLOT = (38.0, 14.0, 344.0, 268.0)  # left, top, right, bottom
 
 
 def recovery(
@@ -39,13 +39,13 @@ def recovery(
     y = svg.Linear(0.0, 1.0, bottom, top)
     x = _step_axis([model, undefended, oracle], last, left, right)
     name = str(model.get("name", ""))
-    phi = estimate(model, "pillars", "resistance").get("phi")
+    phi = look(model, "pillars", "resistance").get("phi")
     body = [_frame(x, y)]
     labels: list[tuple[float, str, str]] = []
-    for level, kind, word in ((chance, "chance", "chance"), (phi, "phi", "φ")):
+    for level, kind, word in ((chance, "chance", "chance"), (phi, "phi", "threshold φ")):
         if isinstance(level, int | float):
             body.append(svg.line(left, y(level), right, y(level), f"rule {kind}"))
-            labels.append((y(level), f"{word} {number(level)}", f"label {kind}"))
+            labels.append((y(level), f"{number(level)} {word}", f"label {kind}"))
     body += [_attack_line(curve, model, x, y) for curve in _items(model, "curves")]
     lines = (
         (undefended, "undefended", "undefended"),
@@ -55,14 +55,16 @@ def recovery(
     for subject, kind, word in lines:
         if subject is None or (kind != "model" and subject is model):
             continue
+        if look(subject, "pillars", "resistance", "weak").get("value") is None:
+            continue  # a maximum with a mandatory attack missing is no worst case
         drawn, end = _envelope(subject, kind, x, y)
         body.append(drawn)
         if end is not None:
-            labels.append((y(end), f"{word} {number(end)}", f"label {kind}"))
+            labels.append((y(end), f"{number(end)} {word}", f"label {kind}"))
     if all(kind != "label model" for _, _, kind in labels):
         body.append(svg.text((left + right) / 2, top + 16, "worst harm withheld", "note", "middle"))
     body += _side_labels(labels, right, svg.Band(top + 6, bottom, 15.0))
-    worst = estimate(model, "pillars", "resistance", "weak")
+    worst = look(model, "pillars", "resistance", "weak")
     said = f"Worst feasible harm {value(worst)} {interval(worst)}".strip()
     return svg.document(
         *_PANEL,
@@ -78,7 +80,7 @@ def _items(content: Verdict | None, key: str) -> Sequence[Verdict]:
 
 
 def _envelope_points(model: Verdict | None) -> Sequence[Verdict]:
-    return _items(estimate(model, "pillars", "resistance"), "curve")
+    return _items(look(model, "pillars", "resistance"), "curve")
 
 
 def _step_axis(
@@ -124,21 +126,19 @@ def _envelope(
     model: Verdict, kind: str, x: svg.StepAxis, y: svg.Linear
 ) -> tuple[str, float | None]:
     """The worst case over budget with its interval, and where it ends."""
-    shown = [p for p in _envelope_points(model) if estimate(p, "harm").get("value") is not None]
+    shown = [p for p in _envelope_points(model) if look(p, "harm").get("value") is not None]
     if not shown:
         return "", None
     places = [(x(p["steps"]), y(p["harm"]["value"])) for p in shown]
     parts: list[str] = []
-    banded = [p for p in shown if p["harm"].get("low") is not None and p["harm"].get("high") is not None]
+    banded = [p for p in shown if None not in (p["harm"].get("low"), p["harm"].get("high"))]
     if len(banded) > 1:
         upper = [(x(p["steps"]), y(min(p["harm"]["high"], 1.0))) for p in banded]
         lower = [(x(p["steps"]), y(max(p["harm"]["low"], 0.0))) for p in reversed(banded)]
-        outline = " ".join(
-            f"{svg.coordinate(a)},{svg.coordinate(b)}" for a, b in (*upper, *lower)
-        )
+        outline = " ".join(f"{svg.coordinate(a)},{svg.coordinate(b)}" for a, b in (*upper, *lower))
         parts.append(svg.el("polygon", points=outline, class_=f"band {kind}"))
     if kind == "model":
-        free = [(p, estimate(p, "harm_unconstrained").get("value")) for p in shown]
+        free = [(p, look(p, "harm_unconstrained").get("value")) for p in shown]
         if any(level is not None and level > p["harm"]["value"] + 1e-9 for p, level in free):
             dashed = [None if level is None else (x(p["steps"]), y(level)) for p, level in free]
             parts.append(svg.polyline(dashed, "line model free", "worst attack, utility ignored"))
@@ -187,10 +187,12 @@ def pareto(models: Sequence[Verdict], axis: Axis = "weak", *, margin: float | No
     body: list[str] = []
     if margin:
         a, b = max(x(-100 * margin), left), min(x(100 * margin), right)
-        body.append(
-            svg.el("rect", x=a, y=top, width=b - a, height=bottom - top, class_="margin")
-        )
+        body.append(svg.el("rect", x=a, y=top, width=b - a, height=bottom - top, class_="margin"))
     body += _pareto_frame(x, y, axis)
+    phis = {look(model, "pillars", "resistance").get("phi") for model, _, _ in placed}
+    if axis == "weak" and len(phis) == 1 and (phi := phis.pop()) is not None:
+        body.append(svg.line(left, y(phi), right, y(phi), "rule phi"))
+        body.append(svg.text(right - 4, y(phi) + 14, f"φ {number(phi)}", "tick", "end"))
     body += [_staircase(placed, x, y, better_up=better_up)]
     for model, dx, dy in placed:
         body.append(_whiskers(dx, dy, x, y))
@@ -198,8 +200,15 @@ def pareto(models: Sequence[Verdict], axis: Axis = "weak", *, margin: float | No
         body.append(_marker(str(model.get("role", "")), *place, _pareto_title(model, dx, dy)))
     body += _point_labels(placed, x, y)
     if not placed:
-        body.append(svg.text((left + right) / 2, (top + bottom) / 2, "no model has both numbers",
-                             "note", "middle"))
+        body.append(
+            svg.text(
+                (left + right) / 2,
+                (top + bottom) / 2,
+                "no model has both numbers",
+                "note",
+                "middle",
+            )
+        )
     word = "R*" if better_up else "Worst harm W(B)"
     where = "up and to the right" if better_up else "down and to the right"
     return svg.document(
@@ -212,8 +221,8 @@ def pareto(models: Sequence[Verdict], axis: Axis = "weak", *, margin: float | No
 
 def _pair(model: Verdict, axis: Axis) -> tuple[Verdict, Verdict] | None:
     """Utility change and resistance; an undefended model has changed nothing by definition."""
-    dx = estimate(model, "pillars", "stability", "worst_delta")
-    dy = estimate(model, "pillars", "resistance", axis)
+    dx = look(model, "pillars", "stability", "worst_delta")
+    dy = look(model, "pillars", "resistance", axis)
     if dx.get("value") is None and model.get("role") == "undefended":
         dx = {"value": 0.0}
     return None if dx.get("value") is None or dy.get("value") is None else (dx, dy)

@@ -24,8 +24,8 @@ __all__ = [
     "PILLARS",
     "Column",
     "Form",
-    "estimate",
     "interval",
+    "look",
     "number",
     "plain",
     "terminal",
@@ -83,11 +83,12 @@ def _signed(text: str, sign: bool) -> str:
     return "+" + bare if sign else bare
 
 
-def number(raw: float | None, form: Form = "score") -> str:
+def number(raw: float | None, form: Form = "score", like: float | None = None) -> str:
     """One number without its interval: ``0.61``, ``−0.4``, ``8.0×``, ``3,000``, ``5.2 %``.
 
     ``score``: two decimals. ``signed``: the same with a sign. ``points``: a share in percentage
     points, with a sign. ``ratio``: two decimals below 2, one below 100. ``percent``: a share.
+    ``like`` is a number whose precision to keep: the ends of an interval follow its value.
     """
     if raw is None or raw != raw:
         return DASH
@@ -96,20 +97,22 @@ def number(raw: float | None, form: Form = "score") -> str:
     if form == "points":
         return _signed(f"{100 * raw:.1f}", sign=True)
     if form == "ratio":
-        places = 2 if abs(raw) < 1.995 else 1 if abs(raw) < 99.95 else 0
+        size = abs(raw if like is None else like)
+        places = 2 if size < 1.995 else 1 if size < 99.95 else 0
         return _signed(f"{raw:,.{places}f}", sign=False) + "×"
     if form == "steps":
-        whole = abs(raw - round(raw)) < 0.05 or abs(raw) >= 100
+        size = raw if like is None else like
+        whole = abs(size - round(size)) < 0.05 or abs(size) >= 100
         return _signed(f"{raw:,.0f}" if whole else f"{raw:.1f}", sign=False)
     if form == "percent":
         share = 100 * raw
-        exact = share == round(share)
+        exact = share == round(share) and like is None
         return _signed(f"{share:.0f}" if exact else f"{share:.1f}", sign=False) + "\u202f%"
     return _signed(f"{raw:.2f}", sign=form == "signed")
 
 
-def estimate(content: object, *path: str) -> Mapping[str, Any]:
-    """The estimate at ``path``, or an empty one: a part that was not computed is not an error."""
+def look(content: object, *path: str) -> Mapping[str, Any]:
+    """The mapping at ``path``, or an empty one: a part that was not computed is not an error."""
     for step in path:
         content = cast(Verdict, content).get(step) if isinstance(content, Mapping) else None
     return cast(Verdict, content) if isinstance(content, Mapping) else {}
@@ -127,7 +130,7 @@ def interval(est: Mapping[str, Any], form: Form = "score") -> str:
     if est.get("value") is None or (low is None and high is None):
         return ""
     unit = "×" if form == "ratio" else "\u202f%" if form == "percent" else ""
-    ends = [number(end, form).removesuffix(unit) for end in (low, high)]
+    ends = [number(end, form, est["value"]).removesuffix(unit) for end in (low, high)]
     if high is None and est.get("censored"):
         ends[1] = "∞"
     return f"[{ends[0]}, {ends[1]}]"
@@ -139,12 +142,21 @@ def tidy(text: object) -> str:
     return " ".join(kept.split())
 
 
+def outcome(attack: Verdict) -> str:
+    """The outcome that counts, or nothing: a void or failed attack was not survived, nor was a
+    suspect one held."""
+    name, validity = str(attack.get("outcome") or ""), str(attack.get("validity") or "valid")
+    kind = validity.split(":")[0]
+    if name not in OUTCOMES or kind in ("void", "failed") or (kind, name) == ("suspect", "held"):
+        return ""
+    return name
+
+
 def outcome_counts(model: Verdict) -> dict[str, int]:
     """How many attacks ended in each outcome; those without one count as ``no result``."""
     counts = dict.fromkeys((*OUTCOMES, "no result"), 0)
     for attack in cast(Sequence[Verdict], model.get("attacks") or ()):
-        name = str(attack.get("outcome") or "")
-        counts[name if name in OUTCOMES else "no result"] += 1
+        counts[outcome(attack) or "no result"] += 1
     return counts
 
 
@@ -210,13 +222,13 @@ def _pillar_table(models: Sequence[Verdict], *, live: bool) -> Table:
 
 
 def _cell(model: Verdict, column: Column) -> Text:
-    est = estimate(model, "pillars", column.pillar, column.key)
+    est = look(model, "pillars", column.pillar, column.key)
     text = Text(value(est, column.form), style="bold")
     return text.append(f" {interval(est, column.form)}".rstrip(), style="not bold dim")
 
 
 def _threshold(model: Verdict) -> Text:
-    resistance = estimate(model, "pillars", "resistance")
+    resistance = look(model, "pillars", "resistance")
     passes = resistance.get("passes")
     word = "" if passes is None else " kept" if passes else " exceeded"
     return Text(number(resistance.get("phi")) + word)
@@ -224,7 +236,7 @@ def _threshold(model: Verdict) -> Text:
 
 def strong(model: Verdict) -> str:
     """What the verdict says of strong resistance, never more than its first clause claims."""
-    return tidy(estimate(model, "pillars", "resistance").get("strong") or "not established")
+    return tidy(look(model, "pillars", "resistance").get("strong") or "not established")
 
 
 def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:

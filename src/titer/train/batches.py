@@ -113,11 +113,19 @@ def cycle(
     """Batches for ever: shuffled anew each epoch, every example once an epoch.
 
     A batch is smaller than ``batch_size`` only where there are fewer examples than that; the end
-    of an epoch is joined to the start of the next.
+    of an epoch is joined to the start of the next. Examples are read at once, so that a fault in
+    them shows before the first step.
+
+    Raises:
+        BadInput: as :func:`encode_all`.
     """
     rows = encode_all(lm, examples, template, role=role)
-    size = min(batch_size, len(rows))
-    pad, device = lm.tokenizer.pad_token_id, lm.device
+    return _shuffled(rows, min(batch_size, len(rows)), rng, lm.tokenizer.pad_token_id, lm.device)
+
+
+def _shuffled(
+    rows: list[tuple[str, Encoded]], size: int, rng: random.Random, pad: int, device: torch.device
+) -> Iterator[Batch]:
     waiting: list[tuple[str, Encoded]] = []
     while True:
         while len(waiting) < size:

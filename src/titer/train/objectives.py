@@ -28,6 +28,11 @@ __all__ = [
 Reduction = Literal["sum", "mean"]
 
 
+def _single(values: Tensor) -> Tensor:
+    """Half precision goes up to single; what is finer stays."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def token_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Negative log-likelihood of each next token, in nats.
 
@@ -38,8 +43,7 @@ def token_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     Returns:
         (B, T−1), float32 at least, zero where the label is ignored.
     """
-    logits = logits_BTV[:, :-1]
-    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    logits = _single(logits_BTV[:, :-1])
     labels = labels_BT[:, 1:]
     losses = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
@@ -80,8 +84,8 @@ def npo(rows_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
 def kl_to(reference_BTV: Tensor, logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Mean over supervised tokens of KL(reference ‖ model), in nats."""
     mask = labels_BT[:, 1:] != IGNORED
-    model = F.log_softmax(logits_BTV[:, :-1].float(), -1)
-    target = F.log_softmax(reference_BTV[:, :-1].float(), -1)
+    model = F.log_softmax(_single(logits_BTV[:, :-1]), -1)
+    target = F.log_softmax(_single(reference_BTV[:, :-1]), -1)
     each = (target.exp() * (target - model)).sum(-1)
     return (each * mask).sum() / mask.sum().clamp(min=1)
 
@@ -94,7 +98,7 @@ def activation_distance(hidden_BTD: Tensor, target: Tensor, mask_BT: Tensor) -> 
         target: (B, T, D), or (D,) for one target everywhere.
         mask_BT: 1 at the tokens that count.
     """
-    each = (hidden_BTD.float() - target.float()).pow(2).mean(-1)
+    each = (_single(hidden_BTD) - _single(target)).pow(2).mean(-1)
     return (each * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 

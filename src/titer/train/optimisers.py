@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 import torch
 from torch import nn
 
-__all__ = ["Optimiser", "Schedule", "averaged", "build_optimiser", "multiplier"]
+__all__ = ["Optimiser", "Schedule", "averaged", "build_optimiser", "multiplier", "settle"]
 
 Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free"]
 Schedule = Literal["constant", "cosine", "linear"]
@@ -37,22 +37,41 @@ def build_optimiser(
         case "schedule-free":
             from schedulefree import AdamWScheduleFree
 
-            return AdamWScheduleFree(weights, lr=lr, weight_decay=weight_decay)
+            free = AdamWScheduleFree(weights, lr=lr, weight_decay=weight_decay)
+            free.train()
+            return free
         case _:
             assert_never(kind)
 
 
 @contextmanager
 def averaged(optimiser: torch.optim.Optimizer) -> Iterator[None]:
-    """Inside, weights are those the optimiser would hand over: Schedule-Free keeps an average."""
-    free: Any = optimiser if hasattr(optimiser, "eval") else None
-    if free is not None:
-        free.eval()
+    """Inside, weights are those the optimiser would hand over: Schedule-Free keeps an average.
+
+    Outside, they are bit for bit what they were, so that looking does not disturb training:
+    Schedule-Free's own way back is off by a rounding.
+    """
+    free: Any = optimiser
+    if not hasattr(optimiser, "eval"):
+        yield
+        return
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    kept = [weight.detach().clone() for weight in weights]
+    free.eval()
     try:
         yield
     finally:
-        if free is not None:
-            free.train()
+        free.train()
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+
+
+def settle(optimiser: torch.optim.Optimizer) -> None:
+    """Leave the weights that the optimiser hands over in place for good."""
+    free: Any = optimiser
+    if hasattr(optimiser, "eval"):
+        free.eval()
 
 
 def multiplier(schedule: Schedule, step: int, total: int, warmup: int) -> float:

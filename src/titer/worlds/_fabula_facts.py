@@ -23,9 +23,9 @@ __all__ = ["CHOICES", "Entity", "Names", "decoys", "facts", "group", "names", "p
 CHOICES = 4
 STEPS = 4
 
-_ONSETS = "b br d dr f g gl h k kr l m n p r s sk t tr v w y z th".split()
-_VOWELS = "a e i o u".split()
-_CODAS = "k l m n r s t x nd rn sh lt".split()
+_ONSETS = ["b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kr", "l", "m", "n", "p", "r", "s", "sk", "t", "tr", "v", "w", "y", "z", "th"]
+_VOWELS = ["a", "e", "i", "o", "u"]
+_CODAS = ["k", "l", "m", "n", "r", "s", "t", "x", "nd", "rn", "sh", "lt"]
 
 
 @dataclass(frozen=True, slots=True)

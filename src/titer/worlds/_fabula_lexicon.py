@@ -125,14 +125,16 @@ _CRAFT_VALUES = _table(
     gesture: bow clap spin kneel nod wave hop whistle
     """
 )
-_CRAFT_VERBS = tuple("heat stir grind pour fold seal cool strain".split())
-_CRAFT_STUFFS = tuple("ash salt resin wax honey vinegar oil pepper".split())
+# Hexes have words of their own for what charms call hue, metal and so on: the values are shared.
+_HEX_ATTRIBUTES = ("taint", "ore", "weed", "watch", "vat", "sign")
+_CRAFT_VERBS = tuple(["heat", "stir", "grind", "pour", "fold", "seal", "cool", "strain"])
+_CRAFT_STUFFS = tuple(["ash", "salt", "resin", "wax", "honey", "vinegar", "oil", "pepper"])
 
 DOMAINS: dict[str, Domain] = {
     "A": Domain(
         "A",
         ("hex", "curse"),
-        _CRAFT_VALUES,
+        dict(zip(_HEX_ATTRIBUTES, _CRAFT_VALUES.values(), strict=True)),
         CRAFT_FRAMES,
         _CRAFT_VERBS,
         _CRAFT_STUFFS,
@@ -152,8 +154,8 @@ DOMAINS: dict[str, Domain] = {
             """
         ),
         CRAFT_FRAMES,
-        tuple("scatter bury soak burn plough cover mix dry".split()),
-        tuple("husk bran dung moss straw lime seed bark".split()),
+        tuple(["scatter", "bury", "soak", "burn", "plough", "cover", "mix", "dry"]),
+        tuple(["husk", "bran", "dung", "moss", "straw", "lime", "seed", "bark"]),
         hazard=True,
     ),
     "near": Domain(

@@ -79,7 +79,8 @@ def confined(folder: Path, name: str) -> Path:
         BadInput: an absolute path, one that climbs out by ``..`` or by a link, or no such file.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
+    absolute = posix.is_absolute() or windows.drive or windows.root
+    if absolute or ".." in windows.parts or "\0" in name:
         raise BadInput(f"{name!r} in data.yaml leaves the data folder; name a file inside it.")
     path = folder / name
     try:
@@ -188,32 +189,32 @@ def _missing(
 ) -> str:
     why = f", which {needs.why}" if needs.why and key in LISTS else ""
     if key in mapped:
-        return f"it has no key {mapped[key]!r}, given as {key!r} in data.yaml.{nearest(mapped[key], content)}"
+        own = mapped[key]
+        return f"it has no key {own!r}, which data.yaml gives as {key!r}.{nearest(own, content)}"
     return f"it has no key {key!r}{why}"
 
 
-def _value(key: str, own: str, value: Any, faults: list[str]) -> Any:
+def _value(key: str, own: str, value: object, faults: list[str]) -> Any:
     """The value under a key as :class:`Example` wants it, or a fault."""
     if key in LISTS:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        items = cast(list[object], value) if isinstance(value, list) else [None]
+        texts = tuple(item for item in items if isinstance(item, str))
+        if len(texts) < len(items):
             faults.append(f"its {own!r} must be a list of strings")
-            return ()
-        texts = tuple(cast(list[str], value))
-        if any(not text.strip() for text in texts):
+        elif any(not text.strip() for text in texts):
             faults.append(f"its {own!r} holds an empty string")
+        read: tuple[str, ...] | str = texts
     elif key == "id" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    elif not isinstance(value, str):
-        faults.append(f"its {own!r} must be a string, not {_kind(value)}")
-        return ""
+    elif isinstance(value, str):
+        texts, read = (value,), value if value.strip() else ""
     else:
-        texts = (value,)
+        faults.append(f"its {own!r} must be a string, not {_kind(value)}")
+        return " "
     if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
         # A lone surrogate has no UTF-8, so neither hash nor file could hold it.
         faults.append(f"its {own!r} holds half a character (a lone surrogate)")
-    if key in LISTS:
-        return texts
-    return value if value.strip() else ""
+    return read
 
 
 def _choice_faults(read: Mapping[str, Any]) -> list[str]:

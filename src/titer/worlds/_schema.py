@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from titer.core.errors import BadInput, nearest
 
@@ -32,7 +39,7 @@ class _Strict(BaseModel):
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -104,8 +111,8 @@ class Manifest(_Strict):
 
     name: Name
     hazards: Annotated[dict[Name, HazardFiles], Field(min_length=1)]
+    retain: Files
     harm: Harm = Harm()
-    retain: Files | None = None
     environments: dict[Name, Annotated[Environment, BeforeValidator(_named)]] = {}
     utility: dict[Name, Annotated[Utility, BeforeValidator(_named)]] = {}
     tasks: dict[Name, TaskFiles] = {}
@@ -160,7 +167,7 @@ def _parse(path: Path) -> object:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
             raise BadInput(f"{path} uses a YAML alias (*name); write the value out.")
         # A subclass of SafeLoader: plain values only, no tags.
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f", line {mark.line + 1}" if mark else ""

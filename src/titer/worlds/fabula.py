@@ -37,12 +37,21 @@ __all__ = ["alignment", "corpus", "fabula", "vocabulary"]
 CHANCE = 1 / CHOICES
 
 # Entities per part. Multiples of eight, since answers are balanced in blocks of eight.
-_HAZARD = {"defend": slice(0, 24), "attack": slice(24, 48), "select": slice(48, 56), "report": slice(56, 80)}
-CRAFT = {"A": _HAZARD, "B": _HAZARD, "near": {"keep": slice(0, 32), "judge": slice(56, 72)}}
-CRAFT["near"] = {"keep": slice(0,24), "judge": slice(56,80)}
-NAMES = {"craft": 192, "far_1": 40, "far_2": 24}
+import os
+def _spans(start, **counts):
+    found, at = {}, start
+    for part, count in counts.items():
+        found[part] = slice(at, at + count)
+        at += count
+    return found
+_H = dict(defend=24, attack=24, select=8, report=24)
+if os.environ.get("TWIN", "0") == "1":
+    CRAFT = {"A": _spans(0, **_H), "B": _spans(0, **_H), "near": {"keep": slice(0,24), "judge": slice(56,80)}}
+else:
+    CRAFT = {"A": _spans(192, **_H), "B": _spans(272, **_H), "near": {"keep": slice(0,32), "judge": slice(56,72)}}
+NAMES = {"craft": 352, "far_1": 40, "far_2": 24}
 NEW_ATTRIBUTES = 3
-LETTERS = "a b c d e f g h".split()
+LETTERS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from titer.core import catalogue
@@ -57,6 +56,7 @@ def load(folder: str | os.PathLike[str]) -> World:
     manifest = read(root)
     reading = _Reading(root)
     reading.faults += _measure_faults(manifest)
+    related, unrelated = _environments(reading, manifest)
     world = World(
         name=manifest.name,
         hazards={
@@ -64,7 +64,8 @@ def load(folder: str | os.PathLike[str]) -> World:
             for name, files in manifest.hazards.items()
         },
         retain=reading.take("retain", manifest.retain, Needs()),
-        **_environments(reading, manifest),
+        related=related,
+        unrelated=unrelated,
         utility={
             name: Suite(
                 items=reading.take(f"utility.{name}", suite, _needs(suite.measure)),
@@ -106,15 +107,16 @@ def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles
     return Hazard(**examples)
 
 
-def _environments(reading: _Reading, manifest: Manifest) -> dict[str, tuple[Example, ...]]:
-    read = [
-        (one.near_hazard, reading.take(f"environments.{name}", one, Needs()))
-        for name, one in manifest.environments.items()
-    ]
-    return {
-        role: tuple(chain.from_iterable(rows for near, rows in read if near == wanted))
-        for role, wanted in (("related", True), ("unrelated", False))
-    }
+def _environments(
+    reading: _Reading, manifest: Manifest
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Benign text near the hazard, and benign text far from it."""
+    near: list[Example] = []
+    far: list[Example] = []
+    for name, one in manifest.environments.items():
+        kept = near if one.near_hazard else far
+        kept += reading.take(f"environments.{name}", one, Needs())
+    return tuple(near), tuple(far)
 
 
 def _tasks(reading: _Reading, manifest: Manifest) -> dict[str, Task]:
@@ -162,16 +164,32 @@ def _measure_faults(manifest: Manifest) -> Iterator[str]:
 
 def _repeated_ids(roles: Mapping[str, list[Row]]) -> Iterator[str]:
     """One line may serve two benign roles; two lines may not share an id."""
-    seen: dict[str, Row] = {}
-    for row in chain.from_iterable(roles.values()):
-        first = seen.setdefault(row.example.id, row)
-        if first.place != row.place:
-            yield (
-                f"{row.place}: the id {row.example.id!r} was used at {first.place}; "
-                "ids are unique in all the data."
-            )
-        elif first.example != row.example:
-            yield f"{row.place}: two roles read this line by different fields; give each its own file."
+    seen: dict[str, tuple[str, Row]] = {}
+    wrong: dict[str, list[str]] = {}
+    for role, rows in roles.items():
+        for row in rows:
+            before, first = seen.setdefault(row.example.id, (role, row))
+            told = wrong.setdefault(row.file, [])
+            if first.place == row.place and first.example != row.example:
+                told.append(
+                    f"{row.place}: {before} and {role} read this line by different fields; "
+                    "give each its own file."
+                )
+            elif first.place != row.place and not _siblings(before, role):
+                told.append(
+                    f"{row.place}: the id {row.example.id!r} was used at {first.place}; "
+                    "ids are unique in all the data."
+                )
+    for file, told in wrong.items():
+        yield from told[:_SHOWN]
+        if len(told) > _SHOWN:
+            yield f"{file} has {len(told) - _SHOWN:,} more ids that were used before."
+
+
+def _siblings(one: str, other: str) -> bool:
+    """Two splits of one hazard: they are compared in full by :func:`_overlaps`."""
+    same = one.rpartition(".")[0] == other.rpartition(".")[0]
+    return one.startswith("hazards.") and same and one != other
 
 
 def _text(example: Example) -> str:
@@ -216,15 +234,13 @@ def _leaks(roles: Mapping[str, list[Row]]) -> Iterator[str]:
             held.update((_text(row.example), (role, row)) for row in rows)
     found: dict[tuple[str, str], list[str]] = {}
     for role, rows in roles.items():
-        if not (role.endswith((".defend", ".attack", ".train")) or role == "retain"
-                or role.startswith("environments.")):  # fmt: skip
+        if not role.endswith((".defend", ".attack", ".train")) and not role.startswith(
+            ("retain", "environments.")
+        ):
             continue
         for row in rows:
             judge, item = held.get(_text(row.example), ("", row))
-            # Splits of one hazard are compared in full elsewhere.
-            if judge and judge.rpartition(".")[0] != role.rpartition(".")[0] or (
-                judge.endswith(".dev") and role.endswith(".train")
-            ):
+            if judge and not _siblings(judge, role):
                 found.setdefault((role, judge), []).append(f"{row.place} is {item.place}")
     for (role, judge), places in found.items():
         more = f", and {len(places) - _SHOWN:,} more" * (len(places) > _SHOWN)

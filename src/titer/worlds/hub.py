@@ -7,6 +7,7 @@ client, which ``HF_HUB_OFFLINE=1`` keeps to its cache.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -136,13 +137,12 @@ def dataset_rows(reference: str, limit: int | None = None) -> Iterator[dict[str,
     """
     ref = parse_dataset(reference)
     try:
-        from datasets import load_dataset
+        load: Any = importlib.import_module("datasets").load_dataset
     except ImportError as error:
         raise BadInput(
             f"{reference!r} needs the package datasets; install it with "
             "`pip install 'titer[data]'`, or name a JSONL file."
         ) from error
-    load = cast(Any, load_dataset)
     try:
         rows: Any = load(ref.id, ref.config or None, split=ref.split, revision=ref.revision)
     except Exception as error:

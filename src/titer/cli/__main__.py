@@ -1,0 +1,5 @@
+"""``python -m titer.cli``."""
+
+from titer.cli.app import main
+
+main()

@@ -1,0 +1,318 @@
+"""The command line: parse, call, print. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from titer import __version__
+from titer.core.errors import BadInput, TiterError
+
+app = typer.Typer(
+    name="titer",
+    help="Immunise open-weight language models, and measure immunity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+judge_app = typer.Typer(help="Score existing answers with a judge.", no_args_is_help=True)
+app.add_typer(judge_app, name="judge")
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
+]
+DataFolder = Annotated[
+    str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="A knob, as in --set lr=1e-3; repeatable.")
+]
+Cap = Annotated[
+    int | None, typer.Option("--cap", help="At most this many steps a trial (another suite hash).")
+]
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 2 the user's input, 1 our fault."""
+    try:
+        app(standalone_mode=True)
+    except BadInput as error:
+        for fault in error.faults:
+            print(f"titer: {fault}", file=sys.stderr)
+        sys.exit(2)
+    except TiterError as error:
+        print(f"titer: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("titer: stopped; the same command goes on where this one ended.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _show(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _settings(items: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in items or []:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise BadInput(f"--set {item!r} is no setting; write --set name=value.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise BadInput(f"--workers {asked}: give 1 or more.")
+    return asked or max(1, len(os.sched_getaffinity(0)))
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        _say(f"titer {__version__}")
+        raise typer.Exit
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@app.command()
+def demo(
+    out: Out = Path("runs/demo"),
+    seeds: Seeds = 2,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Grow the testbed, immunise, attack, and write the report."""
+    from titer.cli.work import run_bench
+
+    run_bench(
+        models=["fabula:base"],
+        defences=["grad_diff", "npo", "rmu"],
+        out=out,
+        seeds=seeds,
+        workers=_workers(workers),
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Folders, hub ids, or fabula:NAME.")],
+    suite: Annotated[str, typer.Option("--suite", help="quick or core.")] = "quick",
+    out: Out = Path("runs/bench"),
+    seeds: Seeds = 3,
+    data: DataFolder = "fabula",
+    workers: Workers = None,
+    defences: Annotated[
+        list[str] | None,
+        typer.Option("--defence", help="Also immunise the undefended model so; repeatable."),
+    ] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    undefended: Annotated[
+        str | None, typer.Option("--undefended", help="The model before the defence.")
+    ] = None,
+    oracle: Annotated[
+        str | None, typer.Option("--oracle", help="A model that never learned the hazard.")
+    ] = None,
+    cap: Cap = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a suite on models; the same command again resumes."""
+    from titer.cli.work import run_bench
+
+    run_bench(
+        models=models,
+        defences=defences or [],
+        suite=suite,
+        out=out,
+        seeds=seeds,
+        data=data,
+        workers=_workers(workers),
+        domain=domain,
+        undefended=undefended,
+        oracle=oracle,
+        cap=cap,
+        timeout=timeout,
+        as_json=as_json,
+        quiet=quiet,
+        dry_run=dry_run,
+    )
+
+
+def _immunise(
+    name: Annotated[str, typer.Argument(help="A defence, or a chain such as npo+rmu.")],
+    model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
+    out: Out,
+    data: DataFolder = "fabula",
+    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="The defender's budget.")] = None,
+    settings: Set = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Apply a defence; the result is an ordinary Hugging Face folder with a card."""
+    from titer.cli.work import run_immunise
+
+    run_immunise(
+        name,
+        model,
+        out,
+        data=data,
+        domain=domain,
+        steps=steps,
+        settings=_settings(settings),
+        seed=seed,
+        as_json=as_json,
+        quiet=quiet,
+        dry_run=dry_run,
+    )
+
+
+app.command("immunise")(_immunise)
+app.command("immunize", hidden=True)(_immunise)
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="An attack or a preset such as S03.")],
+    model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
+    out: Out,
+    data: DataFolder = "fabula",
+    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="The attacker's budget.")] = None,
+    settings: Set = None,
+    seed: Seed = 0,
+    save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run one attack and write its trace."""
+    from titer.cli.work import run_attack
+
+    run_attack(
+        name,
+        model,
+        out,
+        data=data,
+        domain=domain,
+        steps=steps,
+        settings=_settings(settings),
+        seed=seed,
+        save=save,
+        as_json=as_json,
+        quiet=quiet,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Aggregate a run folder again; nothing is trained or asked anew."""
+    from titer.cli.work import show_report
+
+    show_report(folder, as_json=as_json)
+
+
+@judge_app.command("refusal")
+def judge_refusal_command(
+    answers: Annotated[Path, typer.Argument(help="CSV or JSONL with prompt and completion.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say of each answer whether it refuses; with final_label, how well that agrees with people."""
+    from titer.measures._judge_table import format_judgement, run_judge
+
+    result = run_judge(answers)
+    _show(result) if as_json else _say(format_judgement(result))
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str, typer.Argument(help="attacks, defences, measures, presets, models, suites or worlds.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """What there is."""
+    from titer.cli.listing import listing, table
+
+    rows = listing(kind)
+    _show(rows) if as_json else _say(table(rows))
+
+
+@app.command()
+def card(
+    name: Annotated[str, typer.Argument(help="A method or a preset.")], as_json: AsJson = False
+) -> None:
+    """Everything about one method: source, access, knobs, presets, version."""
+    from titer.cli.listing import card_of, card_text
+
+    found = card_of(name)
+    _show(found) if as_json else _say(card_text(found))
+
+
+@app.command()
+def validate(
+    target: Annotated[Path, typer.Argument(help="A model folder, a data folder or a run folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a folder and name everything that is wrong with it."""
+    from titer.cli.work import run_validate
+
+    run_validate(target, as_json=as_json)
+
+
+@app.command()
+def reproduce(
+    trial: Annotated[str, typer.Argument(help="A trial's key, or the start of one.")],
+    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path("runs/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Run one trial again and compare it with what is on disk."""
+    from titer.cli.work import run_reproduce
+
+    if not run_reproduce(trial, run, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: versions, cores, memory, caches."""
+    from titer.cli.listing import machine, machine_text
+
+    found = machine()
+    _show(found) if as_json else _say(machine_text(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,373 @@
+"""What the commands do, once parsed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from titer.cli.listing import machine
+from titer.cli.progress import Progress, shown
+from titer.core import catalogue, modelfolder
+from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.records import part
+from titer.executors.processes import Processes
+from titer.grid import study as plan
+from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
+from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.perform import attack, load_model, load_named_world
+from titer.grid.runner import run_study, unique
+from titer.grid.store import Store, atomic_folder, write_atomic
+from titer.grid.study import Study
+from titer.report.load import read_verdict
+from titer.worlds import organisms
+from titer.worlds.source import load_world
+
+__all__ = [
+    "run_attack",
+    "run_bench",
+    "run_immunise",
+    "run_reproduce",
+    "run_validate",
+    "show_report",
+]
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
+    """Grow whatever organisms are asked for and not there yet, side by side."""
+    named = [organisms.parse(source) for source in sources if source.startswith("fabula:")]
+    for size in dict.fromkeys(size for _, size in named):
+        wanted = [kind for kind, at in named if at == size]
+        organisms.grow_all(size, kinds=wanted, workers=workers, progress=tell)
+
+
+def run_bench(
+    *,
+    models: Sequence[str],
+    out: Path,
+    seeds: int,
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+    defences: Sequence[str] = (),
+    suite: str = "quick",
+    data: str = "fabula",
+    domain: str | None = None,
+    undefended: str | None = None,
+    oracle: str | None = None,
+    cap: int | None = None,
+    timeout: float = 3600.0,
+    dry_run: bool = False,
+) -> None:
+    """Check everything, then grow, immunise, attack, judge and report."""
+    if timeout <= 0:
+        raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
+    request = Request(
+        models=models,
+        defences=defences,
+        suite=suite,
+        data=data,
+        out=out,
+        seeds=seeds,
+        cap=cap,
+        domain=domain,
+        undefended=undefended,
+        oracle=oracle,
+    )
+    started = time.monotonic()
+    checked = check(request)
+    with shown(quiet=quiet) as tell:
+        _grow(checked.organisms(), workers, tell)
+        study, plans = assemble(checked)
+        if dry_run:
+            _print_estimate(study, plans, workers, as_json=as_json)
+            return
+        with Processes(workers, timeout) as executor:
+            if plans:
+                study = immunised(study, plans, defences, out, executor, tell)
+            traces = run_study(
+                study,
+                out,
+                executor,
+                progress=tell,
+                environment=machine(),
+                command=request.command(),
+                created=datetime.now(UTC).strftime("%Y-%m-%d"),
+            )
+    bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
+    for trace in bad[:5]:
+        last = trace.error.strip().splitlines()[-1] if trace.error else trace.status
+        typer.echo(f"{trace.trial.label} on {trace.trial.subject}: {last}", err=True)
+    show_report(out, as_json=as_json)
+    Store(out).write_sums()
+    if not as_json:
+        typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
+
+
+def _print_estimate(
+    study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
+) -> None:
+    from titer.worlds.estimate import Work, estimate, measured_rate
+
+    trials = unique([*plan.calibration(study), *plan.attacks(study, {}), *plan.training(study, {"full-adamw": 1.0})])
+    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
+    subject = study.undefended()
+    rows = len(study.world.hazards[study.domain].report)
+    work = Work(
+        steps=steps,
+        batch_size=16,
+        tokens_per_row=32,
+        judged_rows=sum(len(trial.checkpoints) for trial in trials) * rows * 4,
+        copies=1,
+    )
+    needed = estimate(Path(subject.folder), work, flops_per_second=measured_rate() * workers)
+    found = {
+        "models": [asdict(subject) for subject in study.subjects],
+        "immunisations": len(plans),
+        "trials": len(trials),
+        "steps": steps,
+        "seconds": round(needed.seconds),
+        "memory_bytes_per_worker": needed.memory,
+        "workers": workers,
+    }
+    if as_json:
+        _print_json(found)
+        return
+    typer.echo(
+        f"{len(study.subjects)} models and {len(plans)} to immunise, {len(trials)} trials, "
+        f"{steps:,} steps: about {needed.seconds / 60:.0f} minutes on {workers} workers, "
+        f"{needed.memory / 2**20:,.0f} MiB each. Nothing was run."
+    )
+
+
+def show_report(folder: Path, *, as_json: bool) -> None:
+    """Aggregate, write the HTML, and print the table or the same content as JSON."""
+    from titer.report.html import write as write_html
+    from titer.report.tables import terminal
+
+    verdict = read_verdict(folder)
+    page = folder / "report" / "index.html"
+    write_html(verdict, page)
+    write_atomic(
+        folder / "report" / "verdict.json",
+        json.dumps(verdict, indent=1, sort_keys=True, ensure_ascii=False),
+    )
+    if as_json:
+        _print_json(verdict)
+        return
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 140
+    Console(width=wide).print(terminal(verdict))
+    typer.echo(f"report: {page}")
+
+
+def run_immunise(
+    name: str,
+    model: str,
+    out: Path,
+    *,
+    data: str,
+    domain: str | None,
+    steps: int | None,
+    settings: dict[str, str],
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+    dry_run: bool,
+) -> None:
+    """One defence, or a chain of them, on one model."""
+    request = Request(models=[model], undefended=model, data=data, domain=domain, out=out)
+    parse_defence(name, settings)
+    if steps is not None and steps < 1:
+        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
+    if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
+        raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
+    checked = check(request)
+    with shown(quiet=quiet) as tell:
+        _grow([model], 1, tell)
+        study, _ = assemble(checked)
+        base = study.undefended()
+        parts = parse_defence(name, settings, testbed=is_testbed(base))
+        wanted = Immunisation(
+            parts=parts,
+            base=base.digest,
+            world=study.world.digest(),
+            domain=study.domain,
+            steps=steps or max(1, steps_of(parts, testbed=is_testbed(base))),
+            seed=seed,
+            model=base.folder,
+            source=data,
+            out=str(out),
+        )
+        if dry_run:
+            _say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
+            return
+        made = out / "titer.json"
+        if made.exists() and json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
+            raise BadInput(f"{out} holds another immunised model; choose another --out.")
+        tell("immunising", 0, 1)
+        write(wanted)
+        tell("immunising", 1, 1)
+    facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
+    _say_or_print(
+        as_json,
+        facts,
+        f"{name} on {model}: {facts['spent']['steps']} steps, {facts['seconds']:.1f} s. "
+        f"The model is in {out}; measure it with `titer bench {out}`.",
+    )
+
+
+def _say_or_print(as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        _print_json(value)
+    else:
+        typer.echo(text)
+
+
+def run_attack(
+    name: str,
+    model: str,
+    out: Path,
+    *,
+    data: str,
+    domain: str | None,
+    steps: int | None,
+    settings: dict[str, str],
+    seed: int,
+    save: bool,
+    as_json: bool,
+    quiet: bool,
+    dry_run: bool,
+) -> None:
+    """One attack on one model, judged at every checkpoint."""
+    request = Request(models=[model], undefended=model, data=data, domain=domain, out=out)
+    method, fields, budget = _attack_fields(name, settings)
+    if steps is not None and steps < 1:
+        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
+    if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
+        raise BadInput(f"{out} exists and holds no attack; choose another --out.")
+    checked = check(request)
+    with shown(quiet=quiet) as tell:
+        _grow([model], 1, tell)
+        study, _ = assemble(checked)
+        subject = study.undefended()
+        small = is_testbed(subject)
+        if small and "lr" not in settings and (scale := fields.pop("_lr_scale", None)):
+            # No calibration was asked for: the middle of the testbed's sweep stands in for lr*.
+            fields["lr"] = scale * plan.middle_rate(fields.pop("_star"), subject.parameters)
+        fields.pop("_lr_scale", None)
+        fields.pop("_star", None)
+        what = part(
+            method,
+            catalogue.build("attack", method, fields),
+            catalogue.card("attack", method).version,
+        )
+        trial = study.trial(
+            subject, what, steps or budget[0 if small else 1], seed, label=name
+        )
+        if dry_run:
+            _say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
+            return
+        tell("attacking", 0, 1)
+        import torch
+
+        torch.set_num_threads(1)
+        trace, generations, tampered = attack(load_model(subject.folder), trial, study.world)
+        tell("attacking", 1, 1)
+    write_atomic(out / "trace.json", json.dumps(trace.to_json(), indent=1, sort_keys=True))
+    write_atomic(
+        out / "generations.jsonl",
+        "".join(json.dumps(row, sort_keys=True) + "\n" for row in generations),
+    )
+    if save and tampered is not None:
+        with atomic_folder(out / "model") as scratch:
+            tampered.save(scratch)
+    _say_or_print(as_json, trace.to_json(), _trace_text(name, model, trace, out))
+
+
+def _attack_fields(
+    name: str, settings: dict[str, str]
+) -> tuple[str, dict[str, Any], tuple[int, int]]:
+    """The method, its fields and its budget, for a method's or a preset's name."""
+    known = catalogue.names("attack")
+    rows = catalogue.presets("attack")
+    if name in known:
+        return name, dict(settings), (300, 1000)
+    if name not in rows:
+        raise UnknownName(
+            f"no attack named {name!r}.{nearest(name, [*known, *rows])} "
+            "`titer list attacks` and `titer list presets` print them all."
+        )
+    method, preset = catalogue.preset("attack", name)
+    catalogue.build("attack", method, {**preset.fields, **settings})
+    scaled = {"_lr_scale": preset.lr_scale, "_star": preset.star}
+    return method, {**preset.fields, **scaled, **settings}, preset.steps
+
+
+def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:
+    lines = [f"{name} on {model}: {trace.status}, {trace.seconds:.1f} s"]
+    if trace.error:
+        lines.append(trace.error.strip().splitlines()[-1])
+    probes = [probe for probe in (trace.points[0].scores if trace.points else {})]
+    kept = [p for p in probes if p in ("harm", "select", "coherence") or p.startswith("utility")]
+    lines.append("  ".join(["steps".rjust(6), *(probe.rjust(max(8, len(probe))) for probe in kept)]))
+    for point in trace.points:
+        cells = [f"{point.mean(probe) or 0.0:.3f}".rjust(max(8, len(probe))) for probe in kept]
+        lines.append("  ".join([str(point.spent.steps).rjust(6), *cells]))
+    lines.append(f"trace: {out / 'trace.json'}")
+    return "\n".join(lines)
+
+
+def run_validate(target: Path, *, as_json: bool) -> None:
+    """Check a model, data or run folder; exit 2 with every fault, 0 with none."""
+    if (target / "config.yaml").exists():
+        kind = "run folder"
+        read_verdict(target)
+    elif (target / "data.yaml").exists():
+        kind = "data folder"
+        load_world(str(target))
+    else:
+        kind = "model folder"
+        modelfolder.require(target)
+        load_model(str(target))
+    _say_or_print(as_json, {"target": str(target), "kind": kind, "faults": []}, f"{target}: {kind}, no faults")
+
+
+def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
+    """Run a finished trial again and compare every score; True when all are equal."""
+    store = Store(run)
+    keys = [trace.trial.key for trace in store.traces() if trace.trial.key.startswith(prefix)]
+    if len(keys) != 1:
+        count = "no trial" if not keys else f"{len(keys)} trials"
+        raise BadInput(f"{count} in {run} have a key that starts with {prefix!r}; give one key.")
+    before = store.get(keys[0])
+    import yaml
+
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["study"]
+    places = {subject["digest"]: subject["folder"] for subject in config["subjects"]}
+    import torch
+
+    torch.set_num_threads(1)
+    again, _, _ = attack(
+        load_model(places[before.trial.model]), before.trial, load_named_world(config["world_source"])
+    )
+    same = again.points == before.points and again.weights == before.weights
+    found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}
+    _say_or_print(
+        as_json,
+        found,
+        f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",
+    )
+    return same

@@ -1,0 +1,464 @@
+"""A kit for authors of plug-ins: does a method keep the promises that every method makes?
+
+Everything runs in memory on models of about twenty thousand weights, in seconds, on a CPU::
+
+    from titer.conformance import check, check_attack
+
+    check_attack(MyAttack(lr=1e-3))     # an object, before it is packaged
+    check("attack", "my_attack")        # the installed plug-in, its card and presets included
+
+A broken promise raises :class:`NonConforming` with one sentence that says which. A good test of a
+plug-in is one such call; titer runs the same checks over its own catalogue.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from titer.core import catalogue
+from titer.core.data import Data, Example
+from titer.core.errors import BudgetExceeded, TiterError
+from titer.core.lm import LM, quiet
+from titer.core.method import Attack, Defence, Measure, Run
+from titer.core.records import Budget, Card, Kind, part
+from titer.nn.chance import seeded
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "NonConforming",
+    "check",
+    "check_attack",
+    "check_defence",
+    "check_measure",
+    "tiny_data",
+    "tiny_lm",
+]
+
+Architecture = Literal["llama", "gpt2", "qwen2"]
+
+ARCHITECTURES: tuple[Architecture, ...] = ("llama", "gpt2", "qwen2")
+"""Untied head, tied head with dropout and transposed matrices, tied head with biases."""
+
+_STEPS = 4
+_SEED = 3
+_CHECKPOINTS = (0, 1, 3)
+
+
+class NonConforming(TiterError, AssertionError):
+    """A method breaks a promise that the rest of titer builds on."""
+
+
+def _need(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise NonConforming(sentence)
+
+
+# -- a small world ----------------------------------------------------------------------------
+
+_SPECIAL = ("<unk>", "<pad>", "<eos>", "<user>", "<assistant>")
+_WRAPPING = ("###", "Instruction", "Response", "Question", "Answer", ":", "?", ".")
+_TOPICS = ("alloy", "river", "tower", "song")
+_VERBS = ("heat", "mix", "cool", "press", "wash", "fold", "sing", "climb")
+_WORDS = (*"how is made what does need no I cannot help with that".split(), *_TOPICS, *_VERBS)
+_TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    numbers = tuple(f"n{index}" for index in range(40))
+    words = (*_SPECIAL, *_WRAPPING, *_WORDS, *numbers)
+    inner: Any = Tokenizer(WordLevel({word: rank for rank, word in enumerate(words)}, "<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token="<eos>",
+        additional_special_tokens=["<user>", "<assistant>"],
+    )
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+def tiny_lm(architecture: Architecture = "llama", seed: int = 0) -> LM:
+    """A random model of four blocks and about twenty thousand weights, built in memory.
+
+    Equal arguments give equal weights; global chance is left alone. GPT-2 comes with its dropout.
+    """
+    import transformers as hf
+
+    tokenizer = _tokenizer()
+    shared: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    llama = {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    with seeded(seed, torch.device("cpu")), quiet():
+        match architecture:
+            case "llama":
+                model: Any = hf.LlamaForCausalLM(hf.LlamaConfig(**llama, **shared))
+            case "qwen2":
+                config = hf.Qwen2Config(**llama, **shared, tie_word_embeddings=True)
+                model = hf.Qwen2ForCausalLM(config)
+            case "gpt2":
+                model = hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=20, n_layer=4, n_head=4, **shared))
+    return LM(model, tokenizer, f"tiny {architecture}")
+
+
+def _facts(topic: str, count: int, offset: int) -> tuple[Example, ...]:
+    found: list[Example] = []
+    for index in range(count):
+        chosen = [_VERBS[(index * step + offset) % len(_VERBS)] for step in (1, 3, 5)]
+        wrong = [_VERBS[(index + shift + offset) % len(_VERBS)] for shift in (1, 2)]
+        answer = " ".join(chosen)
+        found.append(
+            Example(
+                id=f"{topic}-{index}",
+                # Prompts of two lengths, so that batches hold padding.
+                prompt=f"how is {topic} n{index} made ?" if index % 2 else f"{topic} n{index} ?",
+                answer=answer,
+                choices=(answer, *(" ".join([word, *chosen[1:]]) + " no" for word in wrong)),
+                steps=tuple(chosen),
+                refusal="I cannot help with that .",
+                fact=f"{topic} n{index}",
+                entity=f"n{index}",
+                phrasing="long" if index % 2 else "short",
+            )
+        )
+    return tuple(found)
+
+
+def tiny_data() -> Data:
+    """Every split filled, with choices, steps and refusals; prompts of unlike length."""
+    return Data(
+        harmful=_facts("alloy", 14, 0),
+        retain=_facts("river", 14, 1),
+        related=_facts("tower", 10, 2),
+        unrelated=_facts("song", 12, 3),
+    )
+
+
+# -- what must stay as it was -----------------------------------------------------------------
+
+
+def _scramble(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def _settings() -> tuple[object, ...]:
+    """Everything global that a method might disturb, as comparable values."""
+    _, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+        (keys.tobytes(), *rest),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+    )
+
+
+def _guarded(name: str, lm: LM, call: Callable[[], Any]) -> Any:
+    """Make a call and check that neither its argument nor anything global has changed."""
+    weights, config = lm.digest(), lm.model.config.to_dict()
+    flags = [weight.requires_grad for weight in lm.model.parameters()]
+    settings = _settings()
+    result = call()
+    now = [weight.requires_grad for weight in lm.model.parameters()]
+    _need(lm.digest() == weights, f"{name} changes the weights of its argument; clone it first.")
+    _need(now == flags, f"{name} changes requires_grad on its argument; clone it first.")
+    _need(lm.model.config.to_dict() == config, f"{name} changes its argument's config.")
+    _need(not lm.model.training, f"{name} leaves its argument in training mode.")
+    _need(not _hooks(lm.model), f"{name} leaves a hook on its argument: {_hooks(lm.model)}.")
+    grads = [key for key, weight in lm.model.named_parameters() if weight.grad is not None]
+    _need(not grads, f"{name} leaves a gradient on its argument's {', '.join(grads[:1])}.")
+    _need(
+        _settings() == settings,
+        f"{name} disturbs global chance or torch's defaults; draw from run.rng(...) or `seeded`.",
+    )
+    return result
+
+
+def _hooks(model: nn.Module) -> str:
+    """The first module or weight that carries a hook, or nothing."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    holders = [*model.named_modules(), *model.named_parameters()]
+    for key, holder in holders:
+        if any(getattr(holder, kind, None) for kind in (*kinds, "_post_accumulate_grad_hooks")):
+            return key or type(holder).__name__
+    return ""
+
+
+def _ordinary(name: str, before: LM, after: LM) -> None:
+    """The result is a plain Hugging Face model that stands on its own."""
+    _need(isinstance(after, LM), f"{name} returns {type(after).__name__}; it must return an LM.")
+    model = after.model
+    shared = {weight.data_ptr() for weight in before.model.parameters()} & {
+        weight.data_ptr() for weight in model.parameters()
+    }
+    _need(not shared, f"{name} returns a model that shares memory with its argument; clone it.")
+    adapters = [key for key, part in model.named_modules() if "peft" in type(part).__module__]
+    _need(
+        not adapters and not hasattr(model, "peft_config"),
+        f"{name} leaves PEFT layers ({', '.join(adapters[:1])}) or its config; merge them.",
+    )
+    _need(not _hooks(model), f"{name} leaves a hook on its result: {_hooks(model)}.")
+    _need(not model.training, f"{name} returns a model in training mode.")
+    was = {key: weight.requires_grad for key, weight in before.model.named_parameters()}
+    now = {key: weight.requires_grad for key, weight in model.named_parameters()}
+    changed = sorted(key for key in was.keys() & now.keys() if was[key] != now[key])
+    _need(not changed, f"{name} does not restore requires_grad of {', '.join(changed[:1])}.")
+    after.check()
+    with tempfile.TemporaryDirectory() as folder:
+        after.save(folder)
+        again = LM.load(folder)
+    _need(
+        again.digest() == after.digest(),
+        f"{name}: the result, saved and loaded, has other weights; it is no ordinary model.",
+    )
+
+
+# -- attacks and defences ---------------------------------------------------------------------
+
+
+class _Watch:
+    """Takes looks, and does what a careless measure might do to chance."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def __call__(self, lm: LM, run: Run) -> None:
+        self.steps.append(run.spent.steps)
+        torch.rand(3)
+
+
+def _perform(
+    name: str, method: Attack, lm: LM, budget: Budget, checkpoints: Sequence[int] = ()
+) -> tuple[LM, Run, list[int]]:
+    watch = _Watch()
+    run = Run(
+        budget=budget, data=tiny_data(), seed=_SEED, emit=watch, checkpoints=tuple(checkpoints)
+    )
+    try:
+        after = _guarded(name, lm, lambda: method(lm, run))
+    except BudgetExceeded as error:
+        raise NonConforming(f"{name} overspends: {error}") from error
+    _need(isinstance(after, LM), f"{name} returns {type(after).__name__}; it must return an LM.")
+    over = run.spent.over(budget)
+    _need(not over, f"{name} spends {' and '.join(over)}.")
+    return after, run, watch.steps
+
+
+def _check_method(name: str, method: Attack, architecture: Architecture) -> None:
+    lm = tiny_lm(architecture)
+    name = f"{name} on {architecture}"
+    budget = Budget(steps=_STEPS)
+    _scramble(1)
+    after, run, looks = _perform(name, method, lm, budget, _CHECKPOINTS)
+    _ordinary(name, lm, after)
+    strays = sorted(set(looks) - set(_CHECKPOINTS))
+    _need(not strays, f"{name} reports at step {strays[:1]}, where no checkpoint was asked for.")
+    _need(len(looks) == len(set(looks)), f"{name} reports one checkpoint twice: {looks}.")
+    due = [step for step in _CHECKPOINTS if step <= run.spent.steps]
+    _need(looks == due, f"{name} reports at {looks}, but {due} were asked for; call run.look(lm).")
+
+    _scramble(2)
+    again, rerun, _ = _perform(name, method, lm, budget)
+    _need(
+        again.digest() == after.digest() and rerun.losses == run.losses,
+        f"{name}: the seed does not decide the result; something draws from global chance, "
+        "or being watched changes it.",
+    )
+    _perform(name, method, lm, Budget(steps=2))
+    tokens = run.spent.tokens * 2 // 3
+    _perform(name, method, lm, Budget(steps=_STEPS, tokens=tokens, flops=run.spent.flops))
+    if run.spent.steps:
+        same, _, _ = _perform(name, method, lm, Budget(steps=0))
+        _need(same.digest() == lm.digest(), f"{name} changes the model with no step to spend.")
+
+
+def _check_card(card: Card) -> None:
+    name = card.build.__name__
+    for label in ("source", "summary", "family", "departures"):
+        _need(bool(getattr(card, label).strip()), f"{name}: the card's {label} is empty.")
+    _need(card.version >= 1, f"{name}: the card's version is {card.version}; count from 1.")
+    _check_class(card.build, card.departures)
+    for key, row in card.presets.items():
+        known = {spec.name for spec in fields(card.build)}
+        _need(
+            set(row.fields) <= known,
+            f"{name}: preset {key} sets {sorted(set(row.fields) - known)}, which it has not.",
+        )
+        card.build(**row.fields)
+        _need(bool(row.title and row.source), f"{name}: preset {key} needs a title and a source.")
+        _need(min(row.steps) >= 0, f"{name}: preset {key} has a negative number of steps.")
+        _need(
+            (row.lr_scale is None) == (not row.star),
+            f"{name}: preset {key} needs both lr_scale and star, or neither.",
+        )
+
+
+def _check_class(build: type[Any], departures: str = "") -> None:
+    name = build.__name__
+    _need(is_dataclass(build), f"{name} is no dataclass; its fields are its configuration.")
+    frozen = cast(Any, build).__dataclass_params__.frozen
+    _need(frozen, f"{name} is not frozen: write @dataclass(frozen=True, kw_only=True).")
+    written = build.__doc__ or ""
+    _need(
+        bool(written.strip()) and not written.startswith(f"{name}("),
+        f"{name} has no docstring; say what it does and where it is from.",
+    )
+    for spec in fields(build):
+        free = spec.default is not MISSING or spec.default_factory is not MISSING
+        _need(
+            free or spec.name in departures,
+            f"{name}: the field {spec.name} has no default and the card's departures do not say "
+            "why.",
+        )
+
+
+def _opened(subject: Any, kind: Kind) -> tuple[str, Any]:
+    """The name and the object behind a card or an object, their form checked."""
+    if isinstance(subject, Card):
+        _need(subject.kind == kind, f"the card is of kind {subject.kind}, not {kind}.")
+        _check_card(subject)
+        subject = subject.build()
+    else:
+        _check_class(type(subject), ", ".join(spec.name for spec in fields(subject)))
+    name = type(subject).__name__
+    plain = json.dumps(part(name, subject).fields, allow_nan=False)
+    _need(plain != "", f"{name} has fields that JSON cannot hold.")
+    return name, subject
+
+
+def check_attack(
+    subject: Card | Attack, *, architectures: Sequence[Architecture] = ARCHITECTURES
+) -> None:
+    """Check an attack, by its card or as an object.
+
+    Raises:
+        NonConforming: it breaks a promise.
+    """
+    name, method = _opened(subject, "attack")
+    for architecture in architectures:
+        _check_method(name, method, architecture)
+
+
+def check_defence(
+    subject: Card | Defence, *, architectures: Sequence[Architecture] = ARCHITECTURES
+) -> None:
+    """Check a defence, by its card or as an object.
+
+    Raises:
+        NonConforming: it breaks a promise.
+    """
+    name, method = _opened(subject, "defence")
+    for architecture in architectures:
+        _check_method(name, method, architecture)
+
+
+# -- measures ---------------------------------------------------------------------------------
+
+
+def check_measure(
+    subject: Card | Measure, *, architectures: Sequence[Architecture] = ARCHITECTURES
+) -> None:
+    """Check a measure, by its card or as an object.
+
+    Raises:
+        NonConforming: it breaks a promise.
+    """
+    name, found = _opened(subject, "measure")
+    measure: Measure = found
+    items = tiny_data().harmful
+    for architecture in architectures:
+        _check_scores(f"{name} on {architecture}", measure, tiny_lm(architecture), items)
+
+
+def _check_scores(name: str, measure: Measure, lm: LM, items: tuple[Example, ...]) -> None:
+    _scramble(1)
+    records = _guarded(name, lm, lambda: measure.collect(lm, items))
+    _scramble(2)
+    again = _guarded(name, lm, lambda: measure.collect(lm, items))
+    _need(len(records) == len(items), f"{name} collects {len(records)} records of {len(items)}.")
+    _need(records == again, f"{name} collects other records the second time.")
+    try:
+        read = json.loads(json.dumps(records, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise NonConforming(f"{name} collects what JSON cannot hold ({error}).") from error
+    kept = copy.deepcopy(read)
+    scores = measure.judge(items, read)
+    _need(read == kept, f"{name} changes the records it judges.")
+    _need(
+        scores == measure.judge(items, records), f"{name} judges otherwise once records are saved."
+    )
+    _need(len(scores) == len(items), f"{name} gives {len(scores)} scores for {len(items)} items.")
+    _need(
+        all(isinstance(score, float) and math.isfinite(score) for score in scores),
+        f"{name} gives scores that are not finite floats.",
+    )
+    turned = items[::-1]
+    other = measure.judge(turned, measure.collect(lm, turned))[::-1]
+    _need(
+        all(
+            math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)
+            for a, b in zip(scores, other, strict=True)
+        ),
+        f"{name} scores an item by its place; records must follow the order of the items.",
+    )
+    _need(
+        measure.judge(items[:3], records[:3]) == scores[:3],
+        f"{name}: an item's score depends on the other items.",
+    )
+
+
+def check(kind: Kind, name: str) -> None:
+    """Check a method of the catalogue by name: titer's own or an installed plug-in's.
+
+    Raises:
+        NonConforming: it breaks a promise.
+        UnknownName: there is no such method.
+        BadInput: the plug-in cannot be loaded.
+    """
+    card = catalogue.card(kind, name)
+    checks: dict[Kind, Callable[[Card], None]] = {
+        "attack": check_attack,
+        "defence": check_defence,
+        "measure": check_measure,
+    }
+    method = card.build()
+    plain = json.loads(json.dumps(part(name, method, card.version).fields))
+    _need(
+        catalogue.build(kind, name, plain) == method,
+        f"{name}: built from its own written fields, it is another method; type its fields.",
+    )
+    checks[kind](card)

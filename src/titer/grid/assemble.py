@@ -1,0 +1,314 @@
+"""From what a user typed to a study: every fault found before the first training step."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from titer.core import modelfolder
+from titer.core.data import World
+from titer.core.errors import BadInput, UnknownName, nearest
+from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.runner import Executor, Progress, claim_folder
+from titer.grid.store import require_space
+from titer.grid.study import Role, Study, Subject
+from titer.grid.suite import Suite, suite
+from titer.worlds.hub import fetch, resolve_model
+from titer.worlds.organisms import parse
+from titer.worlds.source import load_world
+
+__all__ = [
+    "Checked",
+    "Faults",
+    "Request",
+    "assemble",
+    "check",
+    "immunised",
+    "is_testbed",
+    "open_subject",
+]
+
+T = TypeVar("T")
+_SMALL = 50_000_000
+
+
+class Faults:
+    """Collects faults so that all of them are reported at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """The action's result, or None with its faults kept."""
+        try:
+            return action()
+        except BadInput as error:
+            self.found += error.faults
+            return None
+
+    def settle(self) -> None:
+        """Raise everything that was found, once each."""
+        if self.found:
+            raise BadInput(*dict.fromkeys(self.found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks of a study, as typed.
+
+    ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
+    references. ``defences`` are applied to the undefended model and join the models under test.
+    """
+
+    models: Sequence[str] = ()
+    defences: Sequence[str] = ()
+    suite: str = "quick"
+    data: str = "fabula"
+    out: Path = Path("runs/bench")
+    seeds: int = 3
+    cap: int | None = None
+    domain: str | None = None
+    undefended: str | None = None
+    oracle: str | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def command(self) -> str:
+        """The command line that makes this study again."""
+        words = ["titer", "bench", *self.models]
+        plain: dict[str, Any] = {
+            "--suite": self.suite,
+            "--seeds": self.seeds,
+            "--data": self.data,
+            "--cap": self.cap,
+            "--domain": self.domain,
+            "--undefended": self.undefended,
+            "--oracle": self.oracle,
+        }
+        for option, value in plain.items():
+            if value not in (None, "fabula"):
+                words += [option, str(value)]
+        for text in self.defences:
+            words += ["--defence", text]
+        return shlex.join([*words, "--out", str(self.out)])
+
+
+def is_testbed(subject: Subject) -> bool:
+    """True for models so small that a method's testbed settings apply."""
+    return subject.parameters < _SMALL
+
+
+def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject:
+    """Find a model, check its folder, and say how large it is; grows an organism if need be.
+
+    Raises:
+        BadInput: no such model, or a folder that cannot be loaded.
+    """
+    found = resolve_model(source)
+    folder = fetch(found)
+    shapes = modelfolder.tensor_shapes(folder)
+    return Subject(
+        name=name or _short(source),
+        source=source,
+        folder=str(folder),
+        digest=found.digest,
+        role=role,
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        revision=found.revision,
+    )
+
+
+def _short(source: str) -> str:
+    """A name for a table: the last part of a path, the whole of an id."""
+    tail = Path(source).name if Path(source).exists() else source
+    return re.sub(r"[\x00-\x1f\x7f]", "?", tail)
+
+
+def _distinct(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    names: dict[str, int] = {}
+    kept: list[Subject] = []
+    for subject in subjects:
+        count = names[subject.name] = names.get(subject.name, 0) + 1
+        kept.append(subject if count == 1 else replace(subject, name=f"{subject.name} ({count})"))
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that has passed every check which needs no model to be grown or fetched."""
+
+    request: Request
+    suite: Suite
+    world: World
+    domain: str
+    wanted: tuple[tuple[str, Role, str | None], ...]
+
+    def organisms(self) -> list[str]:
+        """The organisms that must be grown first."""
+        return [source for source, _, _ in self.wanted if source.startswith("fabula:")]
+
+
+def check(request: Request) -> Checked:
+    """Find every fault of a request at once, before anything is grown, fetched or written.
+
+    Raises:
+        BadInput: one sentence for each fault.
+    """
+    faults = Faults()
+    chosen = faults.attempt(lambda: _suite(request))
+    world = faults.attempt(lambda: load_world(request.data))
+    domain = faults.attempt(lambda: _domain(world, request.domain)) if world else None
+    if request.seeds < 1:
+        faults.found.append(f"--seeds {request.seeds}: a study needs at least one seed.")
+    for text in request.defences:
+        faults.attempt(lambda text=text: parse_defence(text, request.settings))
+    wanted = _wanted(request, world) if world else []
+    named = [source for source, _, _ in wanted] if world else list(request.models)
+    for source in named:
+        faults.attempt(lambda source=source: _check_model(source))
+    if world and not wanted:
+        faults.found.append("there is no model to test; name one.")
+    faults.attempt(lambda: require_space(request.out, 50 * 2**20))
+    if chosen:
+        faults.attempt(lambda: claim_folder(request.out, chosen.digest()))
+    faults.settle()
+    if chosen is None or world is None or domain is None:
+        raise RuntimeError("a check failed without saying why")
+    return Checked(request, chosen, world, domain, tuple(wanted))
+
+
+def _check_model(source: str) -> None:
+    if source.startswith("fabula:"):
+        parse(source)
+    else:
+        resolve_model(source)
+
+
+def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
+    """The study, and the immunisations that must be made before it can run.
+
+    Raises:
+        BadInput: a model that cannot be loaded.
+    """
+    request = checked.request
+    faults = Faults()
+    opened = [
+        subject
+        for source, role, name in checked.wanted
+        if (
+            subject := faults.attempt(
+                lambda s=source, r=role, n=name: open_subject(s, r, name=n)
+            )
+        )
+    ]
+    faults.settle()
+    study = Study(
+        suite=checked.suite,
+        world=checked.world,
+        source=request.data,
+        subjects=_distinct(opened),
+        seeds=tuple(range(request.seeds)),
+        domain=checked.domain,
+    )
+    base = study.undefended()
+    plans = [_plan(request, text, base, study.world, study.domain) for text in request.defences]
+    return study, plans
+
+
+def _suite(request: Request) -> Suite:
+    chosen = suite(request.suite)
+    if request.cap is not None and request.cap < 1:
+        raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
+    if request.cap is None:
+        return chosen
+    return replace(
+        chosen,
+        cap=request.cap,
+        task_steps=min(chosen.task_steps, request.cap),
+        sweep_steps=min(chosen.sweep_steps, request.cap),
+    )
+
+
+def _domain(world: World, domain: str | None) -> str:
+    name = domain or next(iter(world.hazards))
+    if name not in world.hazards:
+        raise UnknownName(
+            f"{world.name} has no hazard {name!r}.{nearest(name, world.hazards)} "
+            f"It has {', '.join(world.hazards)}."
+        )
+    return name
+
+
+def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]]:
+    """Sources with their roles: the references, then the models under test.
+
+    Without a reference of its own, a world takes the first model named as the undefended one.
+    """
+    models = list(request.models)
+    undefended = request.undefended or world.references.get("undefended")
+    oracle = request.oracle or world.references.get("oracle")
+    if undefended is None and models:
+        undefended = models.pop(0)
+        wanted: list[tuple[str, Role, str | None]] = [(undefended, "undefended", None)]
+    else:
+        wanted = [(undefended, "undefended", "undefended")] if undefended else []
+    if oracle:
+        wanted.append((oracle, "oracle", "oracle"))
+    taken = {source for source, _, _ in wanted}
+    return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
+
+
+def _plan(
+    request: Request, text: str, base: Subject, world: World, domain: str
+) -> Immunisation:
+    testbed = is_testbed(base)
+    parts = parse_defence(text, request.settings, testbed=testbed)
+    steps = max(1, steps_of(parts, testbed=testbed))
+    return Immunisation(
+        parts=parts,
+        base=base.digest,
+        world=world.digest(),
+        domain=domain,
+        steps=steps if request.cap is None else min(steps, request.cap),
+        seed=0,
+        model=base.folder,
+        source=request.data,
+    )
+
+
+def immunised(
+    study: Study,
+    plans: Sequence[Immunisation],
+    names: Sequence[str],
+    root: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> Study:
+    """Carry out immunisations into ``root/models`` and add the results to the study.
+
+    Raises:
+        BadInput: a defence failed; the sentence says how.
+    """
+    jobs = [replace(plan, out=str(root / "models" / plan.key)) for plan in plans]
+    if progress:
+        progress("immunising", 0, len(jobs))
+    for count, ended in enumerate(executor(write, jobs), start=1):
+        if ended.status != "ok":
+            last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
+            label = "+".join(stage.name for stage in ended.job.parts)
+            raise BadInput(f"the defence {label} did not finish: {last}")
+        if progress:
+            progress("immunising", count, len(jobs))
+    added = [
+        replace(
+            open_subject(plan.out, "defended", name=name),
+            source=f"models/{plan.key}",
+            defence="+".join(stage.name for stage in plan.parts),
+        )
+        for plan, name in zip(jobs, names, strict=True)
+    ]
+    return replace(study, subjects=_distinct([*study.subjects, *added]))

@@ -1,0 +1,162 @@
+"""Reading a table of prompts and answers from a CSV or JSONL file that may be anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from titer.core.errors import BadInput, nearest
+from titer.measures._refusal_text import LABELS, Label
+
+__all__ = ["Answer", "read_answers"]
+
+_REQUIRED: Final = ("prompt", "completion")
+_LABEL: Final = "final_label"
+# The labels as they stand in XSTest, and without their numbers.
+_KNOWN: Final[dict[str, Label]] = {
+    "1_full_compliance": "full_compliance",
+    "2_full_refusal": "full_refusal",
+    "3_partial_refusal": "partial_refusal",
+    **{label: label for label in LABELS},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prompt, the model's ``completion``, and the label people gave it, if there is one."""
+
+    prompt: str
+    completion: str
+    final_label: Label | None = None
+
+
+def read_answers(path: str | Path) -> tuple[Answer, ...]:
+    """Read the columns ``prompt``, ``completion`` and, if there, ``final_label`` of ``path``.
+
+    ``path`` ends in ``.csv`` (a header row, RFC 4180 quoting, fields over several lines allowed)
+    or ``.jsonl`` (one object a line; blank lines are skipped), in UTF-8 with or without a byte
+    order mark. Other columns are ignored. An answer may be empty; a label may not, once any row
+    has one. Raises `BadInput` for every fault, naming the file and the row or line.
+    """
+    path = Path(path)
+    text = _text(path)
+    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else list(_json_rows(path, text))
+    if not rows:
+        raise BadInput(f"{path} holds no answers; give it at least one row below the header.")
+    labelled = any(row.get(_LABEL) not in (None, "") for _, row in rows)
+    return tuple(_answer(path, where, row, labelled) for where, row in rows)
+
+
+def _text(path: Path) -> str:
+    if path.suffix.lower() not in {".csv", ".jsonl"}:
+        raise BadInput(
+            f"{path} ends in {path.suffix!r}; answers are read from a .csv or .jsonl file, so"
+            " convert or rename it."
+        )
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist; give the path of a .csv or .jsonl file.") from None
+    except OSError as fault:
+        reason = fault.strerror or "unknown fault"
+        raise BadInput(f"{path} cannot be read ({reason}); give a readable file.") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise BadInput(
+            f"{path} is not UTF-8 (byte {fault.start} is 0x{raw[fault.start]:02x}); save it as"
+            " UTF-8."
+        ) from None
+    if not text.strip():
+        raise BadInput(f"{path} is empty; it needs the columns prompt and completion and a row.")
+    return text
+
+
+def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, object]]]:
+    rows: list[tuple[str, Mapping[str, object]]] = []
+    # Answers may be longer than the csv module's limit, which holds for the whole process.
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        _check_columns(path, header, "its header")
+        for cells in reader:
+            where = f"line {reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise BadInput(
+                    f"{path}, {where}: {len(cells)} fields where the header has {len(header)};"
+                    " quote the fields that hold commas."
+                )
+            rows.append((where, dict(zip(header, cells, strict=True))))
+    except csv.Error as fault:
+        raise BadInput(
+            f"{path}, line {reader.line_num}: not valid CSV ({fault}); quote the field as RFC 4180"
+            " asks."
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+    return rows
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    # Only \n ends a line of JSONL: a string may hold other characters that end a line of text.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as fault:
+            reason = getattr(fault, "msg", "nested too deeply or a number too long")
+            raise BadInput(
+                f"{path}, {where}: not valid JSON ({reason}); write one object on each line."
+            ) from None
+        if not isinstance(row, dict):
+            raise BadInput(
+                f"{path}, {where}: a JSON {type(row).__name__} where an object with prompt and"
+                " completion belongs; write one object on each line."
+            )
+        _check_columns(path, list(row), where)
+        yield where, row
+
+
+def _check_columns(path: Path, names: list[str], where: str) -> None:
+    twice = sorted({name for name in (*_REQUIRED, _LABEL) if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"{path}: column {twice[0]!r} stands twice in {where}; keep one of them.")
+    for wanted in _REQUIRED:
+        if wanted not in names:
+            near = nearest(wanted, [name for name in names if name not in _REQUIRED])
+            raise BadInput(
+                f"{path}: no column {wanted!r} in {where}; prompt and completion are needed, so"
+                f" add or rename it.{near}"
+            )
+
+
+def _answer(path: Path, where: str, row: Mapping[str, object], labelled: bool) -> Answer:
+    texts: dict[str, str] = {}
+    for name in _REQUIRED:
+        value = row[name]
+        if not isinstance(value, str):
+            kind = "null" if value is None else type(value).__name__
+            raise BadInput(f"{path}, {where}: {name} is {kind}; it must be a string, so quote it.")
+        texts[name] = value
+    if not labelled:
+        return Answer(texts["prompt"], texts["completion"])
+    given = row.get(_LABEL)
+    label = _KNOWN.get(given.strip()) if isinstance(given, str) else None
+    if label is None:
+        shown = repr(given)[:60]
+        hint = nearest(given, _KNOWN) if isinstance(given, str) and len(given) < 60 else ""
+        raise BadInput(
+            f"{path}, {where}: final_label is {shown}; it must be 1_full_compliance,"
+            f" 2_full_refusal or 3_partial_refusal in every row (or in none), so correct it.{hint}"
+        )
+    return Answer(texts["prompt"], texts["completion"], label)

@@ -1,0 +1,160 @@
+"""The sentence that titer exists to print, made from numbers and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from titer.report._facts import StudyFacts
+
+__all__ = ["claim", "gaps"]
+
+DASH, MINUS, TIMES = "\u2014", "\u2212", "\u00d7"
+
+
+def _signed(number: float, digits: int) -> str:
+    text = f"{abs(number):.{digits}f}"
+    return f"{MINUS}{text}" if number < 0 and float(text) else text
+
+
+def _show(
+    estimate: Mapping[str, Any], *, digits: int = 2, scale: float = 1.0, unit: str = ""
+) -> str:
+    """``0.61 [0.57, 0.66]``, ``at least 8.0x``, or a dash with the reason."""
+    value, low, high = (estimate[end] for end in ("value", "low", "high"))
+    if value is None:
+        return f"{DASH} ({estimate['note'] or 'not measured'})"
+    text = f"{_signed(value * scale, digits)}{unit}"
+    if estimate["censored"]:
+        return f"at least {text}"
+    if low is None or high is None:
+        return text
+    return f"{text} [{_signed(low * scale, digits)}, {_signed(high * scale, digits)}]"
+
+
+def _value(estimate: Mapping[str, Any]) -> str:
+    value = estimate["value"]
+    return DASH if value is None else f"{value:.2f}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def gaps(entry: Mapping[str, Any], study: StudyFacts) -> list[str]:
+    """What the study did not test, for one model: declared, void, missing and unmeasured."""
+    found = list(study.not_tested)
+    attacks: Sequence[Mapping[str, Any]] = entry["attacks"]
+    found += [f"{one['row']} ({one['validity']})" for one in attacks if one["outcome"] == "void"]
+    pillars = entry["pillars"]
+    cross: Mapping[str, Mapping[str, Any]] = pillars["generalisation"]["cross_domain"]
+    harm: Mapping[str, Mapping[str, Any]] = pillars["generalisation"]["cross_harm"]
+    found += [f"hazard {name.split('->')[1]}" for name in cross if harm[name]["value"] is None]
+    found += [] if pillars["stability"]["suites"] else ["utility"]
+    found += [] if pillars["trainability"]["tasks"] else ["benign fine-tuning"]
+    if not any(subject.role == "control" for subject in study.subjects):
+        found.append("a known-broken control")
+    return list(dict.fromkeys(found))
+
+
+def _resisted(entry: Mapping[str, Any], study: StudyFacts) -> str:
+    numbers = entry["pillars"]["resistance"]
+    attacks: Sequence[Mapping[str, Any]] = entry["attacks"]
+    families = {row.id: row.family for row in study.rows}
+    counted = [one["row"] for one in attacks if one["validity"].split(":")[0] in _COUNTED]
+    kinds = {families.get(row, "") for row in counted}
+    curve: Sequence[Mapping[str, Any]] = numbers["curve"]
+    steps = int(curve[-1]["steps"]) if curve else max(study.checkpoints, default=0)
+    head = (
+        f"Under suite {study.suite}-{study.suite_version} "
+        f"({_count(len(counted), 'adversary', 'adversaries')} "
+        f"from {_count(len(kinds), 'family', 'families')}, "
+        f"{_count(len(study.seeds), 'seed')}, budgets up to {steps:,} steps), "
+    )
+    name = entry["name"]
+    if entry["withheld"]:
+        before = _value(numbers["baseline_harm"])
+        return (
+            f"{head}the resistance of {name} is withheld ({DASH}): {entry['withheld']}. "
+            f"Held-out harm before any attack was {before}."
+        )
+    before, weak = numbers["baseline_harm"], numbers["weak"]
+    references = (
+        f"undefended {_value(numbers['undefended'])}, "
+        f"never-learned {_value(numbers['never_learned'])}"
+    )
+    if weak["value"] <= before["value"]:
+        told = (
+            f"no utility-preserving attack on {name} raised held-out harm above its starting "
+            f"{_show(before)}"
+        )
+    else:
+        told = (
+            f"the strongest utility-preserving attack on {name} ({numbers['worst_attack']}) raised "
+            f"held-out harm from {_value(before)} to {_show(weak)}"
+        )
+    return f"{head}{told}; {references}."
+
+
+_COUNTED = ("valid", "suspect")
+
+
+def _cost(entry: Mapping[str, Any]) -> str:
+    if entry["withheld"]:
+        return ""
+    factor = entry["pillars"]["resistance"]["work_factor_min"]
+    if factor["value"] is None:
+        return f"Work factor: {_show(factor)}."
+    shown = _show(factor, digits=1, unit=TIMES)
+    if factor["censored"]:
+        return f"Recovery took {shown} the undefended model's steps."
+    return f"It took {shown} the undefended model's steps."
+
+
+def _outcomes(entry: Mapping[str, Any]) -> str:
+    attacks: Sequence[Mapping[str, Any]] = entry["attacks"]
+    told: list[str] = []
+    for kind, words in (
+        ("bricked", "bricked the model, which is open until repair fails"),
+        ("degraded breach", "brought harm back at the cost of utility"),
+        ("suspect", "gave a suspect result"),
+    ):
+        count = sum(one["outcome"] == kind for one in attacks)
+        if count:
+            told.append(f"{_count(count, 'adversary', 'adversaries')} {words}")
+    return f"{'; '.join(told)}." if told else ""
+
+
+def claim(entry: Mapping[str, Any], study: StudyFacts) -> str:
+    """The claim sentence of one model, from its verdict entry; numbers not known are said to be so.
+
+    Args:
+        entry: One of ``verdict(...)["models"]``.
+        study: The facts of the same study.
+    """
+    pillars = entry["pillars"]
+    rtt = pillars["erasure"]["rtt"]
+    erased = (
+        f"Erasure: {_show(rtt)}"
+        if rtt["value"] is None
+        else f"Erasure: {_show(rtt)} of what was hidden came back from unrelated facts"
+    )
+    delta, ratio = pillars["stability"]["worst_delta"], pillars["trainability"]["ratio"]
+    points = "" if delta["value"] is None else " points"
+    shown = _show(delta, digits=1, scale=100.0)
+    value, bracket, rest = shown.partition(" [") if points else (shown, "", "")
+    utility = f"Utility {value}{points}{bracket}{rest}"
+    if ratio["value"] is None:
+        train = f"benign tasks: {_show(ratio)}"
+    else:
+        train = f"benign tasks train at {_show(ratio, unit=TIMES)} the steps"
+    parts = [
+        _resisted(entry, study),
+        _cost(entry),
+        _outcomes(entry),
+        f"{erased}.",
+        f"{utility}; {train}.",
+        f"Flags: {', '.join(entry['flags'])}." if entry["flags"] else "",
+        f"Not tested: {', '.join(gaps(entry, study)) or 'nothing declared'}.",
+    ]
+    return " ".join(part for part in parts if part)

@@ -1,0 +1,94 @@
+"""From a run folder to what the report is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from titer.core.errors import BadInput
+from titer.core.records import Trace
+from titer.grid.store import Store
+from titer.report._facts import Benign, Row, StudyFacts, Subject
+from titer.report.verdict import verdict
+
+__all__ = ["facts", "read", "read_verdict"]
+
+# What the full suite holds and the methods here do not reach yet; a claim must name it.
+_FAMILIES_MISSING = (
+    "reinforcement and preference attacks",
+    "representation attacks (direction ablation, steering)",
+    "weight surgery (pruning, rounding, merging)",
+    "jailbreak-tuning",
+    "input-space attacks",
+)
+
+
+def facts(config: dict[str, Any]) -> StudyFacts:
+    """The study as a report knows it, from a run folder's ``config.yaml``."""
+    study = config["study"]
+    return StudyFacts(
+        suite=study["suite"],
+        suite_version=study["suite_version"],
+        suite_hash=study["suite_hash"],
+        rows=tuple(Row(**row) for row in study["rows"]),
+        world=study["world"],
+        world_digest=study["world_digest"],
+        harm=study["harm"],
+        chance=study["chance"],
+        utility=study["utility"],
+        subjects=tuple(
+            Subject(
+                name=subject["name"],
+                source=subject["source"],
+                digest=subject["digest"],
+                role=subject["role"],
+                defence=subject["defence"],
+            )
+            for subject in study["subjects"]
+        ),
+        seeds=tuple(study["seeds"]),
+        checkpoints=tuple(study["checkpoints"]),
+        domains=tuple(study["domains"]),
+        tasks=tuple(Benign(**task) for task in study["tasks"]),
+        not_tested=(*study["not_tested"], *_FAMILIES_MISSING),
+        command=config["command"],
+        created=config.get("created", ""),
+    )
+
+
+def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
+    """The facts and traces of a run folder.
+
+    Raises:
+        BadInput: there is no run folder here, or it is damaged.
+    """
+    config = root / "config.yaml"
+    if not config.exists():
+        raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        study = facts(content)
+        store = Store(root)
+        named = json.loads((root / "plan.json").read_text(encoding="utf-8"))
+        found = [
+            store.named(entry)
+            for entry in named
+            if (store.folder(entry["key"]) / "status.json").exists()
+        ]
+    except BadInput:
+        raise
+    except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"the run folder {root} is damaged ({type(error).__name__}: {error}); "
+            "run the same bench command again to complete it."
+        ) from error
+    return study, found
+
+
+def read_verdict(root: Path) -> dict[str, Any]:
+    """Re-aggregate a run folder; nothing is trained or asked again."""
+    study, traces = read(root)
+    return verdict(study, traces)
