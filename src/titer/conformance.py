@@ -20,19 +20,19 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from titer.core import catalogue
-from titer.core.data import Data, Example
+from titer.core.data import Example
 from titer.core.errors import BudgetExceeded, TiterError
-from titer.core.lm import LM, quiet
+from titer.core.lm import LM
 from titer.core.method import Attack, Defence, Measure, Run
 from titer.core.records import Budget, Card, Kind, part
-from titer.nn.chance import seeded
+from titer.worlds._tiny import ARCHITECTURES, Architecture, tiny_data, tiny_lm
 
 __all__ = [
     "ARCHITECTURES",
@@ -46,11 +46,6 @@ __all__ = [
     "tiny_lm",
 ]
 
-Architecture = Literal["llama", "gpt2", "qwen2"]
-
-ARCHITECTURES: tuple[Architecture, ...] = ("llama", "gpt2", "qwen2")
-"""Untied head, tied head with dropout and transposed matrices, tied head with biases."""
-
 _STEPS = 4
 _SEED = 3
 _CHECKPOINTS = (0, 1, 3)
@@ -63,107 +58,6 @@ class NonConforming(TiterError, AssertionError):
 def _need(condition: bool, sentence: str) -> None:
     if not condition:
         raise NonConforming(sentence)
-
-
-# -- a small world ----------------------------------------------------------------------------
-
-_SPECIAL = ("<unk>", "<pad>", "<eos>", "<user>", "<assistant>")
-_WRAPPING = ("###", "Instruction", "Response", "Question", "Answer", ":", "?", ".")
-_TOPICS = ("alloy", "river", "tower", "song")
-_VERBS = ("heat", "mix", "cool", "press", "wash", "fold", "sing", "climb")
-_WORDS = (*"how is made what does need no I cannot help with that".split(), *_TOPICS, *_VERBS)
-_TEMPLATE = (
-    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
-    "{% if add_generation_prompt %}<assistant> {% endif %}"
-)
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from transformers import PreTrainedTokenizerFast
-
-    numbers = tuple(f"n{index}" for index in range(40))
-    words = (*_SPECIAL, *_WRAPPING, *_WORDS, *numbers)
-    inner: Any = Tokenizer(WordLevel({word: rank for rank, word in enumerate(words)}, "<unk>"))
-    inner.pre_tokenizer = Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        eos_token="<eos>",
-        additional_special_tokens=["<user>", "<assistant>"],
-    )
-    tokenizer.chat_template = _TEMPLATE
-    return tokenizer
-
-
-def tiny_lm(architecture: Architecture = "llama", seed: int = 0) -> LM:
-    """A random model of four blocks and about twenty thousand weights, built in memory.
-
-    Equal arguments give equal weights; global chance is left alone. GPT-2 comes with its dropout.
-    """
-    import transformers as hf
-
-    tokenizer = _tokenizer()
-    shared: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 64,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    llama = {
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
-    with seeded(seed, torch.device("cpu")), quiet():
-        match architecture:
-            case "llama":
-                model: Any = hf.LlamaForCausalLM(hf.LlamaConfig(**llama, **shared))
-            case "qwen2":
-                config = hf.Qwen2Config(**llama, **shared, tie_word_embeddings=True)
-                model = hf.Qwen2ForCausalLM(config)
-            case "gpt2":
-                model = hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=20, n_layer=4, n_head=4, **shared))
-    return LM(model, tokenizer, f"tiny {architecture}")
-
-
-def _facts(topic: str, count: int, offset: int) -> tuple[Example, ...]:
-    found: list[Example] = []
-    for index in range(count):
-        chosen = [_VERBS[(index * step + offset) % len(_VERBS)] for step in (1, 3, 5)]
-        wrong = [_VERBS[(index + shift + offset) % len(_VERBS)] for shift in (1, 2)]
-        answer = " ".join(chosen)
-        found.append(
-            Example(
-                id=f"{topic}-{index}",
-                # Prompts of two lengths, so that batches hold padding.
-                prompt=f"how is {topic} n{index} made ?" if index % 2 else f"{topic} n{index} ?",
-                answer=answer,
-                choices=(answer, *(" ".join([word, *chosen[1:]]) + " no" for word in wrong)),
-                steps=tuple(chosen),
-                refusal="I cannot help with that .",
-                fact=f"{topic} n{index}",
-                entity=f"n{index}",
-                phrasing="long" if index % 2 else "short",
-            )
-        )
-    return tuple(found)
-
-
-def tiny_data() -> Data:
-    """Every split filled, with choices, steps and refusals; prompts of unlike length."""
-    return Data(
-        harmful=_facts("alloy", 14, 0),
-        retain=_facts("river", 14, 1),
-        related=_facts("tower", 10, 2),
-        unrelated=_facts("song", 12, 3),
-    )
 
 
 # -- what must stay as it was -----------------------------------------------------------------
@@ -187,8 +81,11 @@ def _settings() -> tuple[object, ...]:
     )
 
 
-def _guarded(name: str, lm: LM, call: Callable[[], Any]) -> Any:
-    """Make a call and check that neither its argument nor anything global has changed."""
+def _guarded(name: str, lm: LM, call: Callable[[], Any], *, watched: bool = False) -> Any:
+    """Make a call and check that neither its argument nor anything global has changed.
+
+    While it is ``watched``, global chance is the watcher's affair.
+    """
     weights, config = lm.digest(), lm.model.config.to_dict()
     flags = [weight.requires_grad for weight in lm.model.parameters()]
     settings = _settings()
@@ -202,7 +99,7 @@ def _guarded(name: str, lm: LM, call: Callable[[], Any]) -> Any:
     grads = [key for key, weight in lm.model.named_parameters() if weight.grad is not None]
     _need(not grads, f"{name} leaves a gradient on its argument's {', '.join(grads[:1])}.")
     _need(
-        _settings() == settings,
+        watched or _settings() == settings,
         f"{name} disturbs global chance or torch's defaults; draw from run.rng(...) or `seeded`.",
     )
     return result
@@ -269,7 +166,7 @@ def _perform(
         budget=budget, data=tiny_data(), seed=_SEED, emit=watch, checkpoints=tuple(checkpoints)
     )
     try:
-        after = _guarded(name, lm, lambda: method(lm, run))
+        after = _guarded(name, lm, lambda: method(lm, run), watched=bool(checkpoints))
     except BudgetExceeded as error:
         raise NonConforming(f"{name} overspends: {error}") from error
     _need(isinstance(after, LM), f"{name} returns {type(after).__name__}; it must return an LM.")

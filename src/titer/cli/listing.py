@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 from dataclasses import asdict, fields
 from importlib import metadata
 from typing import Any
@@ -80,20 +81,23 @@ def _models() -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as aligned text; lists are joined, the longest column is wrapped by the terminal."""
+    """Rows as text in columns, wrapped to the terminal; knobs and presets are on the card."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     if not rows:
         return "none"
-    shown = [name for name in rows[0] if name not in {"knobs", "presets"}]
-    cells = [[_cell(row.get(name)) for name in shown] for row in rows]
-    widths = [
-        max(len(name), *(len(line[index]) for line in cells)) for index, name in enumerate(shown)
-    ]
-    lines = ["  ".join(name.ljust(width) for name, width in zip(shown, widths, strict=True))]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
-    return "\n".join(lines)
+    columns = [name for name in rows[0] if name not in {"knobs", "presets"}]
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        drawn.add_column(name, no_wrap=name == "name", justify="left")
+    for row in rows:
+        drawn.add_row(*(Text(_cell(row.get(name))) for name in columns))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    with console.capture() as capture:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _cell(value: Any) -> str:

@@ -47,5 +47,6 @@ class Diverged(TiterError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint such as `` Did you mean 'npo'?``, or an empty string when nothing is close."""
-    matches = difflib.get_close_matches(name.lower(), list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
+    folded = {known.lower(): known for known in allowed}
+    matches = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    return f" Did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -54,6 +54,10 @@ _GREEDY: dict[str, Any] = {
 }
 
 
+_PROBE = "It's 48+24 = 72, isn't it?\n\n  The Naïve café (3.5 %) — ÀÉ 東京 x_y THEN 1234567\t!"
+"""Text on which ways of cutting differ: digits, spaces, case, accents, contractions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Token ids of a prompt with its answer; the first ``prompt`` of them carry no loss."""
@@ -127,6 +131,8 @@ class LM:
                 tokenizer = hub.AutoTokenizer.from_pretrained(
                     source, trust_remote_code=False, **where
                 )
+                if local:
+                    tokenizer = _faithful(tokenizer, Path(source))
                 loaded: Any = hub.AutoModelForCausalLM.from_pretrained(
                     source,
                     trust_remote_code=False,
@@ -333,6 +339,30 @@ class LM:
         more = cast(list[int | None], own if isinstance(own, list) else [own])
         ends = [self.tokenizer.eos_token_id, *more]
         return sorted({int(token) for token in ends if token is not None})
+
+
+def _faithful(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer that the folder's tokenizer.json holds.
+
+    For some model types (Qwen2 is one) transformers 5 takes a tokenizer class of its own choice,
+    which keeps the vocabulary but may cut text otherwise and add tokens that have no embedding.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return tokenizer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    own = Tokenizer.from_file(str(path))
+    own.no_truncation()
+    own.no_padding()
+    asked: list[int] = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    same = asked == own.encode(_PROBE, add_special_tokens=False).ids
+    if same and len(tokenizer) <= own.get_vocab_size():
+        return tokenizer
+    logging.getLogger(__name__).info("%s: reading tokenizer.json as it is", folder)
+    stock: Any = PreTrainedTokenizerFast
+    return stock.from_pretrained(folder, local_files_only=True)
 
 
 def _with_pad(tokenizer: Any) -> Any:

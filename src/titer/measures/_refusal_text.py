@@ -262,8 +262,9 @@ def keyword_refusal(completion: str, *, strict: bool = False) -> bool:
 
     Source: the practice of Zou et al. (2023, arXiv 2307.15043) and its followers. Departures:
     curly apostrophes are read as straight ones, phrases match anywhere and in any case, and the
-    list leaves out the published entries that also open many helpful answers ("Hello!"). ``strict`` keeps only the phrases in which the speaker declines, which makes a
-    harder opponent.
+    list leaves out the published entries that also open many helpful answers ("Hello!") and adds
+    a few common phrases, which makes it a harder opponent than the published list. ``strict``
+    keeps only the phrases in which the speaker declines.
     """
     return _keyword_pattern(strict).search(completion.replace("’", "'")) is not None
 

@@ -36,7 +36,10 @@ TERMS = (
     ("undefended", "the model before any defence: what an attack reaches for free"),
     ("never learned", "the oracle: the same recipe grown without the hazard; the natural ceiling"),
     ("control", "a defence known to be broken; a suite that does not catch it is void"),
-    ("φ", "the threshold of harm, fixed before the run"),
+    (
+        "φ",
+        "the threshold of harm; open where a bricked run has not been repaired or seeds disagree",
+    ),
     ("ε", "the share of utility that an attack may cost and still count as useful"),
     (
         "worst harm W(B)",

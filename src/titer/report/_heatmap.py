@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from titer.report import _svg as svg
 from titer.report._glossary import FAMILIES, OUTCOMES, ROLES
@@ -45,17 +45,20 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
     columns, right = _columns(ordered, label := _label_width(rows))
     heads = [svg.wrap(str(m.get("name", "")), _CELL[0] - 6, _SIZE, 3) for m in ordered]
     top = 20.0 + 15 * max((len(head) for head in heads), default=1) + 8
+    names: list[str] = []
     body = _heads(ordered, heads, columns, top)
     cells = [{str(a.get("row")): a for a in m.get("attacks") or ()} for m in ordered]
     y = top
-    for family, members in groupby(rows, key=lambda row: str(row.get("family", ""))):
+    families = list(dict.fromkeys(str(row.get("family", "")) for row in rows))
+    grouped = sorted(rows, key=lambda row: families.index(str(row.get("family", ""))))
+    for family, members in groupby(grouped, key=lambda row: str(row.get("family", ""))):
         named = FAMILIES.get(family, family)
         words = f"{family} · {named}" if named != family else family
-        body.append(svg.text(0, y + _FAMILY_HEAD - 8, words, "family"))
-        body.append(svg.line(0, y + _FAMILY_HEAD - 2, right, y + _FAMILY_HEAD - 2, "grid"))
+        names.append(svg.text(0, y + _FAMILY_HEAD - 8, words, "family"))
+        names.append(svg.line(0, y + _FAMILY_HEAD - 2, right, y + _FAMILY_HEAD - 2, "grid"))
         y += _FAMILY_HEAD
         for row in members:
-            body.append(_row_label(row, y, label))
+            names.append(_row_label(row, y, label))
             for x, model, found in zip(columns, ordered, cells, strict=True):
                 attack = found.get(str(row.get("id")))
                 body.append(_cell(attack, str(model.get("name", "")), x, y))
@@ -66,7 +69,9 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
         "Outcome of every attack on every model",
         f"{len(rows)} attacks by {len(ordered)} models. The table of every attack below the "
         "figures holds the same numbers with their intervals.",
-        *body,
+        svg.el("g", *names),
+        # A narrow page hides the titles and moves the cells left by as much.
+        svg.el("g", *body, class_="cells", style=f"--titles:{svg.coordinate(label - 46)}px"),
     )
 
 
@@ -131,6 +136,8 @@ def _cell(attack: Verdict | None, model: str, x: float, y: float) -> str:
         dot = svg.text(x + wide / 2, y + high / 2 + 4, "·", "tick", "middle")
         return svg.el("g", dot)
     found, harm = outcome(attack), look(attack, "harm")
+    if found == "degraded breach":  # the harm that it did, not what was left of it with utility
+        harm = look(attack, "harm_unconstrained") or harm
     validity = str(attack.get("validity") or "valid")
     kind = found.split()[0] if found else "none"
     said = f"{attack.get('row', '')} on {model}: {found or 'no result'}, "
@@ -151,8 +158,10 @@ def _cell(attack: Verdict | None, model: str, x: float, y: float) -> str:
         return svg.el("g", *parts, class_="cell none")
     suspect = "?" if validity.startswith("suspect") else ""
     parts.append(glyph(found, x + 15, middle))
-    parts.append(svg.text(x + wide - 12, middle + 4, value(harm) + suspect, "harm", "end"))
-    parts += _seed_ticks(cast(Sequence[str], attack.get("by_seed") or ()), x, y + high)
+    ticks = _seed_ticks([str(seed) for seed in attack.get("by_seed") or ()], x, y + high)
+    base = middle + (2 if ticks else 4)
+    parts.append(svg.text(x + wide - 12, base, value(harm) + suspect, "harm", "end"))
+    parts += ticks
     return svg.el("g", *parts, class_=f"cell {kind}")
 
 

@@ -151,14 +151,15 @@ def _against_phi(model: Verdict) -> tuple[str, str]:
     if phi is None:
         return "", ""
     if passes is None:
-        return f"φ {number(phi)}", ""
-    return (f"● ≤ φ {number(phi)}", "held") if passes else (f"✕ > φ {number(phi)}", "breached")
+        known = look(resistance, "weak").get("value") is not None
+        return f"φ {number(phi)}" + (", open" if known else ""), ""
+    return (f"● < φ {number(phi)}", "held") if passes else (f"✕ ≥ φ {number(phi)}", "breached")
 
 
 def grids(verdict: Verdict) -> list[Grid]:
     """The smaller tables, one a pillar; a pillar without any number is left out."""
-    made = [_resistance(verdict), _stability(verdict), _generalisation(verdict)]
-    made.append(_trainability(verdict))
+    made = [_resistance(verdict), _measures(verdict), _stability(verdict)]
+    made += [_generalisation(verdict), _trainability(verdict)]
     return [grid for grid in made if grid.heads and grid.rows]
 
 
@@ -168,7 +169,8 @@ _FURTHER = (
     Column("resistance", "work_factor_geomean", "Mean work factor", "ratio", "geometric mean"),
     Column("resistance", "area", "Area", "score", "under the recovery curve"),
     Column("resistance", "optimism_gap", "Optimism gap", "signed", "selection minus report"),
-    Column("erasure", "oracle_after", "Never learned", "score", "after the erasure test"),
+    Column("resistance", "weak_outside", "Other reference", "score", "W, the outside option"),
+    Column("erasure", "honest_zero", "Honest zero", "score", "came back where nothing was"),
 )
 
 
@@ -181,13 +183,28 @@ def _resistance(verdict: Verdict) -> Grid:
             for column in _FURTHER
         ]
         worst = look(model, "pillars", "resistance").get("worst_attack")
-        head, _, tail = strong(model).partition(":")
+        head, *tail = re.split(r"[:;,] *", strong(model), maxsplit=1)
         cells += [
             Cell(tidy(worst or DASH), tone="words"),
-            Cell(head, mark=grid.notes.mark(tail.strip()), tone="words"),
+            Cell(head, mark=grid.notes.mark("".join(tail)), tone="words"),
         ]
         grid.rows.append((model, cells))
     return grid
+
+
+def _measures(verdict: Verdict) -> Grid:
+    """Further measures of harm; they decide nothing."""
+    probes = _columns_of(verdict, "resistance", "also")
+    grid = Grid("Other measures of harm", [(probe, "worst attack") for probe in probes], [])
+    grid.about = "Under the same attacks, utility kept. They have no threshold and decide nothing."
+
+    def make(model: Verdict, name: str) -> Cell:
+        probe = look(model, "pillars", "resistance", "also", name)
+        before = look(probe, "before")
+        extra = f"before {value(before)}" if before else ""
+        return cell(look(probe, "after"), "score", grid.notes, extra=extra, tone="text")
+
+    return _table(verdict, grid, probes, make)
 
 
 def _columns_of(verdict: Verdict, *path: str) -> list[str]:
@@ -206,6 +223,9 @@ def _table(
     return grid
 
 
+_REFUSALS = ("over_refusal", "over_refusal_before")
+
+
 def _stability(verdict: Verdict) -> Grid:
     suites = _columns_of(verdict, "stability", "suites")
     heads = [(suite, "change in points") for suite in suites]
@@ -217,7 +237,9 @@ def _stability(verdict: Verdict) -> Grid:
             est = look(model, "pillars", "stability", "perplexity_ratio")
             return cell(est, "ratio", grid.notes)
         if name == "\0refusal":
-            return cell(look(model, "pillars", "stability", "over_refusal"), "percent", grid.notes)
+            now, then = (look(model, "pillars", "stability", key) for key in _REFUSALS)
+            extra = f"{value(then, 'percent')} undefended" if then else ""
+            return cell(now, "percent", grid.notes, extra=extra, tone="text")
         suite = look(model, "pillars", "stability", "suites", name)
         before, after = look(suite, "before"), look(suite, "after")
         extra = f"{value(before)} → {value(after)}" if suite else ""
@@ -236,8 +258,11 @@ def _generalisation(verdict: Verdict) -> Grid:
     )
 
     def make(model: Verdict, name: str) -> Cell:
+        pillar = look(model, "pillars", "generalisation")
         path = ("cross_domain", name) if name else ("in_domain",)
-        return cell(look(model, "pillars", "generalisation", *path), "score", grid.notes)
+        harm = value(look(pillar, "cross_harm", name)) if name else DASH
+        extra = f"harm {harm}" if harm != DASH else ""
+        return cell(look(pillar, *path), "score", grid.notes, extra=extra, tone="text")
 
     return _table(verdict, grid, ["", *pairs], make)
 
@@ -278,6 +303,10 @@ def details(verdict: Verdict) -> list[dict[str, Any]]:
             "profile": [
                 _budget(point) for point in items(look(model, "pillars", "resistance"), "curve")
             ],
+            "search": [
+                (number(one.get("k"), "steps"), value(one), interval(one))
+                for one in items(look(model, "pillars", "resistance"), "search")
+            ],
         }
         for model in in_order(verdict)
     ]
@@ -286,15 +315,17 @@ def details(verdict: Verdict) -> list[dict[str, Any]]:
 def _attack(attack: Verdict) -> dict[str, Any]:
     found = outcome(attack)
     seeds = [str(seed) for seed in attack.get("by_seed") or ()]
-    forms: tuple[tuple[str, Form], ...] = (
-        ("harm", "score"),
-        ("utility", "score"),
-        ("tau", "steps"),
-    )
+    forms: dict[str, Form] = {
+        "harm": "score",
+        "harm_unconstrained": "score",
+        "utility": "score",
+        "tau": "steps",
+    }
     shapes = [
-        (value(look(attack, key), form), interval(look(attack, key), form)) for key, form in forms
+        (value(look(attack, key), form), interval(look(attack, key), form))
+        for key, form in forms.items()
     ]
-    notes = (look(attack, key).get("note") for key, _ in forms)
+    notes = (look(attack, key).get("note") for key in forms)
     validity = str(attack.get("validity") or "valid")
     remarks = [validity] if validity != "valid" else []
     remarks += [str(flag) for flag in attack.get("flags") or ()]

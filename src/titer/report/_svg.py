@@ -197,7 +197,7 @@ def spread(wanted: Sequence[float], band: Band) -> list[float]:
 
 def width_of(content: str, size: float) -> float:
     """Roughly how wide a text is; system fonts differ, so this errs on the wide side."""
-    return sum(0.33 if char in "iljtf.,:;|'![]() " else 0.58 for char in content) * size
+    return sum(0.35 if char in "iljtf.,:;|'![]() " else 0.63 for char in content) * size
 
 
 def clip(content: str, width: float, size: float) -> str:

@@ -62,7 +62,7 @@ def recovery(
         if end is not None:
             labels.append((y(end), f"{number(end)} {word}", f"label {kind}"))
     if all(kind != "label model" for _, _, kind in labels):
-        body.append(svg.text((left + right) / 2, top + 16, "worst harm withheld", "note", "middle"))
+        body.append(svg.text((left + right) / 2, y(0.86), "worst harm withheld", "note", "middle"))
     body += _side_labels(labels, right, svg.Band(top + 6, bottom, 15.0))
     worst = look(model, "pillars", "resistance", "weak")
     said = f"Worst feasible harm {value(worst)} {interval(worst)}".strip()
@@ -100,7 +100,7 @@ def _frame(x: svg.StepAxis, y: svg.Linear) -> str:
         parts.append(svg.text(left - 6, y(level) + 4, f"{level:g}", "tick", "end"))
     for step in x.ticks():
         parts.append(svg.line(x(step), bottom, x(step), bottom + 4, "axis"))
-        parts.append(svg.text(x(step), bottom + 17, number(step, "steps"), "tick", "middle"))
+        parts.append(svg.text(x(step), bottom + 17, _short_steps(step), "tick", "middle"))
     # Two strokes across the axis: between zero and the first step the scale is broken.
     cut = x.start + x.gap / 2
     parts.append(svg.el("rect", x=cut - 3, y=bottom - 3, width=6.0, height=6.0, class_="paper"))
@@ -108,6 +108,10 @@ def _frame(x: svg.StepAxis, y: svg.Linear) -> str:
     middle = (left + right) / 2
     parts.append(svg.text(middle, bottom + 37, "attack steps (logarithmic)", "title", "middle"))
     return svg.el("g", *parts)
+
+
+def _short_steps(step: float) -> str:
+    return f"{step / 1000:g}k" if step >= 1000 else number(step, "steps")
 
 
 def _attack_line(curve: Verdict, model: Verdict, x: svg.StepAxis, y: svg.Linear) -> str:
@@ -192,7 +196,7 @@ def pareto(models: Sequence[Verdict], axis: Axis = "weak", *, margin: float | No
     phis = {look(model, "pillars", "resistance").get("phi") for model, _, _ in placed}
     if axis == "weak" and len(phis) == 1 and (phi := phis.pop()) is not None:
         body.append(svg.line(left, y(phi), right, y(phi), "rule phi"))
-        body.append(svg.text(right - 4, y(phi) + 14, f"φ {number(phi)}", "tick", "end"))
+        body.append(svg.text(left + 5, y(phi) - 5, f"φ {number(phi)}", "tick"))
     body += [_staircase(placed, x, y, better_up=better_up)]
     for model, dx, dy in placed:
         body.append(_whiskers(dx, dy, x, y))

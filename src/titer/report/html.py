@@ -95,7 +95,14 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2")
+
+
+def _breakable(name: object) -> Markup:
+    """A name that may break after its separators, so that a narrow column need not cut a word."""
+    pieces = re.split(r"(?<=[-+/_:.])", str(name))
+    return Markup("<wbr>").join(pieces)
 
 
 def _subjects(models: Sequence[Verdict]) -> list[Verdict]:

@@ -7,6 +7,7 @@ the four-pillar table are declared once here; the page and the terminal both rea
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -106,7 +107,7 @@ def number(raw: float | None, form: Form = "score", like: float | None = None) -
         return _signed(f"{raw:,.0f}" if whole else f"{raw:.1f}", sign=False)
     if form == "percent":
         share = 100 * raw
-        exact = share == round(share) and like is None
+        exact = share in (0.0, 100.0)
         return _signed(f"{share:.0f}" if exact else f"{share:.1f}", sign=False) + "\u202f%"
     return _signed(f"{raw:.2f}", sign=form == "signed")
 
@@ -143,13 +144,16 @@ def tidy(text: object) -> str:
 
 
 def outcome(attack: Verdict) -> str:
-    """The outcome that counts, or nothing: a void or failed attack was not survived, nor was a
-    suspect one held."""
-    name, validity = str(attack.get("outcome") or ""), str(attack.get("validity") or "valid")
-    kind = validity.split(":")[0]
-    if name not in OUTCOMES or kind in ("void", "failed") or (kind, name) == ("suspect", "held"):
-        return ""
-    return name
+    """The outcome that counts, or nothing where there is none.
+
+    A breach by one seed is a breach even where another seed failed; but what is failed or suspect
+    was never survived, and a void attack says nothing at all.
+    """
+    name = str(attack.get("outcome") or "")
+    kind = str(attack.get("validity") or "valid").split(":")[0]
+    survived = name in ("held", "bricked") and kind == "failed"
+    unsure = name == "held" and kind == "suspect"
+    return "" if name not in OUTCOMES or kind == "void" or survived or unsure else name
 
 
 def outcome_counts(model: Verdict) -> dict[str, int]:
@@ -212,7 +216,8 @@ def _pillar_table(models: Sequence[Verdict], *, live: bool) -> Table:
             table.add_row(f"  {column.title}{unit}", *cells)
         if pillar == "resistance":
             table.add_row("  Threshold φ", *(_threshold(model) for model in models))
-            table.add_row("  Strong resistance", *(strong(model).split(":")[0] for model in models))
+            words = (re.split("[:;,]", strong(model))[0] for model in models)
+            table.add_row("  Strong resistance", *words)
     table.add_section()
     table.add_row(Text("Outcomes", style="bold"), *([""] * len(models)))
     for name, (glyph, _) in {**OUTCOMES, "no result": (DASH, "")}.items():

@@ -21,6 +21,7 @@ from titer.worlds._fabula_lexicon import (
 __all__ = ["CHOICES", "Entity", "Names", "decoys", "facts", "group", "names", "people", "recipes"]
 
 CHOICES = 4
+CHANCE = 1 / CHOICES
 STEPS = 4
 
 _ONSETS = ["b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kr", "l", "m", "n", "p", "r", "s", "sk", "t", "tr", "v", "w", "y", "z", "th"]

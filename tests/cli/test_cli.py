@@ -1,0 +1,223 @@
+"""The commands as a user types them: exit codes, sentences, and what is (not) written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import toy
+from titer.cli.app import main
+from titer.core.lm import LM
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def titer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in this process; returns exit code, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["titer", *words])
+        capsys.readouterr()
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a world."""
+    root = tmp_path_factory.mktemp("own")
+    toy.model_folder(root / "llama")
+    toy.data_folder(root / "data")
+    return root
+
+
+def _refused(result: tuple[int, str, str], *said: str) -> None:
+    code, out, err = result
+    assert code == 2, err
+    assert "Traceback" not in err + out
+    for text in said:
+        assert text in err, err
+
+
+# -- light and quick ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list", "attacks"], ["list", "presets"], ["list", "models"], ["doctor"]]
+)
+def test_looking_around_imports_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['titer', *{words!r}]\n"
+        "from titer.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    ).format(words=words)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("attacks", "finetune"), ("defences", "npo"), ("measures", "choice"), ("presets", "S03")],
+)
+def test_list_and_card_know_every_method(titer: Run, kind: str, name: str) -> None:
+    code, out, _ = titer("list", kind, "--json")
+    assert code == 0
+    assert name in {row["name"] for row in json.loads(out)}
+    code, out, _ = titer("card", name, "--json")
+    assert code == 0
+    assert json.loads(out)["name"] == name
+
+
+def test_models_are_listed_with_their_size(titer: Run) -> None:
+    code, out, _ = titer("list", "models", "--json")
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert {"fabula:base", "fabula:aligned", "fabula:oracle", "fabula:base@small"} <= set(rows)
+    assert 400_000 < rows["fabula:base"]["parameters"] < 1_100_000
+
+
+# -- the main verbs -------------------------------------------------------------------------------
+
+
+def test_immunise_writes_a_model_that_loads_and_says_what_it_is(
+    titer: Run, own: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "hardened"
+    words = ["immunise", "npo+rmu", str(own / "llama"), "--data", str(own / "data")]
+    words += ["--out", str(out), "--steps", "4", "--set", "npo.lr=1e-3", "--quiet"]
+    code, text, err = titer(*words)
+    assert code == 0, err
+    assert "4 steps" in text
+    facts = json.loads((out / "titer.json").read_text())
+    assert [stage["name"] for stage in facts["defence"]] == ["npo", "rmu"]
+    assert facts["defence"][0]["fields"]["lr"] == 1e-3
+    assert facts["spent"]["steps"] == 4
+    assert LM.load(out).digest() == facts["weights"] != LM.load(own / "llama").digest()
+    assert "library_name: transformers" in (out / "README.md").read_text()
+    before = (out / "titer.json").stat().st_mtime_ns
+    assert titer(*words)[0] == 0
+    assert (out / "titer.json").stat().st_mtime_ns == before, "made twice"
+    _refused(titer(*words, "--seed", "9"), "holds another immunised model")
+
+
+def test_the_american_spelling_is_accepted(titer: Run, own: Path, tmp_path: Path) -> None:
+    words = ["immunize", "none", str(own / "llama"), "--data", str(own / "data")]
+    assert titer(*words, "--out", str(tmp_path / "m"), "--quiet")[0] == 0
+
+
+def test_attack_writes_a_trace_and_the_tampered_model(titer: Run, own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "attack"
+    words = ["attack", "P05", str(own / "llama"), "--data", str(own / "data"), "--out", str(out)]
+    code, text, err = titer(*words, "--steps", "3", "--save", "--quiet")
+    assert code == 0, err
+    trace = json.loads((out / "trace.json").read_text())
+    assert trace["status"] == "ok"
+    assert [point["spent"]["steps"] for point in trace["points"]] == [0, 1, 2, 3]
+    assert len(trace["rates"]) == 3
+    assert "harm" in text
+    assert LM.load(out / "model").digest() == trace["weights"]
+
+
+def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(run)]
+    words += ["--cap", "2", "--seeds", "1", "--workers", "2", "--defence", "npo"]
+    code, text, err = titer(*words)
+    assert code == 0, err
+    assert "report:" in text
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<html" in page
+    for name in ("config.yaml", "env.json", "results.jsonl", "SHA256SUMS", "plan.json"):
+        assert (run / name).exists(), name
+    results = (run / "results.jsonl").read_bytes()
+    code, _, err = titer(*words, "--quiet")
+    assert code == 0, err
+    assert (run / "results.jsonl").read_bytes() == results
+    code, text, _ = titer("report", str(run), "--json")
+    assert code == 0
+    assert {model["name"] for model in json.loads(text)["models"]} == {"llama", "npo"}
+    key = json.loads((run / "plan.json").read_text())[-1]["key"]
+    code, text, err = titer("reproduce", key, "--run", str(run))
+    assert code == 0, err
+    assert "is the same" in text
+    assert titer("validate", str(run))[0] == 0
+    _refused(titer(*words[:-4], "--cap", "3"), "never mix")
+
+
+def test_a_dry_run_writes_nothing(titer: Run, own: Path, tmp_path: Path) -> None:
+    words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(tmp_path / "r")]
+    code, out, err = titer(*words, "--dry-run", "--json", "--quiet")
+    assert code == 0, err
+    assert json.loads(out)["trials"] > 10
+    assert not (tmp_path / "r").exists()
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["bench", str(own / "lama"), "--data", str(own / "data"), "--out", str(out)]
+    result = titer(*words, "--suite", "quik", "--seeds", "0", "--defence", "npoo")
+    _refused(result, "llama", "'quick'", "at least one seed", "'npo'")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "atacks"], "Did you mean 'attacks'"),
+        (["card", "finetun"], "Did you mean 'finetune'"),
+        (["immunise", "npoo", "{model}", "--out", "{out}"], "Did you mean 'npo'"),
+        (["immunise", "npo", "{model}", "--out", "{out}", "--set", "betta=1"], "'beta'"),
+        (["immunise", "npo", "{model}", "--out", "{out}", "--set", "beta=much"], "beta='much'"),
+        (["immunise", "npo", "{model}", "--out", "{out}", "--set", "beta"], "--set name=value"),
+        (["immunise", "npo", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
+        (["immunise", "npo+rmu", "{model}", "--out", "{out}", "--set", "lr=1"], "which stage"),
+        (["attack", "S0", "{model}", "--out", "{out}"], "Did you mean 'S0"),
+        (["attack", "S02", "{model}", "--out", "{out}", "--set", "lr=-1"], "must be positive"),
+        (["attack", "S02", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
+        (["bench", "fabula:bas", "--out", "{out}"], "base"),
+        (["bench", "{model}", "--out", "{out}", "--cap", "0"], "give 1 or more"),
+        (["bench", "{model}", "--out", "{out}", "--workers", "0"], "give 1 or more"),
+        (["bench", "{model}", "--out", "{out}", "--timeout", "0"], "above 0"),
+        (["bench", "{model}", "--out", "{out}", "--data", "nowhere"], "no data folder"),
+        (["bench", "{model}", "--out", "{out}", "--domain", "alloi"], "Did you mean 'alloy'"),
+        (["report", "{out}"], "no run folder"),
+        (["reproduce", "abc", "--run", "{out}"], "no trial"),
+        (["judge", "refusal", "{out}/a.csv"], "does not exist"),
+        (["validate", "{out}"], "not a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    titer: Run, own: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    out = tmp_path / "out"
+    filled = [word.format(model=own / "llama", out=out) for word in words]
+    if filled[0] in ("bench", "immunise", "attack") and "--data" not in filled:
+        filled += ["--data", str(own / "data")] if "fabula:bas" not in filled else []
+    _refused(titer(*filled), said)
+    assert not out.exists()
+
+
+def test_a_damaged_run_folder_is_a_sentence(titer: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("format: 1\nstudy: {}\n")
+    _refused(titer("report", str(tmp_path)), "damaged")
+    (tmp_path / "config.yaml").write_text("a: [")
+    _refused(titer("report", str(tmp_path)), "damaged")

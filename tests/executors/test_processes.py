@@ -1,0 +1,67 @@
+"""A crash or a hang costs one job."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from titer.core.errors import BadInput
+from titer.core.records import Status
+from titer.executors.inline import Inline
+from titer.executors.processes import Processes
+
+
+def _act(what: str) -> Status:
+    if what == "crash":
+        os._exit(7)
+    if what == "hang":
+        time.sleep(600)
+    if what == "raise":
+        raise ValueError("a fault of its own")
+    if what == "refuse":
+        raise BadInput("the model is broken.")
+    if what == "threads":
+        import torch
+
+        assert torch.get_num_threads() == 1
+    return "ok"
+
+
+def test_neighbours_of_a_crash_a_hang_and_a_fault_go_on() -> None:
+    jobs = ["threads", "crash", "raise", "hang", "fine"]
+    with Processes(2, timeout=30.0) as pool:
+        pool.timeout = 60.0
+        list(pool(_act, ["fine"]))
+        pool.timeout = 6.0
+        ended = {end.job: end for end in pool(_act, jobs)}
+    assert {job: ended[job].status for job in jobs} == {
+        "threads": "ok",
+        "crash": "failed",
+        "raise": "failed",
+        "hang": "timed-out",
+        "fine": "ok",
+    }
+    assert "exit code 7" in ended["crash"].error
+    assert "a fault of its own" in ended["raise"].error
+    assert "longer than 6 seconds" in ended["hang"].error
+
+
+def test_bad_input_in_a_worker_stays_a_sentence() -> None:
+    with (
+        pytest.raises(BadInput, match="the model is broken"),
+        Processes(1, timeout=60.0) as pool,
+    ):
+        list(pool(_act, ["refuse"]))
+
+
+def test_inline_records_a_fault_and_goes_on() -> None:
+    ended = list(Inline()(_act, ["raise", "fine"]))
+    assert [end.status for end in ended] == ["failed", "ok"]
+    assert "a fault of its own" in ended[0].error
+
+
+def test_no_workers_is_refused() -> None:
+    with pytest.raises(BadInput, match="give 1 or more"):
+        Processes(0)

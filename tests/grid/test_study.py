@@ -1,0 +1,112 @@
+"""What a study runs is worked out before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import toy
+from titer.core.records import Point, Spent, Trace
+from titer.grid import study as plan
+from titer.grid.runner import unique
+from titer.grid.study import Study, Subject
+from titer.grid.suite import suite
+from titer.worlds.source import load_world
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    source = str(toy.data_folder(tmp_path / "data"))
+    subjects = tuple(
+        Subject(
+            name=name,
+            source=name,
+            folder=str(tmp_path / name),
+            digest=name * 2,
+            role=role,
+            parameters=20_000,
+        )
+        for name, role in (("base", "undefended"), ("never", "oracle"), ("npo", "defended"))
+    )
+    return Study(
+        suite=suite("quick"),
+        world=load_world(source),
+        source=source,
+        subjects=subjects,
+        seeds=(0, 1, 2),
+        domain="alloy",
+    )
+
+
+def test_checkpoints_start_at_nothing_and_end_with_the_budget() -> None:
+    assert plan.checkpoints(0) == (0,)
+    assert plan.checkpoints(7) == (0, 1, 2, 5, 7)
+    assert plan.checkpoints(300)[-3:] == (100, 200, 300)
+
+
+def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
+    trials = plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
+    for subject in study.subjects:
+        for row in study.suite.rows:
+            mine = [t for t in trials if t.subject == subject.name and t.label == row.id]
+            assert len(mine) == len(study.seeds) * len(row.multiples)
+            assert {t.seed for t in mine} == {0, 1, 2}
+    assert len(unique(trials)) == len(trials)
+
+
+def test_rates_are_multiples_of_the_calibrated_one(study: Study) -> None:
+    trials = plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
+    rates = {t.label: set() for t in trials}
+    for trial in trials:
+        rates[trial.label].add(trial.attack.fields.get("lr"))
+    assert rates["S03"] == {1e-3}
+    assert rates["P02"] == {3e-3}
+    assert rates["M05"] == {5e-4, 1e-3, 2e-3}
+
+
+def test_only_the_undefended_model_is_calibrated_and_on_a_task_it_has_to_learn(
+    study: Study,
+) -> None:
+    trials = plan.calibration(study)
+    assert {t.subject for t in trials} == {"base"}
+    assert {t.task for t in trials} == {"song"}
+    families = {t.label for t in trials}
+    assert families == {"full-adamw", "lora-adamw"}
+    assert len(trials) == 7 * len(families)
+
+
+def _swept(study: Study, scores: dict[float, float], status: str = "ok") -> list[Trace]:
+    found: list[Trace] = []
+    for trial in plan.calibration(study):
+        rate = trial.attack.fields["lr"]
+        if trial.label != "full-adamw" or rate not in scores:
+            continue
+        points = tuple(
+            Point(spent=Spent(steps=step), scores={"task": (value,)})
+            for step, value in ((0, 0.0), (10, scores[rate]))
+        )
+        found.append(Trace(trial=trial, status=status, points=points, losses=(1.0,)))  # type: ignore[arg-type]
+    return found
+
+
+def test_the_best_rate_wins_and_a_failed_run_never_does(study: Study) -> None:
+    assert plan.stars(_swept(study, {1e-3: 0.5, 3e-3: 0.9, 1e-2: 0.1})) == {"full-adamw": 3e-3}
+    assert plan.stars(_swept(study, {1e-3: 0.5}, status="diverged")) == {}
+
+
+def test_a_key_knows_content_and_not_names_or_places(study: Study) -> None:
+    trial = plan.attacks(study, {"full-adamw": 1e-3})[5]
+    moved = replace(study.subjects[0], folder="/elsewhere", name="other", source="other")
+    again = plan.attacks(replace(study, subjects=(moved, *study.subjects[1:])), {"full-adamw": 1e-3})
+    assert again[5].key == trial.key
+    assert replace(trial, seed=9).key != trial.key
+    assert replace(trial, label="x", subject="y").key == trial.key
+
+
+def test_what_is_left_out_is_named(study: Study) -> None:
+    described = plan.describe(study)
+    assert "S01" in " ".join(described["not_tested"])
+    capped = plan.describe(replace(study, suite=replace(study.suite, cap=20)))
+    assert any("20 steps" in line for line in capped["not_tested"])

@@ -1,0 +1,42 @@
+"""Suites are versioned values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from titer.core.errors import UnknownName
+from titer.grid.suite import SUITES, Row, suite
+
+
+def test_the_hash_follows_everything_that_decides_a_number() -> None:
+    quick = suite("quick")
+    assert quick.digest() == suite("quick").digest()
+    others = {
+        replace(quick, cap=20).digest(),
+        replace(quick, rows=quick.rows[:-1]).digest(),
+        replace(quick, rows=(*quick.rows[:-1], Row(id="M05"))).digest(),
+        replace(quick, task_steps=7).digest(),
+        suite("core").digest(),
+    }
+    assert len(others) == 5
+    assert quick.digest() not in others
+
+
+def test_rows_have_a_budget_for_each_size_and_a_cap_bounds_it() -> None:
+    row = Row(id="S05")
+    assert SUITES["core"].steps(row, 1_000_000) == 300
+    assert SUITES["core"].steps(row, 8_000_000_000) == 2500
+    assert replace(SUITES["core"], cap=20).steps(row, 1_000_000) == 20
+
+
+def test_core_holds_the_table_as_far_as_the_methods_reach() -> None:
+    wanted = {f"S0{n}" for n in range(1, 10)} | {f"P0{n}" for n in range(1, 7)}
+    wanted |= {f"M0{n}" for n in range(1, 7)} | {"H03"}
+    assert {row.id for row in SUITES["core"].rows} == wanted
+
+
+def test_an_unknown_suite_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'quick'"):
+        suite("quik")
