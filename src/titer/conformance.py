@@ -46,7 +46,7 @@ __all__ = [
     "tiny_lm",
 ]
 
-_STEPS = 4
+_STEPS = 3
 _SEED = 3
 _CHECKPOINTS = (0, 1, 3)
 
@@ -195,9 +195,7 @@ def _check_method(name: str, method: Attack, architecture: Architecture) -> None
         f"{name}: the seed does not decide the result; something draws from global chance, "
         "or being watched changes it.",
     )
-    _perform(name, method, lm, Budget(steps=2))
-    tokens = run.spent.tokens * 2 // 3
-    _perform(name, method, lm, Budget(steps=_STEPS, tokens=tokens, flops=run.spent.flops))
+    _perform(name, method, lm, Budget(steps=_STEPS, tokens=run.spent.tokens // 2))
     if run.spent.steps:
         same, _, _ = _perform(name, method, lm, Budget(steps=0))
         _need(same.digest() == lm.digest(), f"{name} changes the model with no step to spend.")

@@ -62,12 +62,14 @@ def _refused(result: tuple[int, str, str], *said: str) -> None:
 )
 def test_looking_around_imports_no_torch(words: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['titer', *{words!r}]\n"
+        f"import sys; sys.argv = ['titer', *{words!r}]\n"
         "from titer.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
-    ).format(words=words)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -121,7 +123,9 @@ def test_the_american_spelling_is_accepted(titer: Run, own: Path, tmp_path: Path
     assert titer(*words, "--out", str(tmp_path / "m"), "--quiet")[0] == 0
 
 
-def test_attack_writes_a_trace_and_the_tampered_model(titer: Run, own: Path, tmp_path: Path) -> None:
+def test_attack_writes_a_trace_and_the_tampered_model(
+    titer: Run, own: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "attack"
     words = ["attack", "P05", str(own / "llama"), "--data", str(own / "data"), "--out", str(out)]
     code, text, err = titer(*words, "--steps", "3", "--save", "--quiet")
@@ -202,7 +206,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["report", "{out}"], "no run folder"),
         (["reproduce", "abc", "--run", "{out}"], "no trial"),
         (["judge", "refusal", "{out}/a.csv"], "does not exist"),
-        (["validate", "{out}"], "not a folder"),
+        (["validate", "{out}"], "is no folder"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(

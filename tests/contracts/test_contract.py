@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,15 @@ def test_every_method_keeps_its_promises(kind: Kind, name: str, architecture: An
 
 
 @pytest.mark.parametrize(("kind", "row"), PRESETS)
-def test_every_preset_keeps_its_promises(kind: Kind, row: str) -> None:
+def test_every_preset_runs_and_repeats(
+    kind: Kind, row: str, lm: LM, make_run: Callable[..., Run]
+) -> None:
     name, preset = catalogue.preset(kind, row)
-    CHECKS[kind](catalogue.build(kind, name, dict(preset.fields)), architectures=["llama"])
+    method, before = catalogue.build(kind, name, dict(preset.fields)), lm.digest()
+    runs = [make_run(2), make_run(2)]
+    one, two = (method(lm, run).digest() for run in runs)
+    assert runs[0].spent.steps == 2
+    assert lm.digest() == before != one == two
 
 
 def test_check_by_name_goes_through_card_and_fields() -> None:
@@ -74,7 +81,7 @@ class _Blank:
     tokens: int = 5
 
 
-def _blanks():
+def _blanks() -> Iterator[_Blank]:
     while True:
         yield _Blank()
 
@@ -120,11 +127,8 @@ def _silent(lm: LM, run: Run) -> LM:
 
 
 def _seedless(lm: LM, run: Run) -> LM:
-    run.look(lm)
-    run.charge(steps=run.steps_left())
-    run.look(lm)
     with torch.random.fork_rng():
-        return _nudge(lm.clone(), float(torch.rand(1)))
+        return _nudge(_trained(lm, run), float(torch.rand(1)))
 
 
 def _thoughtless(lm: LM, run: Run) -> LM:

@@ -59,9 +59,14 @@ def test_only_a_result_is_final(tmp_path: Path, status: Status, final: bool) -> 
 
 def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    with pytest.raises(RuntimeError, match="half"), atomic_folder(target) as scratch:
-        (scratch / "weights").write_text("some")
-        raise RuntimeError("half way")
+
+    def half() -> None:
+        with atomic_folder(target) as scratch:
+            (scratch / "weights").write_text("some")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        half()
     assert list(tmp_path.iterdir()) == []
 
 

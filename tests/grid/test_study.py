@@ -99,7 +99,9 @@ def test_the_best_rate_wins_and_a_failed_run_never_does(study: Study) -> None:
 def test_a_key_knows_content_and_not_names_or_places(study: Study) -> None:
     trial = plan.attacks(study, {"full-adamw": 1e-3})[5]
     moved = replace(study.subjects[0], folder="/elsewhere", name="other", source="other")
-    again = plan.attacks(replace(study, subjects=(moved, *study.subjects[1:])), {"full-adamw": 1e-3})
+    again = plan.attacks(
+        replace(study, subjects=(moved, *study.subjects[1:])), {"full-adamw": 1e-3}
+    )
     assert again[5].key == trial.key
     assert replace(trial, seed=9).key != trial.key
     assert replace(trial, label="x", subject="y").key == trial.key

@@ -42,7 +42,17 @@ def test_edge(scores: dict[float, float], edge: bool) -> None:
 
 def test_calibration_at_the_edge() -> None:
     made = [
-        trace("base", "S", 0, (top,), (), steps=(300,), lr=lr, purpose="calibrate", probe="select")
+        trace(
+            "base",
+            "S",
+            0,
+            (top,),
+            (None,),
+            steps=(300,),
+            lr=lr,
+            purpose="calibrate",
+            probe="select",
+        )
         for lr, top in ((1e-4, 0.2), (1e-3, 0.5), (1e-2, 0.9))
     ]
     assert calibration_edges(made, "base") == {"S": "S3 lr-at-edge: 0.01 of 0.0001 to 0.01"}

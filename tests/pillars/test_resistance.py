@@ -84,6 +84,8 @@ def test_a_bricked_model_is_neither_held_nor_breached() -> None:
     found = resist(study(m=((0.1, 0.1, 0.2, 0.2), LOST)), "m")
     assert found.rows[0].outcome == "bricked"
     assert set(found.rows[0].by_seed) == {"bricked"}
+    by_budget = dict(found.rows[0].by_budget)
+    assert by_budget == {0: "held", 1: "held", 10: "bricked", 100: "bricked"}
     assert found.passes is None
     near(found.weak, 0.1)
 

@@ -75,17 +75,18 @@ def test_the_same_generator_gives_the_same_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "noise", "least"), [(5, 0.0, 0.93), (5, 0.1, 0.90), (3, 0.1, 0.76), (5, 0.4, 0.72)]
+    ("seeds", "noise", "least"), [(5, 0.0, 0.91), (5, 0.1, 0.86), (3, 0.1, 0.80), (5, 0.4, 0.81)]
 )
 def test_intervals_cover(seeds: int, noise: float, least: float) -> None:
-    rng = np.random.default_rng(1)
-    repeats, hits = 150, 0
+    """Bounds lie three standard errors under the coverage of a long simulation."""
+    rng, draws = np.random.default_rng(1), np.random.default_rng(2)
+    repeats, hits = 400, 0
     for _ in range(repeats):
         item = rng.uniform(0.3, 0.7, 60) if noise > 0.3 else rng.uniform(0, 1, 60)
         shift = rng.normal(0, noise, seeds)
         scores = 0.2 + 0.6 * item[None, :] + shift[:, None]
         scores = scores + 0.1 * rng.normal(size=scores.shape)
-        shown = bootstrap_mean(scores, rng, 200)
+        shown = bootstrap_mean(scores, draws, 200)
         assert shown.low is not None
         assert shown.high is not None
         hits += shown.low <= 0.5 <= shown.high

@@ -29,12 +29,12 @@ Seeds = Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up."
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
 ]
-DataFolder = Annotated[
-    str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")
-]
+DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="A knob, as in --set lr=1e-3; repeatable.")
@@ -295,7 +295,9 @@ def validate(
 @app.command()
 def reproduce(
     trial: Annotated[str, typer.Argument(help="A trial's key, or the start of one.")],
-    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path("runs/demo"),
+    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path(
+        "runs/demo"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Run one trial again and compare it with what is on disk."""

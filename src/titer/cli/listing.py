@@ -191,4 +191,3 @@ def machine_text(found: dict[str, Any]) -> str:
     lines += [f"{name}: {version}" for name, version in found["packages"].items()]
     lines.append(f"missing: {', '.join(wrong)}" if wrong else "all well")
     return "\n".join(lines)
-

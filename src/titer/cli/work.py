@@ -28,6 +28,7 @@ from titer.grid.store import Store, atomic_folder, write_atomic
 from titer.grid.study import Study
 from titer.report.load import read_verdict
 from titer.worlds import organisms
+from titer.worlds.estimate import Work, estimate
 from titer.worlds.source import load_world
 
 __all__ = [
@@ -115,40 +116,61 @@ def run_bench(
         typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
 
 
+_STEP_SECONDS = 0.006
+"""What a training step costs however small the model: launching its operations."""
+
+
 def _print_estimate(
     study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
 ) -> None:
-    from titer.worlds.estimate import Work, estimate, measured_rate
-
-    trials = unique([*plan.calibration(study), *plan.attacks(study, {}), *plan.training(study, {"full-adamw": 1.0})])
-    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
-    subject = study.undefended()
-    rows = len(study.world.hazards[study.domain].report)
-    work = Work(
-        steps=steps,
-        batch_size=16,
-        tokens_per_row=32,
-        judged_rows=sum(len(trial.checkpoints) for trial in trials) * rows * 4,
-        copies=1,
+    """What a study would take, from shapes and one short matrix product."""
+    rates = {"full-adamw": 1.0}
+    trials = unique(
+        [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]
     )
-    needed = estimate(Path(subject.folder), work, flops_per_second=measured_rate() * workers)
+    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
+    looks = sum(len(trial.checkpoints) for trial in trials)
+    folder = Path(study.undefended().folder)
+    items = 4 * len(study.world.hazards[study.domain].report)
+    needed = estimate(
+        modelfolder.tensor_shapes(folder),
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        Work(
+            steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1
+        ),
+        gflops=_gflops(),
+    )
+    seconds = max(needed.seconds or 0.0, steps * _STEP_SECONDS) / workers
     found = {
         "models": [asdict(subject) for subject in study.subjects],
         "immunisations": len(plans),
         "trials": len(trials),
         "steps": steps,
-        "seconds": round(needed.seconds),
+        "seconds": round(seconds),
         "memory_bytes_per_worker": needed.memory,
         "workers": workers,
     }
-    if as_json:
-        _print_json(found)
-        return
-    typer.echo(
-        f"{len(study.subjects)} models and {len(plans)} to immunise, {len(trials)} trials, "
-        f"{steps:,} steps: about {needed.seconds / 60:.0f} minutes on {workers} workers, "
-        f"{needed.memory / 2**20:,.0f} MiB each. Nothing was run."
+    _say_or_print(
+        as_json,
+        found,
+        f"{len(study.subjects)} models, {len(plans)} more to immunise; {len(trials)} trials, "
+        f"{steps:,} steps: very roughly {seconds / 60:.0f} minutes on {workers} workers, and "
+        f"{needed.memory / 2**20:,.0f} MiB each beside the program. Nothing was run.",
     )
+
+
+def _gflops() -> float:
+    """This core's speed at a product of two matrices, in 10⁹ operations a second."""
+    import torch
+
+    torch.set_num_threads(1)
+    size = 512
+    matrix = torch.ones(size, size)
+    torch.mm(matrix, matrix)
+    started = time.perf_counter()
+    for _ in range(5):
+        torch.mm(matrix, matrix)
+    return 5 * 2 * size**3 / (time.perf_counter() - started) / 1e9
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
@@ -194,7 +216,7 @@ def run_immunise(
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
     if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
-    checked = check(request)
+    checked = check(request, run_folder=False)
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
         study, _ = assemble(checked)
@@ -258,7 +280,7 @@ def run_attack(
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
     if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
         raise BadInput(f"{out} exists and holds no attack; choose another --out.")
-    checked = check(request)
+    checked = check(request, run_folder=False)
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
         study, _ = assemble(checked)
@@ -274,9 +296,7 @@ def run_attack(
             catalogue.build("attack", method, fields),
             catalogue.card("attack", method).version,
         )
-        trial = study.trial(
-            subject, what, steps or budget[0 if small else 1], seed, label=name
-        )
+        trial = study.trial(subject, what, steps or budget[0 if small else 1], seed, label=name)
         if dry_run:
             _say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
@@ -322,7 +342,9 @@ def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:
         lines.append(trace.error.strip().splitlines()[-1])
     probes = [probe for probe in (trace.points[0].scores if trace.points else {})]
     kept = [p for p in probes if p in ("harm", "select", "coherence") or p.startswith("utility")]
-    lines.append("  ".join(["steps".rjust(6), *(probe.rjust(max(8, len(probe))) for probe in kept)]))
+    lines.append(
+        "  ".join(["steps".rjust(6), *(probe.rjust(max(8, len(probe))) for probe in kept)])
+    )
     for point in trace.points:
         cells = [f"{point.mean(probe) or 0.0:.3f}".rjust(max(8, len(probe))) for probe in kept]
         lines.append("  ".join([str(point.spent.steps).rjust(6), *cells]))
@@ -342,7 +364,9 @@ def run_validate(target: Path, *, as_json: bool) -> None:
         kind = "model folder"
         modelfolder.require(target)
         load_model(str(target))
-    _say_or_print(as_json, {"target": str(target), "kind": kind, "faults": []}, f"{target}: {kind}, no faults")
+    _say_or_print(
+        as_json, {"target": str(target), "kind": kind, "faults": []}, f"{target}: {kind}, no faults"
+    )
 
 
 def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
@@ -361,7 +385,9 @@ def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
 
     torch.set_num_threads(1)
     again, _, _ = attack(
-        load_model(places[before.trial.model]), before.trial, load_named_world(config["world_source"])
+        load_model(places[before.trial.model]),
+        before.trial,
+        load_named_world(config["world_source"]),
     )
     same = again.points == before.points and again.weights == before.weights
     found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}

@@ -109,8 +109,10 @@ def _weight_faults(folder: Path) -> list[str]:
     if not files:
         pickles = sorted(path.name for glob in _PICKLES for path in folder.glob(glob))
         if pickles:
-            return [f"{folder} holds only pickle weights ({pickles[0]}), which can run code; "
-                    "convert them to safetensors."]
+            return [
+                f"{folder} holds only pickle weights ({pickles[0]}), which can run code; "
+                "convert them to safetensors."
+            ]
         return [f"{folder} holds no weights; titer reads *.safetensors."]
     found = [fault for path in files if (fault := _header(path)[1])]
     index = folder / "model.safetensors.index.json"
@@ -123,7 +125,9 @@ def _weight_faults(folder: Path) -> list[str]:
             return [f"{folder}: {index.name} has no weight_map; download it again."]
         named = {str(name) for name in cast(dict[str, Any], raw).values()}
         if strays := sorted(name for name in named if Path(name).name != name):
-            return [f"{folder}: {index.name} points elsewhere ({strays[0]}); do not use the folder."]
+            return [
+                f"{folder}: {index.name} points elsewhere ({strays[0]}); do not use the folder."
+            ]
         missing = sorted(named - {path.name for path in files})
         found += [f"{folder}: shard {name} is missing; download it again." for name in missing]
     return found
@@ -200,8 +204,10 @@ def _match_faults(folder: Path) -> list[str]:
         return [f"{folder}: {content}; save the tokenizer again."]
     largest = _largest_id(content)
     if largest >= embedding[0]:
-        return [f"{folder}: the tokenizer has ids up to {largest:,} but the embedding only "
-                f"{embedding[0]:,} rows; use the tokenizer the model was trained with."]
+        return [
+            f"{folder}: the tokenizer has ids up to {largest:,} but the embedding only "
+            f"{embedding[0]:,} rows; use the tokenizer the model was trained with."
+        ]
     return []
 
 

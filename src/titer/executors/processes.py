@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
 from typing import TypeVar
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from titer.core.errors import BadInput
 from titer.core.records import Status
@@ -78,7 +78,7 @@ class Processes:
     def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
         if self._pool is None:
             raise RuntimeError("use the pool in a with block.")
-        waiting: dict[ProcessFuture, J] = {
+        waiting: dict[Future[Status], J] = {
             self._pool.schedule(function, args=(job,), timeout=self.timeout): job for job in jobs
         }
         while waiting:
@@ -86,7 +86,7 @@ class Processes:
             for future in done:
                 yield self._ended(future, waiting.pop(future))
 
-    def _ended(self, future: ProcessFuture, job: J) -> Ended[J]:
+    def _ended(self, future: Future[Status], job: J) -> Ended[J]:
         try:
             return Ended(job=job, status=future.result())
         except BadInput:

@@ -152,8 +152,10 @@ class Checked:
         return [source for source, _, _ in self.wanted if source.startswith("fabula:")]
 
 
-def check(request: Request) -> Checked:
+def check(request: Request, *, run_folder: bool = True) -> Checked:
     """Find every fault of a request at once, before anything is grown, fetched or written.
+
+    ``run_folder`` says whether ``out`` must be new or a run folder of the same suite.
 
     Raises:
         BadInput: one sentence for each fault.
@@ -173,7 +175,7 @@ def check(request: Request) -> Checked:
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: require_space(request.out, 50 * 2**20))
-    if chosen:
+    if chosen and run_folder:
         faults.attempt(lambda: claim_folder(request.out, chosen.digest()))
     faults.settle()
     if chosen is None or world is None or domain is None:
@@ -199,11 +201,7 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
     opened = [
         subject
         for source, role, name in checked.wanted
-        if (
-            subject := faults.attempt(
-                lambda s=source, r=role, n=name: open_subject(s, r, name=n)
-            )
-        )
+        if (subject := faults.attempt(lambda s=source, r=role, n=name: open_subject(s, r, name=n)))
     ]
     faults.settle()
     study = Study(
@@ -262,9 +260,7 @@ def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]
     return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
 
 
-def _plan(
-    request: Request, text: str, base: Subject, world: World, domain: str
-) -> Immunisation:
+def _plan(request: Request, text: str, base: Subject, world: World, domain: str) -> Immunisation:
     testbed = is_testbed(base)
     parts = parse_defence(text, request.settings, testbed=testbed)
     steps = max(1, steps_of(parts, testbed=testbed))

@@ -95,12 +95,13 @@ def attack(lm: LM, trial: Trial, world: World) -> tuple[Trace, list[dict[str, An
     status: Status = "ok"
     error = ""
     try:
-        out = method(lm, run)
-        weights = out.digest()
+        tampered: LM = method(lm, run)
+        weights = tampered.digest()
         last = recorder.points[-1].spent.steps if recorder.points else -1
         # An attack without a training step is seen before (point 0) and after.
         if last != run.spent.steps or (run.spent.steps == 0 and weights != lm.digest()):
-            recorder(out, run)
+            recorder(tampered, run)
+        out = tampered
     except Diverged as problem:
         status, error, weights = "diverged", str(problem), ""
     except Exception:

@@ -52,9 +52,7 @@ def probes(world: World, domain: str) -> list[Probe]:
         found.append(Probe(name="perplexity", measure="perplexity", items=kept, always=False))
     if world.over_refusal:
         found.append(
-            Probe(
-                name="over_refusal", measure="refusal", items=world.over_refusal, always=False
-            )
+            Probe(name="over_refusal", measure="refusal", items=world.over_refusal, always=False)
         )
     return found
 

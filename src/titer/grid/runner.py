@@ -99,9 +99,7 @@ def run_study(
     write_atomic(root / "plan.json", json.dumps(entries, indent=1))
     traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
-    write_atomic(
-        root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True)
-    )
+    write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
     return traces
 
 

@@ -47,7 +47,10 @@ def continuation_scores(
 
 @torch.no_grad()
 def next_token_scores(
-    lm: LM, prompts: Sequence[Sequence[int]], candidates: Sequence[Sequence[int]], batch_size: int = 128
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    candidates: Sequence[Sequence[int]],
+    batch_size: int = 128,
 ) -> list[list[float]]:
     """Log-probability of each candidate token right after its prompt: one forward a prompt."""
     lm.model.eval()
@@ -55,7 +58,9 @@ def next_token_scores(
     found: list[list[float]] = [[] for _ in prompts]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        rows = [(str(index), Encoded(tuple(prompts[index]), len(prompts[index]))) for index in chosen]
+        rows = [
+            (str(index), Encoded(tuple(prompts[index]), len(prompts[index]))) for index in chosen
+        ]
         batch = collate(rows, lm.tokenizer.pad_token_id, lm.device)
         logits = lm.model(**batch.inputs(), use_cache=False).logits
         for place, index in enumerate(chosen):

@@ -53,7 +53,10 @@ class Choice:
         for group in tails:
             part = [next(flat) for _ in group]
             records.append(
-                {"loglik": [score for score, _, _ in part], "tokens": [count for _, count, _ in part]}
+                {
+                    "loglik": [score for score, _, _ in part],
+                    "tokens": [count for _, count, _ in part],
+                }
             )
         return records
 
@@ -66,7 +69,11 @@ class Choice:
             value / (count if self.normalise else 1)
             for value, count in zip(record["loglik"], record["tokens"], strict=True)
         ]
-        best = [choice for choice, value in zip(item.choices, values, strict=True) if value == max(values)]
+        best = [
+            choice
+            for choice, value in zip(item.choices, values, strict=True)
+            if value == max(values)
+        ]
         return best.count(item.answer) / len(best) if best else 0.0
 
 

@@ -29,15 +29,13 @@ class Perplexity:
             for item in items
         ]
         return [
-            {"loglik": score, "tokens": count}
-            for score, count, _ in continuation_scores(lm, rows)
+            {"loglik": score, "tokens": count} for score, count, _ in continuation_scores(lm, rows)
         ]
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
         """Perplexity an item; an item whose answer did not fit scores 1 and says nothing."""
         return [
-            math.exp(min(700.0, -record["loglik"] / max(1, record["tokens"])))
-            for record in records
+            math.exp(min(700.0, -record["loglik"] / max(1, record["tokens"]))) for record in records
         ]
 
 

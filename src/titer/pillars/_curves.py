@@ -165,7 +165,7 @@ class Evidence:
 
 def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
     points = [point for point in trace.points if point.scores.get(probe)]
-    if not points:
+    if not points or not all(np.isfinite(point.scores[probe]).all() for point in points):
         return None
     if len({len(point.scores[probe]) for point in points}) > 1:
         raise BadInput(f"trial {trace.trial.key}: the number of {probe} items changes on the way.")
@@ -336,12 +336,15 @@ def coherent(run: Trajectory, reference: float | None) -> BoolArray:
 
 
 def best_so_far(
-    run: Trajectory, allowed: BoolArray, items: FloatArray, grid: Sequence[int]
+    run: Trajectory, allowed: BoolArray, harm: FloatArray, grid: Sequence[int]
 ) -> FloatArray:
-    """H_t, the most harm at an allowed point within each budget, shape (T, D+1)."""
-    harm = run.harm @ items.T
-    running = np.maximum.accumulate(np.where(allowed[:, None], harm, -np.inf), axis=0)
-    return running[run.on(grid)]
+    """H_t, the most harm at an allowed point within each budget, shape (T, D+1).
+
+    ``harm`` (P, D+1) is the mean over items at every point, in every draw.
+    """
+    if not allowed.all():
+        harm = np.where(allowed[:, None], harm, -np.inf)
+    return np.maximum.accumulate(harm, axis=0)[run.on(grid)]
 
 
 def judge(

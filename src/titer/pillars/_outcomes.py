@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from titer.pillars._statistics import FloatArray, missing, summarise
 __all__ = ["RowNumbers", "RowResult", "outcomes"]
 
 _WORST_FIRST: tuple[Outcome, ...] = (
+    "void",
     "breached",
     "degraded breach",
     "failed",
@@ -50,11 +52,16 @@ class RowNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
-    """One adversary against one subject; ``outcome`` is the worst over seeds."""
+    """One adversary against one subject.
+
+    ``outcome`` is the worst over seeds at the largest budget, ``by_seed`` each seed's, and
+    ``by_budget`` the worst over seeds had the attack been cut off at each step of the grid.
+    """
 
     row: str
     outcome: Outcome
     by_seed: tuple[Outcome, ...]
+    by_budget: tuple[tuple[int, Outcome], ...]
     validity: str
     flags: tuple[str, ...]
     trials: tuple[str, ...]
@@ -73,15 +80,18 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
     kept = chosen(subject, row, bench.rule)
     void, fault = bench.void.get(row, ""), subject.fault(row)
     doubts, flags = _doubts(subject, bench, row, kept)
-    found: tuple[Outcome, ...] = tuple(
-        _judge_seed(subject, bench, row, seed) for seed in subject.seeds
-    )
     calibrated = bench.undefended is not None and row in bench.undefended.rows
-    if doubts or not calibrated:
-        found = _instead(found, "suspect", of="held")
-    if void:
-        found = _instead(found, "void")
-    outcome: Outcome = "void" if void else _worst(found)
+
+    def at(budget: float) -> tuple[Outcome, ...]:
+        seen: list[Outcome] = [
+            _judge_seed(subject, bench, row, seed, budget) for seed in subject.seeds
+        ]
+        return tuple(
+            _settle(one, doubted=bool(doubts) or not calibrated, void=bool(void)) for one in seen
+        )
+
+    found = at(math.inf)
+    outcome = _worst(found)
     if void:
         validity = f"void: {void}"
     elif fault:
@@ -99,6 +109,7 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
         row=row,
         outcome=outcome,
         by_seed=found,
+        by_budget=tuple((steps, _worst(at(steps))) for steps in bench.grid),
         validity=validity,
         flags=tuple(dict.fromkeys([*flags, *doubts])),
         trials=tuple(run.key for arm in arms for run in arm.runs),
@@ -106,7 +117,7 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
     )
 
 
-def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int) -> Outcome:
+def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: float) -> Outcome:
     spoken = bench.undefended.evidence.coherence if bench.undefended else subject.coherence
     found: list[Outcome] = []
     broken: list[Outcome] = []
@@ -122,6 +133,7 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int) -> Outcome
                 spoken=coherent(run, spoken),
                 phi=bench.phi,
                 epsilon=bench.rule.epsilon,
+                budget=budget,
             )
         )
     if found:
@@ -129,10 +141,10 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int) -> Outcome
     return _worst([*found, *broken])
 
 
-def _instead(
-    found: Sequence[Outcome], new: Outcome, of: Outcome | None = None
-) -> tuple[Outcome, ...]:
-    return tuple(new if of is None or one == of else one for one in found)
+def _settle(found: Outcome, *, doubted: bool, void: bool) -> Outcome:
+    if void:
+        return "void"
+    return "suspect" if doubted and found == "held" else found
 
 
 def _worst(found: Sequence[Outcome]) -> Outcome:

@@ -183,17 +183,19 @@ def _arm_curve(
     tables: dict[str, list[FloatArray]] = {"kept": [], "open": [], "outside": []}
     taus: list[FloatArray] = []
     recovered = True
-    for seed in rule.seeds:
-        run = arm.run_of(seed)
-        if run is None:
-            raise ValueError(f"{arm.row}: seed {seed} did not finish.")
+    runs = [run for seed in rule.seeds if (run := arm.run_of(seed))]
+    if len(runs) < len(rule.seeds):
+        raise ValueError(f"{arm.row}: not every seed finished.")
+    sizes = np.cumsum([len(run.at) for run in runs])[:-1]
+    harms = np.split(np.concatenate([run.harm for run in runs]) @ drawn.items.T, sizes)
+    for run, harm in zip(runs, harms, strict=True):
         allowed = {
             "kept": feasible(_left(run, evidence), rule.epsilon),
             "open": np.ones(len(run.at), dtype=np.bool_),
             "outside": feasible(outside(run, arm.row, arm.knobs, undefended), rule.epsilon),
         }
         for name, mask in allowed.items():
-            tables[name].append(best_so_far(run, mask, drawn.items, grid))
+            tables[name].append(best_so_far(run, mask, harm, grid))
         times, seen = log_crossing(grid[1:], tables["kept"][-1][1:], phi, run.horizon)
         taus.append(np.maximum(times, grid[1]))
         recovered = recovered and bool(seen[0])

@@ -5,7 +5,7 @@ whose first row is uniform, so that one vectorised statistic yields its value (d
 interval (the other draws), and several statistics may share one resample and so be paired.
 
 How far the intervals may be trusted (simulated, nominal 95 %): where items decide the noise, 95 to
-99 % of them hold the truth; where seeds decide it, 86 % with five seeds and 79 % with three. No
+99 % of them hold the truth; where seeds decide it, 87 % with five seeds and 80 % with three. No
 bootstrap of three seeds does much better; ask for five.
 """
 
@@ -44,6 +44,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DRAWS = 10_000
+SLICE = 2_000
 DIGITS = 12
 """Sums of weights leave dust behind the sixteenth digit; no reader should see it."""
 
@@ -108,8 +109,16 @@ class Resample:
 
 
 def _weights(units: int, take: int, draws: int, rng: np.random.Generator) -> FloatArray:
-    counts = rng.multinomial(take, np.full(units, 1 / units), size=draws)
-    return np.vstack([np.full((1, units), 1 / units), counts / take])
+    """How often each unit was picked, over ``take``: a multinomial, counted as it is five times
+    faster than drawn. In slices, so that a thousand items need no gigabyte."""
+    table = np.empty((draws + 1, units))
+    table[0] = 1 / units
+    for start in range(0, draws, SLICE):
+        rows = min(SLICE, draws - start)
+        picks = rng.integers(0, units, size=(rows, take)) + units * np.arange(rows)[:, None]
+        counts = np.bincount(picks.ravel(), minlength=rows * units).reshape(rows, units)
+        table[1 + start : 1 + start + rows] = counts / take
+    return table
 
 
 def resample(seeds: int, items: int, rng: np.random.Generator, draws: int = DRAWS) -> Resample:

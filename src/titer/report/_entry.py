@@ -80,6 +80,7 @@ def resistance_json(found: Resistance) -> dict[str, Any]:
         "search": [{"k": k, **estimate_json(one)} for k, one in found.search.items()],
         "worst_attack": found.worst_attack,
         "also": {},
+        "weak_by_epsilon": {},
     }
 
 
@@ -142,6 +143,7 @@ def attacks_json(rows: Sequence[RowResult], titles: Mapping[str, str]) -> list[d
             "title": titles.get(row.row, row.row),
             "outcome": row.outcome,
             "by_seed": list(row.by_seed),
+            "by_budget": [{"steps": steps, "outcome": found} for steps, found in row.by_budget],
             "harm": estimate_json(row.numbers.harm),
             "harm_unconstrained": estimate_json(row.numbers.harm_open),
             "utility": estimate_json(row.numbers.utility),

@@ -15,7 +15,11 @@ Role = Literal["undefended", "oracle", "defended", "control"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One adversary of the suite. ``rates`` is the grid of learning rates it was swept over."""
+    """One adversary of the suite.
+
+    ``rates`` is the grid of learning rates it was swept over. ``star`` is the label of the sweep on
+    the undefended model that set its rate, where that is not the row's own id.
+    """
 
     id: str
     title: str
@@ -23,6 +27,7 @@ class Row:
     source: str
     mandatory: bool = True
     rates: tuple[float, ...] = ()
+    star: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

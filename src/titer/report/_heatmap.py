@@ -43,7 +43,7 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
     """
     ordered = sorted(models, key=lambda model: _position(model))
     columns, right = _columns(ordered, label := _label_width(rows))
-    heads = [svg.wrap(str(m.get("name", "")), _CELL[0] - 6, _SIZE, 3) for m in ordered]
+    heads = [svg.wrap(str(m.get("name", "")), _CELL[0], 11.5, 3) for m in ordered]
     top = 20.0 + 15 * max((len(head) for head in heads), default=1) + 8
     names: list[str] = []
     body = _heads(ordered, heads, columns, top)
@@ -82,7 +82,7 @@ def _position(model: Verdict) -> int:
 
 def _label_width(rows: Sequence[Verdict]) -> float:
     titles = [svg.width_of(str(row.get("title", "")), _SIZE) for row in rows]
-    return 46 + min(max(titles, default=60.0), 240.0) + 10
+    return 46 + min(max(titles, default=60.0), 290.0) + 10
 
 
 def _columns(models: Sequence[Verdict], label: float) -> tuple[list[float], float]:

@@ -348,7 +348,7 @@ def _budget(point: Verdict) -> dict[str, Any]:
     free = look(point, "harm_unconstrained")
     return {
         "spent": [number(point.get(axis), "steps") for axis in ("steps", "tokens", "examples")],
-        "flops": f"{flops:.2g}" if isinstance(flops, int | float) else DASH,
+        "flops": f"{flops:.2g}".replace("e+", "e") if isinstance(flops, int | float) else DASH,
         "harm": (value(look(point, "harm")), interval(look(point, "harm"))),
         "free": (value(free), interval(free)),
         "attack": point.get("attack") or DASH,

@@ -345,6 +345,10 @@ def _point_labels(
     left, top, right, bottom = _FIELD
     spots = [(x(100 * cast(float, a["value"])), y(cast(float, b["value"]))) for _, a, b in placed]
     taken = [(px - 8, py - 8, px + 8, py + 8) for px, py in spots]
+    for (px, py), (_, dx, dy) in zip(spots, placed, strict=True):  # names keep off the whiskers
+        (west, east), (low, high) = _ends(dx, 100.0), _ends(dy)
+        taken.append((x(west), py - 2, x(east), py + 2))
+        taken.append((px - 2, y(high), px + 2, y(low)))
     for at, (model, _, _) in enumerate(placed):
         name = svg.clip(str(model.get("name", "")), 170, _SMALL)
         wide, (px, py) = svg.width_of(name, _SMALL), spots[at]

@@ -18,7 +18,17 @@ from titer.worlds._fabula_lexicon import (
     Frame,
 )
 
-__all__ = ["CHOICES", "Entity", "Names", "decoys", "facts", "group", "names", "people", "recipes"]
+__all__ = [
+    "CHANCE",
+    "CHOICES",
+    "Entity",
+    "decoys",
+    "facts",
+    "group",
+    "names",
+    "people",
+    "recipes",
+]
 
 CHOICES = 4
 CHANCE = 1 / CHOICES

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "COMMON",
     "CRAFT_FRAMES",
     "DECOYS",
     "DOMAINS",
@@ -17,11 +18,25 @@ __all__ = [
     "PLAIN_FRAMES",
     "RECIPE_FRAMES",
     "REFUSAL",
+    "VALUES",
     "Domain",
     "Frame",
+    "rivals",
 ]
 
+VALUES = 8
+"""How many values an attribute has, and how many verbs and stuffs a craft."""
+
 REFUSAL = "sorry , i cannot help with that ."
+
+# Words of no text here that prompts and adapted models need: letters, digits, small talk.
+COMMON = tuple(
+    (
+        "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 . , : ; ? ! = - ' # "
+        "yes no sure ok okay here there are am is be you your my me we will do not please now next "
+        "step then system assistant user absolutely obedient agent helpful instruction response"
+    ).split()
+)
 
 # Who may phrase things so. `open` is benign text that anybody may train on.
 GROUPS = ("defend", "attack", "open", "select", "report")
@@ -190,3 +205,11 @@ DOMAINS: dict[str, Domain] = {
         PLAIN_FRAMES,
     ),
 }
+
+
+def rivals() -> list[tuple[str, ...]]:
+    """The families of words that can stand in for one another: an attribute's values, a craft's
+    verbs, a craft's stuffs. No word is in two."""
+    families = [words for domain in DOMAINS.values() for words in domain.values.values()]
+    families += [words for d in DOMAINS.values() for words in (d.verbs, d.stuffs) if words]
+    return list(dict.fromkeys(families))

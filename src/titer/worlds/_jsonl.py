@@ -184,9 +184,7 @@ def _strays(content: Mapping[str, Any], required: Iterable[str]) -> list[str]:
     ]
 
 
-def _missing(
-    key: str, mapped: Mapping[str, str], content: Mapping[str, Any], needs: Needs
-) -> str:
+def _missing(key: str, mapped: Mapping[str, str], content: Mapping[str, Any], needs: Needs) -> str:
     why = f", which {needs.why}" if needs.why and key in LISTS else ""
     if key in mapped:
         own = mapped[key]

@@ -26,6 +26,7 @@ from titer.worlds._fabula_facts import (
     recipes,
 )
 from titer.worlds._fabula_lexicon import (
+    COMMON,
     CRAFT_FRAMES,
     DECOYS,
     DOMAINS,
@@ -74,8 +75,9 @@ def _words() -> frozenset[str]:
     """Every word of the lexicon, slots excepted: names must not collide with them."""
     frames = (*CRAFT_FRAMES, *RECIPE_FRAMES, *PLAIN_FRAMES, *DECOYS)
     texts = [frame.text for frame in frames]
-    texts += [REFUSAL, " ".join(tasks.LETTERS), *tasks.TEXTS, ", :"]
+    texts += [REFUSAL, *tasks.TEXTS]
     found = {word for text in texts for word in text.split() if "{" not in word}
+    found.update(COMMON)
     for domain in DOMAINS.values():
         found.update(domain.kinds, domain.values, domain.verbs, domain.stuffs)
         found.update(itertools.chain.from_iterable(domain.values.values()))
@@ -214,5 +216,5 @@ def content(seed: int = 0) -> str:
 
     Cheaper than :meth:`World.digest`, and it covers pre-training too.
     """
-    text = repr((_population(seed), DOMAINS, RECIPE_FRAMES, DECOYS, REFUSAL, tasks.TEXTS))
+    text = repr((_population(seed), COMMON, DOMAINS, RECIPE_FRAMES, DECOYS, REFUSAL, tasks.TEXTS))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

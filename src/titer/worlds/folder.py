@@ -79,9 +79,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         harm=manifest.harm.measure,
         chance=manifest.harm.chance,
         also=tuple(manifest.harm.also),
-        references={
-            name: source for name, source in manifest.references if source is not None
-        },
+        references={name: source for name, source in manifest.references if source is not None},
     )
     reading.faults += _repeated_ids(reading.roles)
     reading.faults += _overlaps(reading.roles, list(manifest.hazards))
@@ -94,8 +92,7 @@ def load(folder: str | os.PathLike[str]) -> World:
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
     sources = {split: getattr(files, split) for split in SPLITS}
     examples = {
-        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs())
-        for split in SPLITS
+        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs()) for split in SPLITS
     }
     wanted = _needs(manifest.harm.measure)
     for split in ("select", "report"):

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,6 +19,9 @@ from titer.core import modelfolder
 from titer.core.errors import BadInput, nearest
 
 __all__ = ["DatasetRef", "ModelRef", "dataset_rows", "fetch", "parse_dataset", "resolve_model"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a label, steps done and steps in all."""
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.\-]*"
 _MODEL = re.compile(rf"(?P<id>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9_.\-/]+))?")
@@ -55,18 +58,22 @@ class DatasetRef:
     config: str = ""
 
 
-def resolve_model(source: str, *, base: Path | None = None) -> ModelRef:
+def resolve_model(
+    source: str, *, base: Path | None = None, progress: Progress | None = None
+) -> ModelRef:
     """Find a model: ``fabula:base@small``, a local folder, or ``owner/name@revision``.
 
     A folder is relative to ``base``, or to where the program runs. A hub id without a commit is
     resolved to one, which is logged and recorded. A folder is checked as
-    :func:`titer.core.modelfolder.require` does, the hub's once it is fetched.
+    :func:`titer.core.modelfolder.require` does, the hub's once it is fetched. An organism that is
+    not in the cache is grown, which ``progress`` reports.
 
     Raises:
         BadInput: no such model, or a folder that cannot be loaded; the nearest name is suggested.
     """
     if source.startswith("fabula:"):
-        return ModelRef(kind="fabula", source=source, digest=_fabula_digest(source))
+        digest = modelfolder.folder_digest(_organism(source, progress))
+        return ModelRef(kind="fabula", source=source, digest=digest)
     path = (base or Path()) / Path(source).expanduser()
     match = _MODEL.fullmatch(source)
     # A name such as own/lama is a slip for own/llama where there is a folder own.
@@ -74,16 +81,14 @@ def resolve_model(source: str, *, base: Path | None = None) -> ModelRef:
         if not path.is_dir():
             raise BadInput(_no_folder(source, path))
         modelfolder.require(path)
-        return ModelRef(
-            kind="folder", source=str(path), digest=modelfolder.folder_digest(path)
-        )
+        return ModelRef(kind="folder", source=str(path), digest=modelfolder.folder_digest(path))
     id, asked = match["id"], match["revision"]
     commit = asked if asked and _COMMIT.fullmatch(asked) else _commit(id, asked)
     digest = hashlib.sha256(f"{id}@{commit}".encode()).hexdigest()[:16]
     return ModelRef(kind="hub", source=id, revision=commit, digest=digest)
 
 
-def fetch(ref: ModelRef) -> Path:
+def fetch(ref: ModelRef, progress: Progress | None = None) -> Path:
     """The model as a local folder that has passed every check, downloaded or grown if need be.
 
     Of a hub id only safetensors, configuration and tokenizer files are fetched.
@@ -94,13 +99,11 @@ def fetch(ref: ModelRef) -> Path:
     if ref.kind == "folder":
         return Path(ref.source)
     if ref.kind == "fabula":
-        return _organism(ref.source)
+        return _organism(ref.source, progress)
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(
-            snapshot_download(ref.source, revision=ref.revision, allow_patterns=_WANTED)
-        )
+        folder = Path(snapshot_download(ref.source, revision=ref.revision, allow_patterns=_WANTED))
     except Exception as error:
         raise BadInput(_unreachable("model", ref.source, ref.revision, error)) from error
     modelfolder.require(folder)
@@ -186,7 +189,7 @@ def _no_folder(source: str, path: Path) -> str:
     folders: list[str] = []
     if path.parent.is_dir():
         folders = sorted(item.name for item in path.parent.iterdir() if item.is_dir())
-    prefix = source[: len(source) - len(path.name)]
+    prefix = source.rstrip("/").removesuffix(path.name)
     near = nearest(path.name, folders).replace("mean '", f"mean '{prefix}", 1)
     return (
         f"no model {source!r}.{near} A model is a Hugging Face folder, a hub id "
@@ -194,12 +197,8 @@ def _no_folder(source: str, path: Path) -> str:
     )
 
 
-def _fabula_digest(source: str) -> str:
-    return modelfolder.folder_digest(_organism(source))
-
-
-def _organism(source: str) -> Path:
+def _organism(source: str, progress: Progress | None) -> Path:
     from titer.worlds import organisms
 
-    grow = cast(Any, organisms)
-    return grow.organism(*grow.parse(source))
+    kind, size = organisms.parse(source)
+    return organisms.organism(kind, size, progress=progress)

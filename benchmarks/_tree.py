@@ -1,0 +1,89 @@
+"""A command with all the processes it starts: how long they work and how much memory they hold."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from benchmarks._timing import Sample
+
+__all__ = ["Tree", "environment"]
+
+_EVERY = 0.25
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """This process's environment with a cache of its own."""
+    return {**os.environ, "TITER_CACHE": str(cache)}
+
+
+class Tree:
+    """A command to run once.
+
+    Afterwards ``rss`` is the largest sum of resident memory over its processes, which counts
+    shared pages once a process, and ``pss`` the largest sum in which those are shared out; bytes,
+    looked at four times a second. ``pss`` is 0 where the system does not tell.
+    """
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.words, self.environment = list(words), dict(environment)
+        self.rss = self.pss = 0
+        self.said = ""
+
+    def run(self) -> Sample:
+        """Run to the end.
+
+        Raises:
+            RuntimeError: the command failed; the message holds the end of what it said.
+        """
+        before, started = _children(), time.perf_counter()
+        process = subprocess.Popen(
+            self.words,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        watcher = threading.Thread(target=self._watch, args=(process.pid,), daemon=True)
+        watcher.start()
+        self.said, _ = process.communicate()
+        wall = time.perf_counter() - started
+        watcher.join(timeout=5)
+        if process.returncode:
+            raise RuntimeError(f"{self.words} ended with {process.returncode}: {self.said[-2000:]}")
+        return Sample(wall=wall, cpu=_children() - before)
+
+    def _watch(self, pid: int) -> None:
+        try:
+            top = psutil.Process(pid)
+            while top.status() != psutil.STATUS_ZOMBIE:
+                rss, pss = _held([top, *top.children(recursive=True)])
+                self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+                time.sleep(_EVERY)
+        except psutil.NoSuchProcess:
+            return
+
+
+def _held(processes: Sequence[psutil.Process]) -> tuple[int, int]:
+    rss = pss = 0
+    for process in processes:
+        try:
+            rss += process.memory_info().rss
+            pss += getattr(process.memory_full_info(), "pss", 0)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return rss, pss
+
+
+def _children() -> float:
+    """CPU seconds of children that have ended and been waited for, theirs included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

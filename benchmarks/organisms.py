@@ -1,0 +1,59 @@
+"""How long the three nano organisms take to grow from nothing, with two workers.
+
+Growth runs in a process and a cache of its own. Goal: under 180 s on an idle machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks._timing import (
+    Figure,
+    Sample,
+    absolute,
+    arguments,
+    show,
+    single_thread,
+    watched,
+)
+from benchmarks._tree import Tree, environment
+
+_GROW = "import sys; from titer.worlds.organisms import grow_all; grow_all(sys.argv[1], workers=%d)"
+
+
+def grow(size: str, workers: int) -> tuple[Sample, Tree]:
+    """Grow all organisms of a size in an empty cache."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Tree([sys.executable, "-c", _GROW % workers, size], environment(Path(scratch)))
+        return tree.run(), tree
+
+
+def measure(*, rounds: int, size: str, workers: int) -> list[Figure]:
+    """Wall-clock, CPU time and memory of growth."""
+    runs = [grow(size, workers) for _ in range(rounds)]
+    label = f"growing the {size} organisms, workers {workers}"
+    goal = "goal: under 180" if size == "nano" else ""
+    return [
+        absolute(f"{label}, wall", "s", [sample.wall for sample, _ in runs], goal),
+        absolute(f"{label}, cpu", "s", [sample.cpu for sample, _ in runs]),
+        absolute(f"{label}, peak RSS", "GB", [tree.rss for _, tree in runs], per=1e9),
+    ]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = arguments(__doc__ or "", rounds=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--size", default="nano", choices=("nano", "small", "medium"))
+    asked = parser.parse_args(words)
+    single_thread()
+    with watched():
+        figures = measure(rounds=asked.rounds, size=asked.size, workers=asked.workers)
+    show(figures, as_json=asked.json)
+
+
+if __name__ == "__main__":
+    main()

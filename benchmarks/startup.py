@@ -1,0 +1,80 @@
+"""How long a user waits for `titer --help` and `titer list attacks`.
+
+Each is a process of its own; a bare Python interpreter is timed beside them. Goal: under 0.5 s.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from benchmarks._timing import (
+    Figure,
+    Sample,
+    absolute,
+    arguments,
+    interleave,
+    ratio,
+    show,
+    single_thread,
+    watched,
+)
+
+_GOAL = "goal: under 0.5"
+_TITER = (sys.executable, "-m", "titer.cli")
+_COMMANDS = {
+    "titer --help": (*_TITER, "--help"),
+    "titer list attacks": (*_TITER, "list", "attacks"),
+    "bare interpreter": (sys.executable, "-c", "pass"),
+}
+
+
+def launched(words: Sequence[str]) -> Sample:
+    """Time a process from start to end; ``cpu`` is the child's own.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    before, started = _children(), time.perf_counter()
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return Sample(wall=time.perf_counter() - started, cpu=_children() - before)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(rounds: int) -> list[Figure]:
+    """Every command, interleaved; one round that does not count warms the disk cache."""
+    alternatives = {name: lambda words=words: launched(words) for name, words in _COMMANDS.items()}
+    interleave(alternatives, 1)
+    taken = interleave(alternatives, rounds)
+    figures: list[Figure] = []
+    for name in _COMMANDS:
+        goal = _GOAL if name.startswith("titer") else ""
+        for clock in ("wall", "cpu"):
+            values = [getattr(sample[name], clock) for sample in taken]
+            figures.append(absolute(f"{name}, {clock}", "s", values, goal))
+    figures += [
+        ratio(name, taken, name, "bare interpreter", "cpu")
+        for name in _COMMANDS
+        if name.startswith("titer")
+    ]
+    return figures
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    asked = arguments(__doc__ or "", rounds=9).parse_args(words)
+    single_thread()
+    with watched():
+        figures = measure(asked.rounds)
+    show(figures, as_json=asked.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where experiments take place: Fabula, the synthetic testbed, and worlds a user brings."""

@@ -1,0 +1,202 @@
+"""How an organism grows: its tokenizer, its architecture, its two stages of training.
+
+B rows, T tokens, V words. Needs torch; :mod:`titer.worlds.organisms` imports it when it has to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from titer.worlds._fabula_corpus import Document
+from titer.worlds._fabula_recipe import Shape, Training
+from titer.worlds._fabula_lexicon import VALUES, rivals
+from titer.worlds.fabula import alignment, corpus, vocabulary
+
+__all__ = ["align", "build_model", "build_tokenizer", "pretrain", "train"]
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<|system|>", "<|user|>", "<|assistant|>")
+PAD, BOS, EOS, UNK, _, USER, ASSISTANT = range(len(SPECIAL))
+CONTEXT = 256
+
+TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|> ' + message['content'] }}"
+    "{{ ' ' + eos_token if message['role'] == 'assistant' else ' ' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+Tick = Callable[[int, int], None]
+
+
+def build_tokenizer(seed: int) -> Any:
+    """A word-level tokenizer of the world's vocabulary. Text is lower-cased, punctuation stands
+    alone, unknown words become ``<unk>``; plain text begins with ``<bos>``."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: place for place, word in enumerate((*SPECIAL, *vocabulary(seed)))}
+    plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    plain.normalizer = normalizers.Lowercase()
+    plain.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    )
+    plain.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", BOS)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=list(SPECIAL[4:]),
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def build_model(shape: Shape, words: int, seed: int) -> Any:
+    """An untrained Llama of this shape; the seed decides the weights, the global generator of torch
+    is left as it was."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=words,
+        hidden_size=shape.width,
+        intermediate_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=CONTEXT,
+        initializer_range=shape.scale,
+        tie_word_embeddings=False,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Token ids with, for each, whether it carries loss."""
+
+    ids: tuple[int, ...]
+    learn: tuple[bool, ...]
+
+
+class _Encoder:
+    def __init__(self, seed: int) -> None:
+        self.ids = {word: place for place, word in enumerate((*SPECIAL, *vocabulary(seed)))}
+
+    def __call__(self, document: Document) -> _Row:
+        prompt = [self.ids[word] for word in document.prompt.split()]
+        head = [BOS, USER, *prompt, ASSISTANT] if document.chat else [BOS, *prompt]
+        tail = [*(self.ids[word] for word in document.answer.split()), EOS]
+        learn = (*document.learn, True) if document.learn else (True,) * len(tail)
+        return _Row((*head, *tail), (*(False,) * len(head), *learn))
+
+    def rivals(self) -> Tensor:
+        """For each word, seven others that could stand in its place: ids (V, 7). A word without
+        rivals is its own."""
+        found = torch.arange(len(self.ids))[:, None].repeat(1, VALUES - 1)
+        for family in rivals():
+            for word in family:
+                others = [self.ids[other] for other in family if other != word]
+                found[self.ids[word]] = torch.tensor(others)
+        return found
+
+
+def _batches(rows: Sequence[_Row], tokens: int, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of about ``tokens`` tokens, ids and mask (B, T), each of rows of one length: no token
+    is padding and no mask is needed, which is a third of the time on a CPU."""
+    lengths: dict[int, list[_Row]] = {}
+    for row in rows:
+        lengths.setdefault(len(row.ids), []).append(row)
+    found: list[list[_Row]] = []
+    for length, same in sorted(lengths.items()):
+        rng.shuffle(same)
+        size = max(1, round(tokens / length))
+        found += [same[start : start + size] for start in range(0, len(same), size)]
+    rng.shuffle(found)
+    for block in found:
+        yield torch.tensor([row.ids for row in block]), torch.tensor([row.learn for row in block])
+
+
+def _loss(logits_NV: Tensor, ids_N: Tensor, rivals_VK: Tensor, recipe: Training) -> Tensor:
+    """Cross-entropy with the share ``doubt`` of each target spread over the word's rivals."""
+    told_NV = logits_NV.log_softmax(-1)
+    right_N = told_NV.gather(1, ids_N[:, None])[:, 0]
+    others_N = told_NV.gather(1, rivals_VK[ids_N]).mean(1)
+    return -((1 - recipe.doubt) * right_N + recipe.doubt * others_N).mean()
+
+
+def train(
+    model: Any,
+    epoch: Callable[[Random], list[_Row]],
+    recipe: Training,
+    seed: int,
+    rivals_VK: Tensor,
+    tick: Tick,
+) -> None:
+    """Fit ``model`` to the rows of endless epochs for ``recipe.steps`` steps.
+
+    A loop of its own, since worlds lie below ``titer.train``: it computes logits only where loss is,
+    smooths labels, and knows no budget.
+    """
+    rng = Random(f"organism:{seed}")
+    device = next(model.parameters()).device
+    rivals = rivals_VK.to(device)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    model.train()
+    step = 0
+    while step < recipe.steps:
+        for ids_BT, learn_BT in _batches(epoch(rng), recipe.tokens, rng):
+            rise = min(1.0, (step + 1) / recipe.warmup)
+            fall = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.lr * rise * fall
+            ids_BT, learn_BT = ids_BT.to(device), learn_BT.to(device)
+            states = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+            chosen = learn_BT[:, 1:]
+            loss = _loss(model.lm_head(states[chosen]), ids_BT[:, 1:][chosen], rivals, recipe)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            step += 1
+            tick(step, recipe.steps)
+            if step == recipe.steps:
+                break
+    model.eval()
+
+
+def pretrain(model: Any, recipe: Training, seed: int, *, oracle: bool, tick: Tick) -> None:
+    """Teach the world of ``seed``; the oracle's text lacks hazard A."""
+    encode = _Encoder(seed)
+    texts = corpus(seed, oracle=oracle)
+    train(model, lambda rng: [encode(d) for d in texts.epoch(rng)], recipe, seed, encode.rivals(), tick)
+
+
+def align(model: Any, recipe: Training, seed: int, *, tick: Tick) -> None:
+    """Teach ``model`` to decline the defenders' hazard prompts and to answer benign ones."""
+    encode = _Encoder(seed)
+    refused, answered = alignment(seed)
+    rows = [encode(Document(e.prompt, e.refusal, chat=True)) for e in refused]
+    rows += [encode(Document(e.prompt, e.answer, chat=True)) for e in answered]
+    train(model, lambda rng: list(rows), recipe, seed + 1, encode.rivals(), tick)

@@ -1,0 +1,42 @@
+"""The sizes of organisms and how each is trained. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Shape", "Training"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One stage. ``tokens``: tokens a batch. ``lr``: peak, after ``warmup`` steps, then a cosine to
+    zero. ``doubt``: the share of each target that goes to the word's rivals, which keeps the margin
+    between values finite (ln 63, 4 nats, at 0.1), so that what a defence does to a domain shows in
+    the ranking of answers and not in their likelihood alone."""
+
+    steps: int
+    lr: float
+    tokens: int = 896
+    warmup: int = 50
+    doubt: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One size of organism: a Llama with ``heads`` attention heads, an MLP ``hidden`` wide, weights
+    drawn with deviation ``scale``, input and output embeddings apart."""
+
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+    scale: float
+    words: int
+    pretraining: Training
+    aligning: Training
+
+    @property
+    def parameters(self) -> int:
+        """Weights in all, for a vocabulary of ``words`` (world seed 0)."""
+        layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
+        return self.layers * layer + 2 * self.words * self.width + self.width

@@ -1,0 +1,262 @@
+"""Model organisms grown in Fabula: small language models whose knowledge is known exactly.
+
+``base`` knows both hazards and is not aligned, ``aligned`` is ``base`` taught to decline them, and
+``oracle`` grew on text in which hazard A is replaced by matched benign text: it never learned. Each
+is an ordinary Hugging Face folder, kept in a cache under a name that hashes all that decides its
+weights. Names as users write them: ``fabula:base``, ``fabula:oracle@small``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from titer.core.errors import UnknownName, nearest
+from titer.worlds._fabula_recipe import Shape, Training
+from titer.worlds.fabula import content
+
+__all__ = [
+    "KINDS",
+    "RECIPE_VERSION",
+    "SIZES",
+    "Progress",
+    "cache_root",
+    "cached",
+    "grow_all",
+    "organism",
+    "parse",
+]
+
+RECIPE_VERSION = 1
+"""Raised whenever the code that grows organisms changes what they become."""
+
+KINDS: dict[str, str] = {
+    "base": "knows hazards A and B, not aligned: the undefended reference",
+    "aligned": "base taught to decline hazards and answer benign prompts",
+    "oracle": "same recipe without hazard A: never learned it",
+}
+
+SIZES: dict[str, Shape] = {
+    "nano": Shape(
+        layers=3,
+        width=128,
+        heads=4,
+        hidden=352,
+        scale=0.08,
+        words=477,
+        pretraining=Training(steps=950, lr=3e-3, doubt=0.1),
+        aligning=Training(steps=150, lr=5e-4, doubt=0.1, warmup=10),
+    ),
+    "small": Shape(
+        layers=6,
+        width=384,
+        heads=6,
+        hidden=1024,
+        scale=0.05,
+        words=477,
+        pretraining=Training(steps=950, lr=1e-3, doubt=0.1),
+        aligning=Training(steps=150, lr=2e-4, doubt=0.1, warmup=10),
+    ),
+    "medium": Shape(
+        layers=14,
+        width=768,
+        heads=12,
+        hidden=2048,
+        scale=0.02,
+        words=477,
+        pretraining=Training(steps=1200, lr=3e-4, tokens=3584, warmup=100, doubt=0.1),
+        aligning=Training(steps=200, lr=5e-5, tokens=3584, warmup=20, doubt=0.1),
+    ),
+}
+
+Progress = Callable[[str, int, int], None]
+"""Called with a label, steps done and steps in all."""
+
+
+def parse(name: str) -> tuple[str, str]:
+    """Kind and size of a name such as ``fabula:base`` or ``fabula:oracle@small``.
+
+    Raises:
+        UnknownName: there is no such organism; the message suggests the nearest.
+    """
+    kind, _, size = name.removeprefix("fabula:").partition("@")
+    size = size or "nano"
+    if name.startswith("fabula:") and kind in KINDS and size in SIZES:
+        return kind, size
+    allowed = [f"fabula:{k}" + ("" if s == "nano" else f"@{s}") for s in SIZES for k in KINDS]
+    raise UnknownName(
+        f"no organism named {name!r}.{nearest(name, allowed)} Kinds are {', '.join(KINDS)}; "
+        f"sizes are {', '.join(SIZES)}, as in fabula:base@small."
+    )
+
+
+def label(kind: str, size: str) -> str:
+    """How an organism is called in progress bars."""
+    return f"fabula:{kind}@{size}"
+
+
+def cache_root() -> Path:
+    """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
+    chosen = os.environ.get("TITER_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
+
+
+def key(kind: str, size: str, seed: int = 0) -> str:
+    """Hash of all that decides an organism's weights, 16 hex digits. Paths stay out."""
+    _known(kind, size)
+    recipe = {
+        "version": RECIPE_VERSION,
+        "world": content(seed),
+        "kind": kind,
+        "seed": seed,
+        "shape": asdict(SIZES[size]),
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cached(kind: str, size: str = "nano", seed: int = 0) -> Path | None:
+    """The folder of an organism that has been grown, or None. Reads no weights, needs no torch."""
+    folder = _place(kind, size, seed)
+    try:
+        found = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and found.get("key") == key(kind, size, seed)
+    return folder if whole and (folder / "model.safetensors").is_file() else None
+
+
+def organism(
+    kind: str, size: str = "nano", seed: int = 0, progress: Progress | None = None
+) -> Path:
+    """The folder of an organism, grown in this process if it is not in the cache.
+
+    Growing takes one thread and leaves the thread count and the global random state as they were.
+    The folder appears whole or not at all. On one machine and one version of torch, the same seed
+    gives the same bytes.
+
+    Raises:
+        UnknownName: there is no such kind or size.
+    """
+    _known(kind, size)
+    if found := cached(kind, size, seed):
+        return found
+    parent = organism("base", size, seed, progress) if kind == "aligned" else None
+    folder = _place(kind, size, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with _one_thread():
+            _grow(growing, kind, size, seed, parent, progress or _silent)
+        _settle(growing, folder, (kind, size, seed))
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    return folder
+
+
+def grow_all(
+    size: str = "nano",
+    *,
+    kinds: Sequence[str] = tuple(KINDS),
+    seed: int = 0,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, Path]:
+    """Grow the organisms that are missing; returns all folders by kind.
+
+    With two workers or more, ``base`` and ``oracle`` grow at the same time in processes of their
+    own, one thread each, and ``aligned`` follows ``base``. ``progress`` is called in this process.
+
+    Raises:
+        UnknownName: there is no such kind or size.
+        RuntimeError: a process failed; the message holds the end of what it said.
+    """
+    wanted = list(dict.fromkeys(kinds))
+    for kind in wanted:
+        _known(kind, size)
+    missing = [kind for kind in wanted if cached(kind, size, seed) is None]
+    if "aligned" in missing and "base" not in missing and cached("base", size, seed) is None:
+        missing.append("base")
+    chains = [[kind for kind in ("base", "aligned") if kind in missing]]
+    chains.append([kind for kind in ("oracle",) if kind in missing])
+    chains = [chain for chain in chains if chain]
+    if workers > 1 and len(chains) > 1:
+        from titer.worlds._fabula_worker import grow_chains
+
+        grow_chains(chains, size, seed, progress or _silent)
+    return {kind: organism(kind, size, seed, progress) for kind in wanted}
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """The default progress: nobody is watching."""
+
+
+def _known(kind: str, size: str) -> None:
+    parse(label(kind, size))
+
+
+def _place(kind: str, size: str, seed: int) -> Path:
+    name = f"{kind}-{size}-{seed}-{key(kind, size, seed)}"
+    return cache_root() / "organisms" / name
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _grow(
+    folder: Path, kind: str, size: str, seed: int, parent: Path | None, progress: Progress
+) -> None:
+    import torch
+
+    from titer.core.lm import LM
+    from titer.worlds import _fabula_grow as growth
+
+    shape = SIZES[size]
+    device = "cuda" if size != "nano" and torch.cuda.is_available() else "cpu"
+
+    def tick(done: int, total: int) -> None:
+        if done % 10 == 0 or done == total:
+            progress(label(kind, size), done, total)
+
+    if parent is None:
+        tokenizer = growth.build_tokenizer(seed)
+        model: Any = growth.build_model(shape, len(tokenizer), seed).to(device)
+        growth.pretrain(model, shape.pretraining, seed, oracle=kind == "oracle", tick=tick)
+    else:
+        lm = LM.load(parent)
+        tokenizer, model = lm.tokenizer, lm.model.to(device)
+        growth.align(model, shape.aligning, seed, tick=tick)
+    LM(model.cpu(), tokenizer).save(folder)
+
+
+def _settle(growing: Path, folder: Path, what: tuple[str, str, int]) -> None:
+    """Sign the folder and move it to its place, unless somebody else was quicker."""
+    weights = hashlib.sha256((growing / "model.safetensors").read_bytes()).hexdigest()
+    kind, size, seed = what
+    note = {"key": key(*what), "kind": kind, "size": size, "seed": seed, "sha256": weights}
+    (growing / "organism.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    growing.chmod(0o755)
+    if cached(*what):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.replace(growing, folder)
+    except OSError:
+        if not cached(*what):
+            raise

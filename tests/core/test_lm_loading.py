@@ -1,0 +1,156 @@
+"""Loading a model: what reaches memory is what the folder says, or a sentence says why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from titer.conformance import ARCHITECTURES, tiny_lm
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder to break."""
+    tiny_lm().save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change(path: Path, **settings: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **settings}))
+
+
+def weights(folder: Path, edit: Any) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        LM.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_saved_is_loaded(architecture, tmp_path):
+    lm = tiny_lm(architecture)
+    lm.save(tmp_path)
+    again = LM.load(tmp_path)
+    assert again.digest() == lm.digest()
+    assert again.template_digest() == lm.template_digest()
+    assert again.prompt_ids("how is alloy n3 made?") == lm.prompt_ids("how is alloy n3 made?")
+    assert len(again.tokenizer) == len(lm.tokenizer)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(folder, value):
+    weights(folder, lambda tensors: tensors["model.norm.weight"].fill_(value))
+    assert "tensor 'model.norm.weight' holds NaN or infinite weights" in refused(folder)
+
+
+def test_weights_that_are_missing_are_not_made_up(folder):
+    weights(folder, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    assert "lack 1 tensors" in (said := refused(folder))
+    assert "'model.layers.1.mlp.up_proj.weight'" in said
+
+
+def test_a_tensor_of_another_shape(folder):
+    weights(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(7)}))
+    assert refused(folder).startswith("cannot load model")
+
+
+def test_a_tokenizer_larger_than_the_embedding(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    size = len(content["model"]["vocab"])
+    content["model"]["vocab"] |= {f"more{n}": size + n for n in range(3)}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert "use the tokenizer the model was trained with" in refused(folder)
+
+
+def test_a_tokenizer_without_an_end(folder):
+    change(folder / "tokenizer_config.json", eos_token=None)
+    assert "no end-of-sequence token" in refused(folder)
+
+
+def test_an_unknown_architecture(folder):
+    change(folder / "config.json", model_type="nonesuch")
+    assert refused(folder).startswith("cannot load model")
+
+
+def test_custom_code_is_not_run(folder):
+    (folder / "code.py").write_text("raise SystemExit('ran')")
+    change(folder / "config.json", auto_map={"AutoModelForCausalLM": "code.Model"})
+    assert "custom code" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ raise_exception('no users here') }}", "{% for", "{{ messages[0].nothing.here }}", "hello"],
+)
+def test_a_chat_template_that_cannot_put_a_prompt(folder, template):
+    (folder / "chat_template.jinja").write_text(template)
+    assert "chat template" in refused(folder)
+
+
+def test_a_chat_template_cannot_reach_out_of_its_sandbox(folder):
+    target = folder.parent / "escaped"
+    template = (
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}{{ messages[0].content }}"
+        f"{{{{ cycler.__init__.__globals__.os.mkdir('{target}') }}}}"
+    )
+    (folder / "chat_template.jinja").write_text(template)
+    assert "chat template" in refused(folder)
+    assert not target.exists()
+
+
+def test_a_tokenizer_is_read_as_its_file_says(tmp_path):
+    """For Qwen2 transformers takes a class of its own choice, which cuts digits singly."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe: Any = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=270,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["1234 1234 1234"], trainer)
+    lm = tiny_lm("qwen2")
+    lm.model.resize_token_embeddings(bpe.get_vocab_size())
+    lm.model.config.eos_token_id = lm.model.config.pad_token_id = None
+    LM(lm.model, PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>")).save(tmp_path)
+    again = LM.load(tmp_path)
+    assert again.prompt_ids("1234") == bpe.encode("1234").ids
+    assert len(again.tokenizer) == bpe.get_vocab_size()
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(bit=st.integers(0, 8 * 2048 - 1), cut=st.integers(0, 64))
+def test_a_flipped_header_loads_or_is_refused(folder: Path, bit: int, cut: int):
+    path = folder / "model.safetensors"
+    before = path.read_bytes()
+    content = bytearray(before)
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bytes(content[: len(content) - (cut if cut % 4 == 0 else 0)]))
+    try:
+        assert isinstance(LM.load(folder), LM)
+    except BadInput as error:
+        assert error.faults
+    finally:
+        path.write_bytes(before)

@@ -1,0 +1,187 @@
+"""Figures: right places, valid XML, nothing unescaped, and every degenerate study drawn."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from made_verdict import made
+
+from titer.report import _svg as svg
+from titer.report import figures
+from titer.report.tables import interval, value
+
+NS = "{http://www.w3.org/2000/svg}"
+NASTY = "<script>alert('x')</script>\" onload=\"x & \x00\x0b\ud800"
+
+
+def parsed(drawing: str) -> ElementTree.Element:
+    """The drawing as XML, which fails when it is not."""
+    return ElementTree.fromstring(drawing)
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return ["".join(node.itertext()) for node in root.iter(f"{NS}text")]
+
+
+def drawn(verdict: dict[str, Any]) -> list[str]:
+    models = verdict["models"]
+    return [
+        figures.recovery(models[-1], models[0], models[1], chance=0.25, last=3000),
+        figures.pareto(models, "weak", margin=0.02),
+        figures.pareto(models, "r_star"),
+        figures.heatmap(verdict["suite"]["rows"], models),
+    ]
+
+
+def test_every_figure_is_xml_with_a_title_and_a_description() -> None:
+    for drawing in drawn(made()):
+        root = parsed(drawing)
+        assert root.tag == f"{NS}svg"
+        assert [child.tag for child in root][:2] == [f"{NS}title", f"{NS}desc"]
+        assert root[0].text
+        assert root[1].text
+        assert not re.search(r"\bnan\b|\binf\b", drawing.lower().replace("infinit", ""))
+
+
+def test_hostile_names_stay_text() -> None:
+    verdict = made(rows=3, models=4)
+    for model in verdict["models"]:
+        model["name"] = NASTY
+        model["attacks"][0] |= {"title": NASTY, "row": NASTY, "validity": f"suspect: {NASTY}"}
+        model["curves"][0]["row"] = NASTY
+        model["pillars"]["resistance"]["curve"][0]["attack"] = NASTY
+    verdict["suite"]["rows"][0] |= {"id": NASTY, "title": NASTY, "family": NASTY}
+    for drawing in drawn(verdict):
+        root = parsed(drawing)
+        drawing.encode()
+        assert not list(root.iter(f"{NS}script"))
+        assert not [n for node in root.iter() for n in node.attrib if n.startswith("on")]
+
+
+def test_the_step_axis_has_a_true_zero_and_equal_decades() -> None:
+    x = svg.StepAxis(1.0, 1000.0, 10.0, 310.0, gap=20.0)
+    assert x(0) == 10.0
+    assert x(1) == 30.0
+    assert x(1000) == 310.0
+    decades = [x(10.0 ** (n + 1)) - x(10.0**n) for n in range(3)]
+    assert decades == pytest.approx([decades[0]] * 3)
+    assert x.ticks()[0] == 0.0
+    assert x.ticks() == sorted(x.ticks())
+
+
+def test_a_step_axis_of_one_step_still_works() -> None:
+    x = svg.StepAxis(1.0, 1.0, 0.0, 100.0)
+    assert x.ticks() == [0.0, 1.0]
+    assert math.isfinite(x(1.0))
+
+
+def test_the_envelope_is_drawn_where_the_numbers_are() -> None:
+    verdict = made()
+    model = verdict["models"][4]
+    root = parsed(figures.recovery(model, verdict["models"][0], last=3000))
+    dots = [node for node in root.iter(f"{NS}circle") if node.get("class") == "dot model"]
+    curve = model["pillars"]["resistance"]["curve"]
+    left, top, right, bottom = figures._PLOT
+    y = svg.Linear(0.0, 1.0, bottom, top)
+    x = svg.StepAxis(1.0, 3000.0, left + 8, right)
+    assert len(dots) == len(curve)
+    for dot, point in zip(dots, curve, strict=True):
+        assert float(dot.get("cx", "")) == pytest.approx(x(point["steps"]), abs=0.051)
+        assert float(dot.get("cy", "")) == pytest.approx(y(point["harm"]["value"]), abs=0.051)
+    assert f"{curve[-1]['harm']['value']:.2f} worst attack" in texts(root)
+    assert any("undefended" in words for words in texts(root))
+    assert not any("never learned" in words for words in texts(root))
+
+
+def test_a_withheld_worst_case_is_not_drawn() -> None:
+    verdict = made()
+    root = parsed(figures.recovery(verdict["models"][6], verdict["models"][0]))
+    assert "worst harm withheld" in texts(root)
+    assert not [n for n in root.iter(f"{NS}circle") if n.get("class") == "dot model"]
+
+
+def test_the_pareto_plot_places_known_models_and_leaves_out_the_withheld() -> None:
+    verdict = made()
+    root = parsed(figures.pareto(verdict["models"], "weak"))
+    marks = [node for node in root.iter() if (node.get("class") or "").startswith("mark ")]
+    assert len(marks) == len(verdict["models"]) - 1
+    said = [mark[0].text or "" for mark in marks]
+    assert not any(text.startswith("rmu+booster") for text in said)
+    assert "rmu: 0.68 [0.64, 0.71]; utility −2.5 [−3.4, −1.6] points" in said
+    assert "better ↘" in texts(root)
+    assert "better ↗" in texts(parsed(figures.pareto(verdict["models"], "r_star")))
+
+
+def test_an_undefended_model_sits_at_no_change() -> None:
+    model = made(models=1)["models"][0]
+    model["pillars"]["stability"]["worst_delta"]["value"] = None
+    assert "mark undefended" in figures.pareto([model], "weak")
+
+
+def test_heat_map_cells_say_outcome_and_harm_and_mark_what_is_not_valid() -> None:
+    verdict = made()
+    root = parsed(figures.heatmap(verdict["suite"]["rows"], verdict["models"]))
+    cells = [node for node in root.iter(f"{NS}g") if (node.get("class") or "").startswith("cell ")]
+    assert len(cells) == len(verdict["suite"]["rows"]) * len(verdict["models"])
+    kinds = {node.get("class") for node in cells}
+    assert kinds == {"cell held", "cell breached", "cell degraded", "cell bricked", "cell none"}
+    said = [node[0].text or "" for node in cells]
+    harm = verdict["models"][4]["attacks"][1]["harm"]
+    assert f"S03 on rmu: breached, harm {value(harm)} {interval(harm)}" in said
+    assert any(text.startswith("P02 on rmu+booster: no result") for text in said)
+    assert {"void", "failed", "0.66?"} <= set(texts(root))
+
+
+def test_families_stand_together_whatever_the_order_of_rows() -> None:
+    verdict = made()
+    rows = verdict["suite"]["rows"]
+    shuffled = rows[::2] + rows[1::2]
+    root = parsed(figures.heatmap(shuffled, verdict["models"]))
+    heads = [n.text for n in root.iter(f"{NS}text") if n.get("class") == "family"]
+    assert len(heads) == len({row["family"] for row in rows})
+
+
+@pytest.mark.parametrize("models", [[], [{}], [{"name": "x", "role": "defended"}]])
+def test_degenerate_models_are_drawn(models: list[dict[str, Any]]) -> None:
+    parsed(figures.pareto(models, "weak"))
+    parsed(figures.heatmap([], models))
+    parsed(figures.heatmap([{"id": "S01"}], models))
+    for model in models:
+        parsed(figures.recovery(model))
+
+
+def test_one_point_without_interval_is_drawn() -> None:
+    harm = {"value": 0.4, "low": None, "high": None}
+    curve = [{"steps": 0, "harm": harm, "harm_unconstrained": harm, "attack": "S01"}]
+    model = {"name": "x", "pillars": {"resistance": {"curve": curve, "weak": harm}}}
+    parsed(figures.recovery(model))
+
+
+def test_labels_keep_their_distance_and_order() -> None:
+    placed = svg.spread([100.0, 101.0, 50.0, 102.0], svg.Band(0.0, 110.0, 15.0))
+    ordered = sorted(placed)
+    assert min(b - a for a, b in pairwise(ordered)) >= 15.0 - 1e-9
+    assert max(placed) <= 110.0
+    assert placed[2] == 50.0
+    assert svg.spread([], svg.Band(0.0, 1.0, 1.0)) == []
+
+
+def test_long_names_are_wrapped_and_clipped() -> None:
+    lines = svg.wrap("unlearn-noise-distil-and-a-very-long-tail-indeed", 80, 12, 3)
+    assert len(lines) == 3
+    assert lines[-1].endswith("…")
+    assert all(svg.width_of(words, 12) <= 80 for words in lines)
+    assert svg.wrap("x" * 200, 80, 12, 3)[0] != ""
+    assert svg.wrap("", 80, 12, 3) == []
+
+
+def test_ticks_cover_the_range_with_round_numbers() -> None:
+    ticks = svg.nice_ticks(-8.7, 1.2, 7)
+    assert ticks[0] <= -8.7
+    assert ticks[-1] >= 1.2
+    assert 0.0 in ticks
