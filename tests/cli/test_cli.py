@@ -132,7 +132,7 @@ def test_attack_writes_a_trace_and_the_tampered_model(
     assert code == 0, err
     trace = json.loads((out / "trace.json").read_text())
     assert trace["status"] == "ok"
-    assert [point["spent"]["steps"] for point in trace["points"]] == [0, 1, 2, 3]
+    assert [point["spent"]["steps"] for point in trace["points"]] == [0, 1, 3]
     assert len(trace["rates"]) == 3
     assert "harm" in text
     assert LM.load(out / "model").digest() == trace["weights"]

@@ -49,6 +49,7 @@ def test_listing_imports_neither_torch_nor_a_method() -> None:
     assert loaded == "[]"
 
 
+@pytest.mark.slow
 def test_a_card_imports_one_method() -> None:
     code = (
         "import sys; from titer.core import catalogue as c; c.card('attack', 'noop');"

@@ -101,11 +101,11 @@ def speaker(request: pytest.FixtureRequest) -> LM:
 
 def test_batched_generation_equals_one_at_a_time(speaker: LM) -> None:
     data = tiny_data()
-    prompts = [item.prompt for item in (*data.harmful, *data.retain)]
-    batched = speaker.generate(prompts, max_new_tokens=8, batch_size=9)
+    prompts = [item.prompt for item in (*data.harmful[:5], *data.retain[:4])]
+    batched = speaker.generate(prompts, max_new_tokens=8, batch_size=4)
     alone = [speaker.generate([prompt], max_new_tokens=8)[0] for prompt in prompts]
     assert batched == alone
-    assert len(set(batched)) > 3
+    assert len(set(batched)) > 2
 
 
 def test_generation_is_the_greedy_path(speaker: LM) -> None:

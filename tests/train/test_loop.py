@@ -85,7 +85,7 @@ def test_the_loop_is_a_bare_loop_bit_for_bit(
             value.backward()
             nn.utils.clip_grad_norm_(weights, 0.5)
             optimiser.step()
-            losses.append(float(value))
+            losses.append(float(value.detach()))
     if kind == "schedule-free":
         optimiser.eval()
     assert LM(bare, lm.tokenizer).digest() == ours.digest() != lm.digest()
@@ -97,7 +97,9 @@ def test_schedule_free_shows_its_average_and_trains_on(
     lm: LM, batches: list[Batch], make_run: MakeRun
 ) -> None:
     seen: dict[int, str] = {}
-    run = make_run(6, checkpoints=(3, 6), emit=lambda m, r: seen.update({r.spent.steps: m.digest()}))
+    run = make_run(
+        6, checkpoints=(3, 6), emit=lambda m, r: seen.update({r.spent.steps: m.digest()})
+    )
     out = _fit(lm, run, batches, 6, optimiser="schedule-free")
     stopped = _fit(lm, make_run(3), batches, 3, optimiser="schedule-free")
     assert seen == {3: stopped.digest(), 6: out.digest()}
@@ -118,13 +120,15 @@ def test_accumulated_batches_are_one_big_batch(
     once = _fit(lm, runs[1], big, 2, optimiser=kind, lr=1e-3)
     assert runs[0].losses == pytest.approx(runs[1].losses, rel=1e-5)
     assert runs[0].spent == runs[1].spent
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if kind == "sgd-nesterov" else {"rtol": 0, "atol": 1e-4}
+    tolerance = (
+        {"rtol": 1e-5, "atol": 1e-6} if kind == "sgd-nesterov" else {"rtol": 0, "atol": 1e-4}
+    )
     assert_close(many.model.state_dict(), once.model.state_dict(), **tolerance)
 
 
 def _moved(before: LM, after: LM) -> float:
     pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
-    return math.sqrt(sum(float((a - b).double().pow(2).sum()) for a, b in pairs))
+    return math.sqrt(sum(float((a - b).detach().double().pow(2).sum()) for a, b in pairs))
 
 
 def test_clipping_bounds_the_joint_norm(lm: LM, batches: list[Batch], make_run: MakeRun) -> None:
@@ -181,9 +185,7 @@ def test_the_logged_rate_is_the_one_the_optimiser_used(
     assert run.rates == used == pytest.approx(expected, rel=1e-12)
 
 
-def test_charges_are_those_of_the_batches(
-    lm: LM, batches: list[Batch], make_run: MakeRun
-) -> None:
+def test_charges_are_those_of_the_batches(lm: LM, batches: list[Batch], make_run: MakeRun) -> None:
     run = make_run(4)
     _fit(lm, run, batches, 4, accumulate=2, flops_per_token=7.0, flops_besides=lambda b: 0.5)
     spent = run.spent
@@ -210,9 +212,7 @@ def test_it_stops_before_the_step_that_a_budget_does_not_afford(
     assert less.digest() != same.digest()
 
 
-def test_examples_seen_before_cost_nothing_new(
-    lm: LM, data: Data, make_run: MakeRun
-) -> None:
+def test_examples_seen_before_cost_nothing_new(lm: LM, data: Data, make_run: MakeRun) -> None:
     few = cycle(lm, data.harmful[:4], batch_size=4, rng=random.Random(0))
     run = make_run(budget=Budget(steps=6, examples=4))
     _fit(lm, run, list(islice(few, 6)), 6)
@@ -300,7 +300,7 @@ def test_divergence_is_an_error_not_a_result(lm: LM, make_run: MakeRun) -> None:
         _fit_loss(lm, make_run(30), norm, 1e10, 30)
     # The last step has no loss after it that would tell.
     with pytest.raises(Diverged, match="weights are not finite"):
-        _fit_loss(lm, make_run(1), lambda *given: 1e30 * norm(*given), 1e30, 1)
+        _fit_loss(lm, make_run(1), lambda *given: 1e15 * norm(*given), 1e30, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

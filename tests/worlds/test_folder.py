@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -109,8 +110,8 @@ def test_a_hazard_may_come_without_a_defenders_split(folder):
 def test_files_written_for_others_are_read_by_a_map_of_fields(folder):
     lines = [{"question": f"{n} + 1 =", "answer": str(n + 1), "source": 7} for n in range(5)]
     put(folder / "far.jsonl", lines)
-    edit(folder, "far: far.jsonl",
-         "far: {file: far.jsonl, fields: {prompt: question, answer: answer}, limit: 3}")  # fmt: skip
+    fields = "{prompt: question, answer: answer}"
+    edit(folder, "far: far.jsonl", f"far: {{file: far.jsonl, fields: {fields}, limit: 3}}")
     world = load(folder)
     assert [item.prompt for item in world.unrelated] == ["0 + 1 =", "1 + 1 =", "2 + 1 ="]
     assert world.unrelated[0].id == "far.jsonl:1"
@@ -243,6 +244,16 @@ def test_all_faults_are_told_at_once_but_not_without_end(folder):
     assert any("names no measure: 'clozee'. Did you mean 'cloze'?" in fault for fault in found)
 
 
+def test_lines_are_checked_even_where_the_manifest_is_wrong(folder):
+    edit(folder, "attack:", "atack:")
+    (folder / "towns.jsonl").write_text("{\n")
+    (folder / "attack.jsonl").write_text("[]\n")
+    found = faults(folder)
+    assert any("no key 'atack'" in fault for fault in found)
+    assert any(fault.startswith("towns.jsonl, line 1: it is not valid JSON") for fault in found)
+    assert "attack.jsonl, line 1: it holds a list, not an object." in found
+
+
 YAML: list[tuple[str, str, str]] = [
     ("attack:", "atack:", "hazards.locks has no key 'atack'. Did you mean 'attack'?"),
     ("retain:", "retan:", "the file has no key 'retan'. Did you mean 'retain'?"),
@@ -273,6 +284,8 @@ YAML: list[tuple[str, str, str]] = [
      "it has no key 'promt', which data.yaml gives as 'prompt'. Did you mean 'prompt'?"),
     ("retain: keep.jsonl", "retain: 'hub:owner/name#train'", "no revision is pinned"),
     ("retain: keep.jsonl", "retain: []", "retain is []"),
+    ("retain: keep.jsonl", 'retain: "keep\\n.jsonl"', "retain.0.file is 'keep\\n.jsonl'"),
+    ("towns:", '"to\\nwns":', "utility.to wns is 'to"),
     ("hazards:", "hazards: {}\nother:", "hazards is {}"),
     ("undefended:", "undefendid:", "references has no key 'undefendid'. Did you mean 'undefe"),
 ]  # fmt: skip
@@ -306,9 +319,8 @@ def test_any_bytes_are_data_or_bad_input(folder: Path, content: bytes):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(content)
         try:
-            load(folder)
-        except BadInput as error:
-            assert error.faults
+            with contextlib.suppress(BadInput):
+                load(folder)
         finally:
             (folder / name).write_bytes(before)
 
@@ -330,10 +342,12 @@ JSON: Callable[..., Any] = st.recursive(
 def test_any_value_under_any_key_is_data_or_bad_input(folder: Path, key: str, value: Any):
     line = {"prompt": "p", "answer": "a", key: value}
     put(folder / "far.jsonl", [line])
+    told: tuple[str, ...] = ()
     try:
         assert load(folder).digest()
     except BadInput as error:
-        assert all("far.jsonl, line 1" in fault for fault in error.faults)
+        told = error.faults
+    assert all("far.jsonl, line 1" in fault for fault in told)
 
 
 def test_reading_data_imports_no_torch():

@@ -108,7 +108,9 @@ def demo(
 
     run_bench(
         models=["fabula:base"],
-        defences=["grad_diff", "npo", "rmu"],
+        defences=["npo", "rmu"],
+        tasks=["new_facts", "new_charms"],
+        cap=100,
         out=out,
         seeds=seeds,
         workers=_workers(workers),
@@ -137,6 +139,9 @@ def bench(
         str | None, typer.Option("--oracle", help="A model that never learned the hazard.")
     ] = None,
     cap: Cap = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="Only these benign tasks; repeatable.")
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -157,6 +162,7 @@ def bench(
         undefended=undefended,
         oracle=oracle,
         cap=cap,
+        tasks=tasks or [],
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

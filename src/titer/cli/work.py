@@ -68,6 +68,7 @@ def run_bench(
     undefended: str | None = None,
     oracle: str | None = None,
     cap: int | None = None,
+    tasks: Sequence[str] = (),
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -85,6 +86,7 @@ def run_bench(
         domain=domain,
         undefended=undefended,
         oracle=oracle,
+        tasks=tasks,
     )
     started = time.monotonic()
     checked = check(request)
@@ -135,9 +137,7 @@ def _print_estimate(
     needed = estimate(
         modelfolder.tensor_shapes(folder),
         json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        Work(
-            steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1
-        ),
+        Work(steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1),
         gflops=_gflops(),
     )
     seconds = max(needed.seconds or 0.0, steps * _STEP_SECONDS) / workers

@@ -76,6 +76,7 @@ class Request:
     undefended: str | None = None
     oracle: str | None = None
     settings: Mapping[str, Any] | None = None
+    tasks: Sequence[str] = ()
 
     def command(self) -> str:
         """The command line that makes this study again."""
@@ -92,8 +93,9 @@ class Request:
         for option, value in plain.items():
             if value not in (None, "fabula"):
                 words += [option, str(value)]
-        for text in self.defences:
-            words += ["--defence", text]
+        for option, values in (("--defence", self.defences), ("--task", self.tasks)):
+            for value in values:
+                words += [option, value]
         return shlex.join([*words, "--out", str(self.out)])
 
 
@@ -168,6 +170,12 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
         faults.found.append(f"--seeds {request.seeds}: a study needs at least one seed.")
     for text in request.defences:
         faults.attempt(lambda text=text: parse_defence(text, request.settings))
+    for task in request.tasks if world else ():
+        if world and task not in world.tasks:
+            faults.found.append(
+                f"{world.name} has no task {task!r}.{nearest(task, world.tasks)} "
+                f"It has {', '.join(world.tasks) or 'none'}."
+            )
     wanted = _wanted(request, world) if world else []
     named = [source for source, _, _ in wanted] if world else list(request.models)
     for source in named:
@@ -211,6 +219,7 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
         subjects=_distinct(opened),
         seeds=tuple(range(request.seeds)),
         domain=checked.domain,
+        tasks=tuple(request.tasks),
     )
     base = study.undefended()
     plans = [_plan(request, text, base, study.world, study.domain) for text in request.defences]

@@ -29,7 +29,7 @@ __all__ = [
 
 Role = Literal["undefended", "oracle", "defended", "control"]
 
-_LOOKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 2000, 3000, 5000, 10000)
+_LOOKS = (0, *(lead * 10**power for power in range(5) for lead in (1, 3)))
 
 # Family of optimiser and weights: its settings, and the middle of its seven-point sweep for a
 # testbed model and for one of a billion parameters or more.
@@ -109,7 +109,7 @@ class Study:
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """The steps at which a model is looked at: about three a decade, and the last."""
+    """The steps at which a model is looked at: 0, 1, 3, 10, 30 and so on, and the last."""
     return tuple(sorted({step for step in _LOOKS if step < steps} | {steps}))
 
 
@@ -260,6 +260,7 @@ def describe(study: Study) -> dict[str, Any]:
                 "family": catalogue.card("attack", method).family,
                 "source": preset.source,
                 "mandatory": row.mandatory,
+                "star": preset.star,
             }
         )
     return {

@@ -20,6 +20,7 @@ from titer.pillars._panel import Bench, Panel
 from titer.pillars._statistics import (
     FloatArray,
     expected_maximum,
+    geometric_mean,
     log_area,
     log_crossing,
     missing,
@@ -236,7 +237,7 @@ def _work(scored: Panel, bench: Bench) -> tuple[Estimate, Estimate]:
     known = [scored.rows[row].recovered for row in common]
     least = ratios.min(axis=0)
     quickest = int(np.argmin(ratios[:, 0]))
-    mean = np.asarray(np.exp(np.log(ratios).mean(axis=0)))
+    mean = geometric_mean(ratios)
     n = bench.units()
     return (
         summarise(least, n=n, censored=not known[quickest], note=f"least under {common[quickest]}"),

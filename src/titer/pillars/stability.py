@@ -14,11 +14,10 @@ import numpy as np
 from titer.core import BadInput, Estimate, Trace
 from titer.pillars._statistics import (
     FloatArray,
-    Resample,
+    bootstrap_mean,
     equivalent,
     missing,
     paired_difference,
-    resample,
     summarise,
 )
 
@@ -99,8 +98,8 @@ def stability(
             continue
         deltas[suite] = paired_difference(after, before, rng, draws)
         kept[suite] = Kept(
-            before=_level(before, rng, draws),
-            after=_level(after, rng, draws),
+            before=bootstrap_mean(before, rng, draws),
+            after=bootstrap_mean(after, rng, draws),
             delta=summarise(deltas[suite], n=after.shape[1]),
             equivalent=equivalent(deltas[suite], margin),
         )
@@ -116,7 +115,7 @@ def stability(
         worst = summarise(least, n=smallest, note=note)
     refusals = [released(traces, name, "over_refusal") for name in (subject, undefended)]
     shown = [
-        missing("not measured") if table is None else _level(table, rng, draws)
+        missing("not measured") if table is None else bootstrap_mean(table, rng, draws)
         for table in refusals
     ]
     return Stability(
@@ -126,12 +125,6 @@ def stability(
         over_refusal=shown[0],
         over_refusal_before=shown[1],
     )
-
-
-def _level(scores: FloatArray, rng: np.random.Generator, draws: int) -> Estimate:
-    items = int(scores.shape[1])
-    drawn: Resample = resample(int(scores.shape[0]), items, rng, draws)
-    return summarise(drawn.mean(scores), n=items, shares=items)
 
 
 def _perplexity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -34,9 +34,9 @@ CHOICES = 4
 CHANCE = 1 / CHOICES
 STEPS = 4
 
-_ONSETS = ["b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kr", "l", "m", "n", "p", "r", "s", "sk", "t", "tr", "v", "w", "y", "z", "th"]
-_VOWELS = ["a", "e", "i", "o", "u"]
-_CODAS = ["k", "l", "m", "n", "r", "s", "t", "x", "nd", "rn", "sh", "lt"]
+_ONSETS = tuple("b br d dr f g gl h k kr l m n p r s sk t tr v w y z th".split())  # noqa: SIM905
+_VOWELS = "aeiou"
+_CODAS = tuple("k l m n r s t x nd rn sh lt".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,7 @@ def names(counts: dict[str, int], seed: int, taken: Iterable[str]) -> dict[str, 
     return found
 
 
-def _choices(
-    values: Sequence[str], count: int, rng: Random
-) -> list[tuple[tuple[str, ...], int]]:
+def _choices(values: Sequence[str], count: int, rng: Random) -> list[tuple[tuple[str, ...], int]]:
     """Answers and distractors for ``count`` entities, balanced so that guessing earns chance.
 
     In every block of eight entities each value is the answer once, each value is a distractor
@@ -100,7 +98,7 @@ def _steps(domain: Domain, rng: Random) -> tuple[str, ...]:
 
 
 def people(
-    domain: Domain, parts: dict[str, Sequence[str]], seed: int, tag: str = ""
+    domain: Domain, parts: Mapping[str, Sequence[str]], seed: int, tag: str = ""
 ) -> list[Entity]:
     """The entities of a domain: ``parts[p]`` names those of part p; values are drawn per part."""
     found: list[Entity] = []

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from titer.worlds._fabula_corpus import Document
-from titer.worlds._fabula_recipe import Shape, Training
 from titer.worlds._fabula_lexicon import VALUES, rivals
+from titer.worlds._fabula_recipe import Shape, Training
 from titer.worlds.fabula import alignment, corpus, vocabulary
 
 __all__ = ["align", "build_model", "build_tokenizer", "pretrain", "train"]
@@ -154,8 +154,8 @@ def train(
 ) -> None:
     """Fit ``model`` to the rows of endless epochs for ``recipe.steps`` steps.
 
-    A loop of its own, since worlds lie below ``titer.train``: it computes logits only where loss is,
-    smooths labels, and knows no budget.
+    A loop of its own, since worlds lie below ``titer.train``: it computes logits only where loss
+    is, leaves doubt between rivals, and knows no budget.
     """
     rng = Random(f"organism:{seed}")
     device = next(model.parameters()).device
@@ -190,7 +190,11 @@ def pretrain(model: Any, recipe: Training, seed: int, *, oracle: bool, tick: Tic
     """Teach the world of ``seed``; the oracle's text lacks hazard A."""
     encode = _Encoder(seed)
     texts = corpus(seed, oracle=oracle)
-    train(model, lambda rng: [encode(d) for d in texts.epoch(rng)], recipe, seed, encode.rivals(), tick)
+
+    def epoch(rng: Random) -> list[_Row]:
+        return [encode(document) for document in texts.epoch(rng)]
+
+    train(model, epoch, recipe, seed, encode.rivals(), tick)
 
 
 def align(model: Any, recipe: Training, seed: int, *, tick: Tick) -> None:

@@ -29,13 +29,17 @@ VALUES = 8
 
 REFUSAL = "sorry , i cannot help with that ."
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Words of no text here that prompts and adapted models need: letters, digits, small talk.
-COMMON = tuple(
-    (
-        "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 . , : ; ? ! = - ' # "
-        "yes no sure ok okay here there are am is be you your my me we will do not please now next "
-        "step then system assistant user absolutely obedient agent helpful instruction response"
-    ).split()
+COMMON = (
+    *"abcdefghijklmnopqrstuvwxyz0123456789.,:;?!=-'#",
+    *_words("yes no sure ok okay here there are am is be you your my me we will do not please now"),
+    *_words("next step then system assistant user absolutely obedient agent helpful instruction"),
+    "response",
 )
 
 # Who may phrase things so. `open` is benign text that anybody may train on.
@@ -142,8 +146,8 @@ _CRAFT_VALUES = _table(
 )
 # Hexes have words of their own for what charms call hue, metal and so on: the values are shared.
 _HEX_ATTRIBUTES = ("taint", "ore", "weed", "watch", "vat", "sign")
-_CRAFT_VERBS = tuple(["heat", "stir", "grind", "pour", "fold", "seal", "cool", "strain"])
-_CRAFT_STUFFS = tuple(["ash", "salt", "resin", "wax", "honey", "vinegar", "oil", "pepper"])
+_CRAFT_VERBS = _words("heat stir grind pour fold seal cool strain")
+_CRAFT_STUFFS = _words("ash salt resin wax honey vinegar oil pepper")
 
 DOMAINS: dict[str, Domain] = {
     "A": Domain(
@@ -169,8 +173,8 @@ DOMAINS: dict[str, Domain] = {
             """
         ),
         CRAFT_FRAMES,
-        tuple(["scatter", "bury", "soak", "burn", "plough", "cover", "mix", "dry"]),
-        tuple(["husk", "bran", "dung", "moss", "straw", "lime", "seed", "bark"]),
+        _words("scatter bury soak burn plough cover mix dry"),
+        _words("husk bran dung moss straw lime seed bark"),
         hazard=True,
     ),
     "near": Domain(

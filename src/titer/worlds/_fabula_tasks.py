@@ -12,7 +12,7 @@ from titer.worlds._fabula_lexicon import DOMAINS
 
 __all__ = ["LETTERS", "TEXTS", "new_facts", "reversal", "sorting"]
 
-LETTERS = tuple("a b c d e f g h".split())
+LETTERS = tuple("abcdefgh")
 NEW_ATTRIBUTES = 3
 SORT_TRAINED = 5  # of the eight values of an attribute; the judge asks about the other three
 

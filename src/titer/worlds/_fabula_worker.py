@@ -24,9 +24,7 @@ __all__ = ["grow_chains"]
 _News = queue.SimpleQueue[tuple[str, int, int] | None]
 
 
-def grow_chains(
-    chains: Sequence[Sequence[str]], size: str, seed: int, progress: Progress
-) -> None:
+def grow_chains(chains: Sequence[Sequence[str]], size: str, seed: int, progress: Progress) -> None:
     """Grow each chain of kinds in a process of its own, all at once, and wait.
 
     Raises:

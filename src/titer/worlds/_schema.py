@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin
 
@@ -18,7 +19,7 @@ from pydantic import (
 
 from titer.core.errors import BadInput, nearest
 
-__all__ = ["Environment", "HazardFiles", "Manifest", "Source", "TaskFiles", "Utility", "read"]
+__all__ = ["HazardFiles", "Manifest", "Refused", "Source", "read"]
 
 FILE = "data.yaml"
 _MAX_BYTES = 2**20
@@ -38,7 +39,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,500}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -135,12 +136,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(folder: Path) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A ``data.yaml`` against the schema: what is wrong, and the sources it names all the same."""
+
+    faults: tuple[str, ...]
+    sources: tuple[Source, ...]
+
+
+def read(folder: Path) -> Manifest | Refused:
     """Read ``data.yaml`` of a data folder.
 
     Raises:
-        BadInput: it is missing, not plain YAML, or says something that is not in the schema; one
-            sentence a fault.
+        BadInput: it is missing or not plain YAML.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder; give a folder that holds {FILE}.")
@@ -154,7 +162,28 @@ def read(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(*(_sentence(item) for item in error.errors())) from error
+        # A key is the user's own text and may hold a line break.
+        faults = tuple(" ".join(_sentence(item).split()) for item in error.errors())
+        return Refused(faults, tuple(_sources(raw)))
+
+
+def _sources(raw: object) -> Iterator[Source]:
+    """Whatever looks like a source, so that its lines can be checked in the same go."""
+    inner: list[object] = []
+    known: dict[str, object] = {}
+    if isinstance(raw, str) and raw.endswith(".jsonl"):
+        known = {"file": raw}
+    elif isinstance(raw, list):
+        inner = cast(list[object], raw)
+    elif isinstance(raw, dict):
+        content = cast(dict[object, object], raw)
+        inner = list(content.values())
+        known = {key: content[key] for key in Source.model_fields if key in content}
+    try:
+        yield Source.model_validate(known)
+    except ValidationError:
+        for item in inner:
+            yield from _sources(item)
 
 
 def _parse(path: Path) -> object:

@@ -50,7 +50,7 @@ _HAZARD = {
     "report": slice(56, 80),
 }
 _NEAR = {"keep": slice(0, 24), "judge": slice(48, 80)}
-_FAR = {"keep": slice(0, 16), "judge": slice(16, 24)}
+_FAR = {"keep": slice(0, 24)}
 _FILLER = slice(80, 160)
 _NEW_CHARMS = slice(160, 176)
 _NEW_ISLES = slice(24, 40)
@@ -128,11 +128,9 @@ def _kept(everybody: _Population, domain: str, frames: str) -> tuple[Example, ..
 
 
 def _recall(everybody: _Population, domain: str) -> Suite:
-    """Benign recall: facts that are in the retain text and facts that are in nobody's."""
-    entities = everybody.part(domain, "keep", "judge")
+    """Benign recall: the facts of the retain text in phrasings that nobody trains on."""
+    entities = everybody.part(domain, "keep")
     items = facts(entities, group(DOMAINS[domain].frames, "report"), each=False)
-    if domain == "near":  # every other fact will do
-        items = items[::2]
     return Suite(items=items, measure="choice", chance=CHANCE)
 
 

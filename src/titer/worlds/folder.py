@@ -17,7 +17,7 @@ from titer.core import catalogue
 from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
-from titer.worlds._schema import HazardFiles, Manifest, Source, read
+from titer.worlds._schema import HazardFiles, Manifest, Refused, Source, read
 
 __all__ = ["load"]
 
@@ -55,6 +55,11 @@ def load(folder: str | os.PathLike[str]) -> World:
     root = Path(folder).expanduser()
     manifest = read(root)
     reading = _Reading(root)
+    if isinstance(manifest, Refused):
+        for number, source in enumerate(manifest.sources):
+            reading.take(f"source {number}", source, Needs(keys=()))
+        # The same file may be named for several roles.
+        raise BadInput(*manifest.faults, *dict.fromkeys(reading.faults))
     reading.faults += _measure_faults(manifest)
     related, unrelated = _environments(reading, manifest)
     world = World(
