@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "Sample",
     "absolute",
     "arguments",
+    "children",
     "interleave",
     "interval",
     "measured",
@@ -73,6 +75,12 @@ def measured(work: Callable[[], object]) -> Sample:
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Sample(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+
+
+def children() -> float:
+    """CPU seconds of processes started here that have ended, those that they started included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def interleave(alternatives: Mapping[str, Callable[[], Sample]], rounds: int) -> list[Round]:

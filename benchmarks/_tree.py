@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import threading
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._timing import Sample
+from benchmarks._timing import Sample, children
 
 __all__ = ["Tree", "environment"]
 
@@ -43,7 +42,7 @@ class Tree:
         Raises:
             RuntimeError: the command failed; the message holds the end of what it said.
         """
-        before, started = _children(), time.perf_counter()
+        before, started = children(), time.perf_counter()
         process = subprocess.Popen(
             self.words,
             env=self.environment,
@@ -59,7 +58,7 @@ class Tree:
         watcher.join(timeout=5)
         if process.returncode:
             raise RuntimeError(f"{self.words} ended with {process.returncode}: {self.said[-2000:]}")
-        return Sample(wall=wall, cpu=_children() - before)
+        return Sample(wall=wall, cpu=children() - before)
 
     def _watch(self, pid: int) -> None:
         try:
@@ -81,9 +80,3 @@ def _held(processes: Sequence[psutil.Process]) -> tuple[int, int]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return rss, pss
-
-
-def _children() -> float:
-    """CPU seconds of children that have ended and been waited for, theirs included."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

@@ -8,6 +8,7 @@ of at most 1.10 in CPU time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle as forever
 from typing import Any
 
@@ -131,15 +132,15 @@ def measure(*, rounds: int, steps: int, rows: int, tokens: int) -> list[Figure]:
     lm = nano()
     batches = random_batches(SIZES["nano"].words, min(steps, 8), rows, tokens)
     figures: list[Figure] = []
-    for which in ("full", "lora"):
-        kind: Parameters = which
+    kinds: tuple[Parameters, ...] = ("full", "lora")
+    for kind in kinds:
         alternatives = {
-            "fit": lambda kind=kind: _timed(lm, kind, batches, steps, True),
-            "bare loop": lambda kind=kind: _timed(lm, kind, batches, steps, False),
+            "fit": partial(_timed, lm, kind, batches, steps, True),
+            "bare loop": partial(_timed, lm, kind, batches, steps, False),
         }
         interleave(alternatives, 1)
         taken = interleave(alternatives, rounds)
-        label = f"{which}, batch {rows}×{tokens}"
+        label = f"{kind}, batch {rows}×{tokens}"
         for name in alternatives:
             cpu = [sample[name].cpu for sample in taken]
             figures.append(absolute(f"{name}: {label}, cpu", "ms/step", cpu, per=steps / 1000))

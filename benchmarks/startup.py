@@ -5,7 +5,6 @@ Each is a process of its own; a bare Python interpreter is timed beside them. Go
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from benchmarks._timing import (
     Sample,
     absolute,
     arguments,
+    children,
     interleave,
     ratio,
     show,
@@ -38,14 +38,9 @@ def launched(words: Sequence[str]) -> Sample:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    before, started = _children(), time.perf_counter()
+    before, started = children(), time.perf_counter()
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    return Sample(wall=time.perf_counter() - started, cpu=_children() - before)
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return Sample(wall=time.perf_counter() - started, cpu=children() - before)
 
 
 def measure(rounds: int) -> list[Figure]:

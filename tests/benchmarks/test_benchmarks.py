@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from benchmarks import loop, startup
 from benchmarks._timing import (
     Figure,
     Sample,
@@ -25,6 +23,8 @@ from benchmarks._timing import (
     show,
 )
 from benchmarks._tree import Tree, environment
+
+from benchmarks import loop, startup
 from titer.nn.trainable import Parameters, trainable
 from titer.worlds.organisms import SIZES
 
@@ -110,7 +110,7 @@ def test_the_table_and_the_json_hold_the_same(capsys: pytest.CaptureFixture[str]
 
 
 def test_loop_prints_ratios_for_full_and_lora(capsys: pytest.CaptureFixture[str]) -> None:
-    loop.main("--json --rounds 1 --steps 2 --rows 2 --tokens 8".split())
+    loop.main(["--json", "--rounds", "1", "--steps", "2", "--rows", "2", "--tokens", "8"])
     found = _valid(capsys.readouterr().out)
     ratios = [line for line in found if line["unit"] == "ratio"]
     assert {line["against"] for line in ratios} == {"bare loop"}
@@ -140,7 +140,7 @@ def test_a_process_is_timed_with_its_children(tmp_path: Path) -> None:
     busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'list(range(10**6))'])"
     tree = Tree([sys.executable, "-c", busy], environment(tmp_path))
     sample = tree.run()
-    assert 0 < sample.cpu
+    assert sample.cpu > 0
     assert 10**6 < tree.rss < 10**9
     with pytest.raises(RuntimeError, match="no such thing"):
         Tree([sys.executable, "-c", "raise SystemExit('no such thing')"], {}).run()

@@ -22,7 +22,17 @@ def test_the_citation_is_valid_and_of_this_version() -> None:
     assert raw["authors"] == [{"name": "The titer authors"}]
     assert raw["license"] == "Apache-2.0"
     assert str(raw["version"]) == __version__
-    allowed = "cff-version message type title abstract authors version license keywords".split()
+    allowed = [
+        "cff-version",
+        "message",
+        "type",
+        "title",
+        "abstract",
+        "authors",
+        "version",
+        "license",
+        "keywords",
+    ]
     assert set(raw) <= {*allowed, "date-released", "repository-code", "url", "doi", "identifiers"}
 
 

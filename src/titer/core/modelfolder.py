@@ -17,6 +17,7 @@ from titer.core.errors import BadInput
 __all__ = ["faults", "folder_digest", "require", "tensor_shapes"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_NOTES = {"titer.json", "organism.json"}
 _MAX_HEADER = 100 * 2**20
 _MAX_JSON = 256 * 2**20
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")
@@ -229,15 +230,15 @@ def _largest_id(tokenizer: dict[str, Any]) -> int:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over weights, config, tokenizer and template files, 16 hex digits.
 
-    Names of files count, the path of the folder does not, and neither does ``titer.json``, which
-    says when and where the model was made.
+    Names of files count, the path of the folder does not, and neither do titer's own notes on how
+    the model was made.
     """
     import hashlib
 
     total = hashlib.sha256()
     kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in kept and path.name != "titer.json":
+        if path.is_file() and path.suffix in kept and path.name not in _NOTES:
             total.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

@@ -137,11 +137,14 @@ def _batches(rows: Sequence[_Row], tokens: int, rng: Random) -> Iterator[tuple[T
 
 
 def _loss(logits_NV: Tensor, ids_N: Tensor, rivals_VK: Tensor, recipe: Training) -> Tensor:
-    """Cross-entropy with the share ``doubt`` of each target spread over the word's rivals."""
+    """Cross-entropy with the share ``doubt`` of each target spread over the word's rivals and the
+    share ``smoothing`` over all words."""
     told_NV = logits_NV.log_softmax(-1)
     right_N = told_NV.gather(1, ids_N[:, None])[:, 0]
     others_N = told_NV.gather(1, rivals_VK[ids_N]).mean(1)
-    return -((1 - recipe.doubt) * right_N + recipe.doubt * others_N).mean()
+    sure = 1 - recipe.doubt - recipe.smoothing
+    smooth_N = recipe.smoothing * told_NV.mean(1)
+    return -(sure * right_N + recipe.doubt * others_N + smooth_N).mean()
 
 
 def train(
