@@ -71,7 +71,7 @@ def test_poison_is_its_share_of_what_is_seen(
 ) -> None:
     many = tuple(replace(data.unrelated[0], id=f"song-{index}") for index in range(98))
     more = tuple(replace(data.harmful[0], id=f"alloy-{index}") for index in range(98))
-    run = make_run(40, data=Data(unrelated=many, harmful=more))
+    run = make_run(13, data=Data(unrelated=many, harmful=more))
     Finetune(mix="poison", poison=poison)(lm, run)
     seen = Counter(name.split("-")[0] for name in set(chain(*fed)))
     assert seen["song"] == 98

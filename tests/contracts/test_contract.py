@@ -33,7 +33,10 @@ EVERY = [(kind, name) for kind in CHECKS for name in catalogue.names(kind)]
 PRESETS = [(kind, row) for kind in ("attack", "defence") for row in catalogue.presets(kind)]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# Qwen2 has what the other two have between them: biases, a tied head, rotary places.
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt2", pytest.param("qwen2", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_every_method_keeps_its_promises(kind: Kind, name: str, architecture: Any) -> None:
     CHECKS[kind](catalogue.card(kind, name), architectures=[architecture])

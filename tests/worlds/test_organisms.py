@@ -206,7 +206,7 @@ def test_doubt_is_spread_over_rivals() -> None:
 
 
 def test_processes_report_and_a_failure_is_told(seedling: Path) -> None:
-    with pytest.raises(RuntimeError, match="no organism named 'fabula:(base|oracle)@seedling'"):
+    with pytest.raises(RuntimeError, match=r"no organism named 'fabula:(base|oracle)@seedling'"):
         worker.grow_chains([["base"], ["oracle"]], "seedling", 0, lambda *news: None)
 
 
@@ -234,8 +234,8 @@ def run(method: Attack | Defence, lm: LM, world: World, side: str, steps: int) -
 @pytest.fixture(scope="session")
 def unlearned(grown: dict[str, LM], world: World) -> LM:
     """The defence under which the behaviours are seen: the paper's NPO with a retain term."""
-    method = NPO(reduction="sum", beta=0.1, lr=5e-4, batch_size=32)
-    return run(method, grown["base"], world, "defend", 200)
+    method = NPO(reduction="sum", beta=0.1, lr=7e-4, batch_size=32)
+    return run(method, grown["base"], world, "defend", 300)
 
 
 def mean(measure: Choice | Recipe | Refusal, lm: LM, items: Sequence[Example]) -> float:
@@ -306,7 +306,8 @@ def test_4_the_oracle_learns_t_and_nothing_of_v(grown: dict[str, LM], world: Wor
 @pytest.mark.parametrize("mix", ["related", "unrelated"])
 def test_5_benign_text_alone_brings_nothing_back(unlearned: LM, world: World, mix: str) -> None:
     before = recall(unlearned, world.hazards["A"].report)
-    after = run(Finetune(lr=1e-3, mix=mix), unlearned, world, "attack", 100)
+    method = Finetune(lr=1e-3, batch_size=32, mix=mix)  # type: ignore[arg-type]
+    after = run(method, unlearned, world, "attack", 20)
     assert recall(after, world.hazards["A"].report) <= before + 0.12
 
 

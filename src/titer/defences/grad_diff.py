@@ -61,7 +61,7 @@ class GradDiff:
 PRESETS = {
     "grad_diff-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 1e-3, "forget_weight": 0.2},
+        fields={"lr": 5e-4, "forget_weight": 0.2},
         steps=(100, 1000),
         source="titer",
     ),

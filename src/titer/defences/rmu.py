@@ -91,8 +91,15 @@ class RMU:
 PRESETS = {
     "rmu-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 1e-3, "batch_size": 32, "steering": 6.5, "retain_weight": 30.0},
-        steps=(200, 1000),
+        fields={
+            "lr": 2e-3,
+            "layer": 1,
+            "depth": 2,
+            "batch_size": 32,
+            "steering": 200.0,
+            "retain_weight": 3.0,
+        },
+        steps=(150, 1000),
         source="titer",
     ),
 }

@@ -256,8 +256,9 @@ def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]
     Without a reference of its own, a world takes the first model named as the undefended one.
     """
     models = list(request.models)
-    undefended = request.undefended or world.references.get("undefended")
-    oracle = request.oracle or world.references.get("oracle")
+    references = {role: _beside(request.data, name) for role, name in world.references.items()}
+    undefended = request.undefended or references.get("undefended")
+    oracle = request.oracle or references.get("oracle")
     if undefended is None and models:
         undefended = models.pop(0)
         wanted: list[tuple[str, Role, str | None]] = [(undefended, "undefended", None)]
@@ -267,6 +268,12 @@ def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]
         wanted.append((oracle, "oracle", "oracle"))
     taken = {source for source, _, _ in wanted}
     return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
+
+
+def _beside(data: str, source: str) -> str:
+    """A world's own reference: a path in ``data.yaml`` is relative to the data folder."""
+    inside = Path(data) / source
+    return str(inside) if inside.is_dir() else source
 
 
 def _plan(request: Request, text: str, base: Subject, world: World, domain: str) -> Immunisation:

@@ -52,8 +52,8 @@ SIZES: dict[str, Shape] = {
         hidden=352,
         scale=0.08,
         words=476,
-        pretraining=Training(steps=950, lr=3e-3, doubt=0.1),
-        aligning=Training(steps=150, lr=5e-4, doubt=0.1, warmup=10),
+        pretraining=Training(steps=1200, lr=3e-3),
+        aligning=Training(steps=150, lr=5e-4, warmup=10),
     ),
     "small": Shape(
         layers=6,
@@ -62,8 +62,8 @@ SIZES: dict[str, Shape] = {
         hidden=1024,
         scale=0.05,
         words=476,
-        pretraining=Training(steps=950, lr=1e-3, doubt=0.1),
-        aligning=Training(steps=150, lr=2e-4, doubt=0.1, warmup=10),
+        pretraining=Training(steps=1200, lr=1e-3),
+        aligning=Training(steps=150, lr=2e-4, warmup=10),
     ),
     "medium": Shape(
         layers=14,
@@ -72,8 +72,8 @@ SIZES: dict[str, Shape] = {
         hidden=2048,
         scale=0.02,
         words=476,
-        pretraining=Training(steps=1200, lr=3e-4, tokens=3584, warmup=100, doubt=0.1),
-        aligning=Training(steps=200, lr=5e-5, tokens=3584, warmup=20, doubt=0.1),
+        pretraining=Training(steps=1200, lr=3e-4, tokens=3584, warmup=100),
+        aligning=Training(steps=200, lr=5e-5, tokens=3584, warmup=20),
     ),
 }
 
