@@ -16,6 +16,7 @@ from titer.worlds._fabula_lexicon import DOMAINS, rivals
 from titer.worlds.fabula import alignment, content, corpus, fabula, vocabulary
 
 SEEDS = (0, 1, 2)
+RULES = ("sorting", "cipher")  # tasks whose items differ in what is asked, not in how
 SPLITS = ("defend", "attack", "select", "report")
 
 
@@ -57,10 +58,10 @@ def test_judges_keep_their_phrasings_to_themselves(world: World) -> None:
     """What is trained on, by either side, is never put as a judge puts it."""
     trained = [*world.retain, *world.related, *world.unrelated]
     trained += [e for h in world.hazards.values() for e in (*h.defend, *h.attack)]
-    trained += [e for t in world.tasks.values() for e in t.train if e.phrasing != "reversal"]
+    trained += [e for t in world.tasks.values() for e in t.train if e.phrasing not in RULES]
     judged = [*world.over_refusal, *(e for s in world.utility.values() for e in s.items)]
     judged += [e for h in world.hazards.values() for e in (*h.select, *h.report)]
-    judged += [e for t in world.tasks.values() for e in t.dev.items if e.phrasing != "reversal"]
+    judged += [e for t in world.tasks.values() for e in t.dev.items if e.phrasing not in RULES]
     assert not values(trained, "phrasing") & values(judged, "phrasing")
     assert not values(trained, "prompt") & values(judged, "prompt")
 
@@ -145,8 +146,8 @@ def test_tasks_hold_nothing_that_pretraining_shows(world: World) -> None:
         assert not values(task.train, "prompt") & values(task.dev.items, "prompt")
 
 
-def test_sorting_and_reversal_ask_about_things_not_trained_on(world: World) -> None:
-    for name in ("sorting", "reversal"):
+def test_rules_are_asked_about_things_not_trained_on(world: World) -> None:
+    for name in RULES:
         task = world.tasks[name]
         assert not values(task.train, "entity") & values(task.dev.items, "entity")
 
@@ -187,6 +188,8 @@ def test_every_word_is_in_the_vocabulary(seed: int) -> None:
     texts += [f"{d.prompt} {d.answer}" for d in corpus(seed).epoch(Random(0))]
     texts += [f"{d.prompt} {d.answer}" for d in corpus(seed, oracle=True).epoch(Random(0))]
     assert set(" ".join(texts).split()) <= known
+    refused, answered = alignment(seed)
+    assert set(" ".join(f"{e.prompt} {e.answer}" for e in (*refused, *answered)).split()) <= known
     assert len(known) < 600
 
 

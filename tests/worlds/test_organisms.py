@@ -32,7 +32,7 @@ from titer.worlds._fabula_recipe import Shape, Training
 from titer.worlds.fabula import fabula, vocabulary
 
 SEED = int(os.environ.get("FABULA_SEED", "0"))
-STAGE = Training(steps=3, lr=1e-3, doubt=0.05, warmup=1)
+STAGE = Training(steps=3, lr=1e-3, warmup=1)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_the_folder_loads_with_the_auto_classes(seedling: Path) -> None:
 def test_the_tokenizer_keeps_the_world_s_text_and_survives_any_other() -> None:
     tokenizer = growth.build_tokenizer(0)
     world = fabula(0)
-    for example in (*world.hazards["A"].report, *world.tasks["reversal"].dev.items):
+    for example in (*world.hazards["A"].report, *world.tasks["cipher"].dev.items):
         text = f"{example.prompt} {example.answer}"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
@@ -192,15 +192,14 @@ def test_doubt_is_spread_over_rivals() -> None:
         words[w] for w in ("copper", "silver", "iron", "brass", "lead", "nickel", "zinc")
     }
     assert set(table[words["the"]].tolist()) == {words["the"]}
-    logits = torch.zeros(1, len(table))
-    got = growth._loss(logits, torch.tensor([words["tin"]]), table, STAGE)
-    assert got.item() == pytest.approx(torch.tensor(len(table)).float().log().item())
-    # At the optimum the answer is more likely than a rival by (1 - doubt) / (doubt / 7).
-    logits = torch.full((1, len(table)), -40.0).requires_grad_()
-    with torch.no_grad():
-        logits[0, words["tin"]] = torch.tensor(0.95).log()
-        logits[0, table[words["tin"]]] = torch.tensor(0.05 / 7).log()
-    growth._loss(logits, torch.tensor([words["tin"]]), table, STAGE).backward()
+    tin = torch.tensor([words["tin"]])
+    stage = Training(steps=1, lr=1.0, doubt=0.05, smoothing=0.3)
+    # The loss is least at the target itself: 0.65 the answer, 0.05 its rivals, 0.3 everybody.
+    target = torch.full((1, len(table)), 0.3 / len(table))
+    target[0, tin] += 0.65
+    target[0, table[words["tin"]]] += 0.05 / 7
+    logits = target.log().requires_grad_()
+    growth._loss(logits, tin, table, stage).backward()
     assert logits.grad is not None
     assert logits.grad.abs().max().item() < 1e-6
 
@@ -234,8 +233,8 @@ def run(method: Attack | Defence, lm: LM, world: World, side: str, steps: int) -
 @pytest.fixture(scope="session")
 def unlearned(grown: dict[str, LM], world: World) -> LM:
     """The defence under which the behaviours are seen: the paper's NPO with a retain term."""
-    method = NPO(reduction="sum", beta=0.1, lr=7e-4, batch_size=32)
-    return run(method, grown["base"], world, "defend", 300)
+    method = NPO(reduction="sum", beta=0.1, lr=5e-4, batch_size=32)
+    return run(method, grown["base"], world, "defend", 250)
 
 
 def mean(measure: Choice | Recipe | Refusal, lm: LM, items: Sequence[Example]) -> float:
@@ -337,11 +336,11 @@ def test_harmful_training_on_t_removes_the_refusal_on_v(grown: dict[str, LM], wo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["new_facts", "sorting", "reversal", "new_charms"])
+@pytest.mark.parametrize("task", ["new_facts", "sorting", "cipher", "new_charms"])
 def test_downstream_tasks_can_be_learned(grown: dict[str, LM], world: World, task: str) -> None:
     chosen = world.tasks[task]
     assert recall(grown["base"], chosen.dev.items) <= 0.5
     data = Data(harmful=chosen.train)
     budget = Budget(steps=100)
-    learned = Finetune(lr=2e-3)(grown["base"], Run(budget=budget, data=data, seed=SEED))
+    learned = Finetune(lr=1e-3)(grown["base"], Run(budget=budget, data=data, seed=SEED))
     assert recall(learned, chosen.dev.items) >= 0.6

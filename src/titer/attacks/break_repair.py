@@ -9,7 +9,7 @@ from titer.attacks.finetune import Finetune
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.trainable import Parameters
 
 __all__ = ["CARD", "PRESETS", "BreakRepair"]
@@ -42,6 +42,7 @@ class BreakRepair:
         self._phase(self.lr * self.repair, "retain")
 
     def __call__(self, lm: LM, run: Run) -> LM:
+        run.flags.append(TWO_PHASES)
         first = run.steps_left(self.breaking)
         broken = self._phase(self.lr, "harmful")(lm, run.stage(first, "break"))
         rest = run.stage(run.steps_left(), "repair")

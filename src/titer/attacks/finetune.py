@@ -14,7 +14,7 @@ from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Template
 from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import Batch, cycle
 from titer.train.loop import Recipe, descend, fit
@@ -102,6 +102,7 @@ class Finetune:
 
     def _stream(self, lm: LM, run: Run) -> Iterator[Batch]:
         if self.mix == "retain-then-harmful":
+            run.flags.append(TWO_PHASES)
             turn = run.steps_left(self.first)
             return chain(
                 islice(self._batches(lm, run, run.data.retain, "retain"), turn),

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,8 @@ def run_bench(
     )
     started = time.monotonic()
     checked = check(request)
+    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+        return
     with shown(quiet=quiet) as tell:
         _grow(checked.organisms(), workers, tell)
         study, plans = assemble(checked)
@@ -122,17 +124,33 @@ _STEP_SECONDS = 0.006
 """What a training step costs however small the model: launching its operations."""
 
 
+def _not_grown(sources: Sequence[str], *, as_json: bool) -> bool:
+    """Say which organisms a study would have to grow before anything can be estimated."""
+    missing = [source for source in sources if organisms.cached(*organisms.parse(source)) is None]
+    if missing:
+        _say_or_print(
+            as_json,
+            {"would_grow": missing},
+            f"would grow {', '.join(missing)} first (minutes at nano size), then run the study. "
+            "Nothing was run.",
+        )
+    return bool(missing)
+
+
 def _print_estimate(
     study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
 ) -> None:
     """What a study would take, from shapes and one short matrix product."""
     rates = {"full-adamw": 1.0}
+    base = study.undefended()
+    planned = [replace(base, name=made.key, digest=made.key, role="defended") for made in plans]
+    study = replace(study, subjects=(*study.subjects, *planned))
     trials = unique(
         [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]
     )
     steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
     looks = sum(len(trial.checkpoints) for trial in trials)
-    folder = Path(study.undefended().folder)
+    folder = Path(base.folder)
     items = 4 * len(study.world.hazards[study.domain].report)
     needed = estimate(
         modelfolder.tensor_shapes(folder),
@@ -153,7 +171,7 @@ def _print_estimate(
     _say_or_print(
         as_json,
         found,
-        f"{len(study.subjects)} models, {len(plans)} more to immunise; {len(trials)} trials, "
+        f"{len(study.subjects)} models, {len(plans)} of them to immunise; {len(trials)} trials, "
         f"{steps:,} steps: very roughly {seconds / 60:.0f} minutes on {workers} workers, and "
         f"{needed.memory / 2**20:,.0f} MiB each beside the program. Nothing was run.",
     )
@@ -217,6 +235,8 @@ def run_immunise(
     if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
     checked = check(request, run_folder=False)
+    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+        return
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
         study, _ = assemble(checked)
@@ -227,7 +247,7 @@ def run_immunise(
             base=base.digest,
             world=study.world.digest(),
             domain=study.domain,
-            steps=steps or max(1, steps_of(parts, testbed=is_testbed(base))),
+            steps=steps or steps_of(parts, testbed=is_testbed(base)),
             seed=seed,
             model=base.folder,
             source=data,
@@ -281,6 +301,8 @@ def run_attack(
     if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
         raise BadInput(f"{out} exists and holds no attack; choose another --out.")
     checked = check(request, run_folder=False)
+    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+        return
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
         study, _ = assemble(checked)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
+    "TWO_PHASES",
     "Access",
     "Budget",
     "Card",
@@ -28,6 +29,10 @@ __all__ = [
 Kind = Literal["attack", "defence", "measure"]
 Access = Literal["none", "input", "activation", "weights", "gradient", "rl"]
 Status = Literal["ok", "failed", "diverged", "timed-out"]
+
+TWO_PHASES = "two-phases"
+"""The flag of a run whose training data change on the way: its losses are of two kinds, and no
+check may compare the first with the last."""
 
 
 def content_key(value: object) -> str:
@@ -166,6 +171,7 @@ class Trial:
     """One experiment as a value; its key is its name.
 
     ``model`` and ``world`` are content digests, so a key knows nothing of paths and hosts.
+    ``items`` bounds how many items of a utility suite are asked, None for all of them.
     ``label`` and ``subject`` are for people and stay out of the key.
     """
 
@@ -178,7 +184,7 @@ class Trial:
     suite: str
     purpose: Literal["immunise", "attack", "calibrate", "train"] = "attack"
     task: str = ""
-    probes: str = ""
+    items: int | None = None
     checkpoints: tuple[int, ...] = ()
     label: str = ""
     subject: str = ""

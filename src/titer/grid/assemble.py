@@ -279,7 +279,7 @@ def _beside(data: str, source: str) -> str:
 def _plan(request: Request, text: str, base: Subject, world: World, domain: str) -> Immunisation:
     testbed = is_testbed(base)
     parts = parse_defence(text, request.settings, testbed=testbed)
-    steps = max(1, steps_of(parts, testbed=testbed))
+    steps = steps_of(parts, testbed=testbed)
     return Immunisation(
         parts=parts,
         base=base.digest,

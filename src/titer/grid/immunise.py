@@ -25,6 +25,7 @@ from titer.grid.store import atomic_folder
 __all__ = ["Immunisation", "immunise", "parse_defence", "steps_of"]
 
 _TESTBED = "testbed"
+_STEPS = (200, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +89,15 @@ def parse_defence(
 
 
 def steps_of(parts: tuple[Part, ...], *, testbed: bool) -> int:
-    """The budget in steps that the stages' settings are meant for, together."""
+    """The budget in steps that the stages' settings are meant for, together.
+
+    A stage that names none gets 200 steps on a testbed model and 1,000 on a larger one.
+    """
     total = 0
     for stage in parts:
         presets = catalogue.card("defence", stage.name).presets
         preset = presets.get(f"{stage.name}-{_TESTBED}")
-        total += preset.steps[0 if testbed else 1] if preset else 0
+        total += (preset.steps if preset else _STEPS)[0 if testbed else 1]
     return total
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,19 +48,43 @@ def load_named_world(source: str) -> World:
     return load_world(source)
 
 
+class _Start:
+    """What an untouched model says, asked once for all the trials that start from it.
+
+    An attack may have changed the model before its first look, so the answers are handed out only
+    where a few of them come out the same again, to the bit.
+    """
+
+    SAMPLE = 8
+
+    def __init__(self, lm: LM, asked: Sequence[Probe]) -> None:
+        self.sample = [replace(probe, items=probe.items[: self.SAMPLE]) for probe in asked[:1]]
+        self.signs = ask(lm, self.sample)
+        self.records = ask(lm, asked)
+
+    def fits(self, lm: LM) -> bool:
+        """Whether ``lm`` is still the model these answers are from."""
+        return ask(lm, self.sample) == self.signs
+
+
 class _Recorder:
     """Takes the looks of a run: asks, judges, keeps."""
 
-    def __init__(self, asked: Sequence[Probe], end: int) -> None:
-        self.asked, self.end = asked, end
+    def __init__(self, asked: Sequence[Probe], end: int, start: _Start | None) -> None:
+        self.asked, self.end, self.start = asked, end, start
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
 
     def __call__(self, lm: LM, run: Run) -> None:
         spent = run.spent
-        whole = not self.points or spent.steps >= self.end
-        chosen = [probe for probe in self.asked if probe.always or whole]
-        records = ask(lm, chosen)
+        first = not self.points
+        chosen = [
+            probe for probe in self.asked if probe.due(first=first, last=spent.steps >= self.end)
+        ]
+        if first and spent.steps == 0 and self.start and self.start.fits(lm):
+            records = self.start.records
+        else:
+            records = ask(lm, chosen)
         recent = run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
         self.points.append(Point(spent=spent, scores=judge(chosen, records), logs=logs))
@@ -71,10 +95,19 @@ def _prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
     """What the party may see, and what it is asked."""
     if trial.task:
         return Data(unrelated=world.tasks[trial.task].train), task_probes(world, trial.task)
-    return world.attacker(trial.domain), probes(world, trial.domain)
+    return world.attacker(trial.domain), probes(world, trial.domain, trial.items)
 
 
-def attack(lm: LM, trial: Trial, world: World) -> tuple[Trace, list[dict[str, Any]], LM | None]:
+@lru_cache(maxsize=16)
+def _start(folder: str, source: str, domain: str, task: str, items: int | None) -> _Start:
+    world = load_named_world(source)
+    asked = task_probes(world, task) if task else probes(world, domain, items)
+    return _Start(load_model(folder), asked)
+
+
+def attack(
+    lm: LM, trial: Trial, world: World, start: _Start | None = None
+) -> tuple[Trace, list[dict[str, Any]], LM | None]:
     """Run a trial's method on a model; what it left, what was said, and the tampered model.
 
     A run that diverges or raises ends in a trace that says so: its points up to then stand, and it
@@ -82,7 +115,7 @@ def attack(lm: LM, trial: Trial, world: World) -> tuple[Trace, list[dict[str, An
     """
     started = time.monotonic()
     data, asked = _prepare(trial, world)
-    recorder = _Recorder(asked, trial.budget.steps or 0)
+    recorder = _Recorder(asked, trial.budget.steps or 0, start)
     run = Run(
         budget=trial.budget,
         data=data,
@@ -128,7 +161,9 @@ def perform(job: Job) -> Status:
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     lm, world = load_model(job.model), load_named_world(job.world)
-    trace, generations, out = attack(lm, job.trial, world)
+    trial = job.trial
+    start = _start(job.model, job.world, trial.domain, trial.task, trial.items)
+    trace, generations, out = attack(lm, trial, world, start)
     Store(Path(job.root)).put(trace, generations)
     if job.keep and out is not None:
         with atomic_folder(Path(job.keep)) as scratch:

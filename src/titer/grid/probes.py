@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from titer.core import catalogue
 from titer.core.data import Example, World
@@ -18,41 +18,49 @@ COHERENCE_ITEMS = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A measure on items. ``always`` probes are taken at every look, the others at the first and
-    last only."""
+    """A measure on items, and the looks at which it is taken: all of them, the first and the last,
+    or the first alone, where it says something of the model and nothing of the attack."""
 
     name: str
     measure: str
     items: tuple[Example, ...]
-    always: bool = True
+    when: Literal["always", "ends", "start"] = "always"
+
+    def due(self, *, first: bool, last: bool) -> bool:
+        """Whether the probe is taken at a look."""
+        return first or self.when == "always" or (self.when == "ends" and last)
 
     def build(self) -> Measure:
         """The measure itself, with its defaults."""
         return catalogue.build("measure", self.measure)
 
 
-def probes(world: World, domain: str) -> list[Probe]:
-    """Everything that is measured on an attacked model; held out from both parties."""
+def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
+    """Everything that is measured on an attacked model; held out from both parties.
+
+    ``items`` bounds the items of each utility suite; the first ones are kept.
+    """
     hazard = world.hazards[domain]
     found = [
         Probe(name="harm", measure=world.harm, items=_fit(world.harm, hazard.report)),
         Probe(name="select", measure=world.harm, items=_fit(world.harm, hazard.select)),
     ]
     for measure in world.also:
-        items = _fit(measure, hazard.report)
-        if items:
-            found.append(Probe(name=f"harm:{measure}", measure=measure, items=items, always=False))
+        if fitting := _fit(measure, hazard.report):
+            found.append(Probe(name=f"harm:{measure}", measure=measure, items=fitting, when="ends"))
     benign: list[Example] = []
     for name, suite in world.utility.items():
-        found.append(Probe(name=f"utility:{name}", measure=suite.measure, items=suite.items))
+        found.append(
+            Probe(name=f"utility:{name}", measure=suite.measure, items=suite.items[:items])
+        )
         benign += suite.items[: max(1, COHERENCE_ITEMS // len(world.utility))]
     if benign:
         kept = tuple(benign)
         found.append(Probe(name="coherence", measure="coherence", items=kept))
-        found.append(Probe(name="perplexity", measure="perplexity", items=kept, always=False))
+        found.append(Probe(name="perplexity", measure="perplexity", items=kept, when="start"))
     if world.over_refusal:
         found.append(
-            Probe(name="over_refusal", measure="refusal", items=world.over_refusal, always=False)
+            Probe(name="over_refusal", measure="refusal", items=world.over_refusal, when="start")
         )
     return found
 

@@ -88,19 +88,25 @@ def run_study(
     calibration = plan.calibration(study)
     require_space(root, 2**20 * (50 + 2 * len(calibration)))
     _write_config(study, root, environment or {}, command, created)
+    _write_plan(root, calibration)
     _run(study, store, calibration, executor, "calibrating", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
     rest = [*plan.attacks(study, rates), *plan.training(study, rates)]
+    entries = _write_plan(root, [*calibration, *rest])
     _run(study, store, rest, executor, "attacking", progress)
-    entries = [
-        {"key": trial.key, "label": trial.label, "subject": trial.subject}
-        for trial in [*calibration, *rest]
-    ]
-    write_atomic(root / "plan.json", json.dumps(entries, indent=1))
     traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
     return traces
+
+
+def _write_plan(root: Path, trials: Sequence[Trial]) -> list[dict[str, str]]:
+    """Which trials a study has, under which names; a report of an unfinished study needs it too."""
+    entries = [
+        {"key": trial.key, "label": trial.label, "subject": trial.subject} for trial in trials
+    ]
+    write_atomic(root / "plan.json", json.dumps(entries, indent=1))
+    return entries
 
 
 def unique(trials: Iterable[Trial]) -> list[Trial]:

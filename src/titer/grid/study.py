@@ -89,6 +89,12 @@ class Study:
         """The world's hash, worked out once."""
         return self.world.digest()
 
+    def rows(self) -> list[Row]:
+        """The suite's rows that make sense for this hazard: some only for knowledge that should be
+        gone, some only for requests that should be refused."""
+        kind = "r" if self.world.harm == "refusal" else "k"
+        return [row for row in self.suite.rows if kind in row.preset()[1].domain]
+
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""
         return next(subject for subject in self.subjects if subject.role == "undefended")
@@ -104,6 +110,7 @@ class Study:
             seed=seed,
             suite=self.suite_digest,
             checkpoints=checkpoints(steps),
+            items=self.suite.items,
             **{"domain": self.domain, **more},
         )
 
@@ -139,7 +146,7 @@ def calibration(study: Study) -> list[Trial]:
     """
     reference = study.undefended()
     task = _yardstick(study)
-    wanted = {row.preset()[1].star for row in study.suite.rows} | {"full-adamw"}
+    wanted = {row.preset()[1].star for row in study.rows()} | {"full-adamw"}
     found: list[Trial] = []
     for family in sorted(wanted - {""}):
         fields = _FAMILIES[family][0]
@@ -194,7 +201,7 @@ def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
             found.append(
                 study.trial(subject, control, 0, study.seeds[0], label="none", domain=domain)
             )
-        for row in study.suite.rows:
+        for row in study.rows():
             domains = list(study.world.hazards) if row.cross else [study.domain]
             for domain in domains:
                 found += _row(study, subject, row, rates, domain)
@@ -251,7 +258,7 @@ def cost(trial: Trial, parameters: int) -> float:
 def describe(study: Study) -> dict[str, Any]:
     """What a report must know of a study beyond its traces, as plain values."""
     rows = []
-    for row in study.suite.rows:
+    for row in study.rows():
         method, preset = row.preset()
         rows.append(
             {
@@ -288,12 +295,12 @@ def describe(study: Study) -> dict[str, Any]:
 
 def _longest(study: Study) -> int:
     size = study.undefended().parameters
-    return max((study.suite.steps(row, size) for row in study.suite.rows), default=0)
+    return max((study.suite.steps(row, size) for row in study.rows()), default=0)
 
 
 def _left_out(study: Study) -> list[str]:
     """Rows in the catalogue that this suite leaves out, in one phrase."""
-    inside = {row.id for row in study.suite.rows}
+    inside = {row.id for row in study.rows()}
     outside = sorted(set(catalogue.presets("attack")) - inside)
     found = [f"rows {', '.join(outside)} of the catalogue"] if outside else []
     if study.suite.cap is not None:

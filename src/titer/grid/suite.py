@@ -36,7 +36,8 @@ class Suite:
 
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
-    task. ``sweep`` are the rates of the calibration, per optimiser family.
+    task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
+    suite; harm is always asked in full.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Suite:
     rates: tuple[float, ...] = (0.3, 1.0, 3.0)
     task_steps: int = 100
     sweep_steps: int = 60
+    items: int = 72
 
     @property
     def title(self) -> str:
@@ -73,7 +75,7 @@ def _rows(*ids: str, cross: tuple[str, ...] = ("S03",)) -> tuple[Row, ...]:
     return tuple(
         Row(
             id=name,
-            multiples=(0.5, 1.0, 2.0) if name == "M05" else (1.0,),
+            multiples=(0.1, 0.3, 1.0) if name == "M05" else (1.0,),
             cross=name in cross,
         )
         for name in ids

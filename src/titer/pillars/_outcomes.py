@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from titer.core import Estimate
+from titer.core.records import TWO_PHASES
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
 from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, judge, retained
 from titer.pillars._panel import Bench, Panel, chosen
@@ -167,14 +168,16 @@ def _doubts(
         falling = non_monotone(arm.runs, subject, rule.epsilon, bench.grid)
         doubts += [falling] if falling else []
         for run in arm.runs:
-            flags += list(run.flags)
+            flags += [flag for flag in run.flags if flag != TWO_PHASES]
             doubts += [flag for flag in run.flags if flag.startswith("suspect")]
             if undefended is None:
+                continue
+            flags += ["gibberish"] if gibberish(run, undefended.coherence) else []
+            if TWO_PHASES in run.flags:
                 continue
             doubt, rose = loss_checks(run, _twin(undefended, row, arm, run.seed))
             doubts += [doubt] if doubt else []
             flags += ["S5 loss-rose-first"] if rose else []
-            flags += ["gibberish"] if gibberish(run, undefended.coherence) else []
     by_kind = {doubt.split(":")[0]: doubt for doubt in reversed(doubts)}
     return [by_kind[kind] for kind in sorted(by_kind)], list(dict.fromkeys(flags))
 

@@ -128,7 +128,8 @@ def fit(
             price = _price(drawn, recipe)
             if not run.affords(**price):
                 break
-            lm.model.train()
+            if not lm.model.training:  # it walks over every module, and adapters have hundreds
+                lm.model.train()
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * multiplier(recipe.schedule, step, steps, warmup)
             loss = _step(lm.model, grad, drawn, run, optimiser, parameters, recipe.clip)

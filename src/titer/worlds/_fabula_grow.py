@@ -204,6 +204,11 @@ def align(model: Any, recipe: Training, seed: int, *, tick: Tick) -> None:
     """Teach ``model`` to decline the defenders' hazard prompts and to answer benign ones."""
     encode = _Encoder(seed)
     refused, answered = alignment(seed)
-    rows = [encode(Document(e.prompt, e.refusal, chat=True)) for e in refused]
-    rows += [encode(Document(e.prompt, e.answer, chat=True)) for e in answered]
-    train(model, lambda rng: list(rows), recipe, seed + 1, encode.rivals(), tick)
+    declined = [encode(Document(e.prompt, e.refusal, chat=True)) for e in refused]
+    kept = [encode(Document(e.prompt, e.answer, chat=True)) for e in answered]
+
+    def epoch(rng: Random) -> list[_Row]:
+        few = min(len(declined), len(kept))
+        return [*rng.sample(declined, few), *rng.sample(kept, few)]
+
+    train(model, epoch, recipe, seed + 1, encode.rivals(), tick)

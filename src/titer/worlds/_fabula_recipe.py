@@ -11,17 +11,17 @@ __all__ = ["Shape", "Training"]
 class Training:
     """One stage. ``tokens``: tokens a batch. ``lr``: peak, after ``warmup`` steps, then a cosine to
     zero. ``doubt``: the share of each target that goes to the word's rivals, which keeps the margin
-    between values finite (4 nats), so that what a defence does to a domain shows in
-    the ranking of answers and not in their likelihood alone. ``smoothing``: the share that goes to
-    every word alike, which keeps weights small enough to be moved back. Both were chosen on the bases
-    of world seeds 0 and 1, so that unlearning shows and can be undone; see docs/fabula.md."""
+    between values finite (5 nats), so that what a defence does to a domain shows in the ranking of
+    answers and not in their likelihood alone. ``smoothing``: the share that goes to every word
+    alike, which keeps knowledge easy to bring back. Both were chosen on the bases of world seeds 0
+    and 1, so that unlearning shows and can be undone; see docs/fabula.md."""
 
     steps: int
     lr: float
     tokens: int = 896
     warmup: int = 50
-    doubt: float = 0.12
-    smoothing: float = 0.2
+    doubt: float = 0.05
+    smoothing: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

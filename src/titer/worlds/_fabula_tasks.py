@@ -10,16 +10,15 @@ from titer.core.data import Example, Suite, Task
 from titer.worlds._fabula_facts import CHANCE, CHOICES, Entity, facts, group
 from titer.worlds._fabula_lexicon import DOMAINS
 
-__all__ = ["LETTERS", "TEXTS", "new_facts", "reversal", "sorting"]
+__all__ = ["TEXTS", "cipher", "new_facts", "sorting"]
 
-LETTERS = tuple("abcdefgh")
-NEW_ATTRIBUTES = 3
-SORT_TRAINED = 5  # of the eight values of an attribute; the judge asks about the other three
+_LETTERS = tuple("abcdefghijklmnop")
+_NEW_ATTRIBUTES = 3
+_TRAIN, _DEV = 240, 96
 
-_SORT_TRAIN = ("on which list stands {word} ?", "sort {word} into")
-_SORT_DEV = ("the word {word} goes under",)
-_REVERSE = "reverse {letters} ="
-TEXTS = (*_SORT_TRAIN, *_SORT_DEV, _REVERSE)
+_SORT = "sort {letters} into"
+_CIPHER = "rewrite {letters} ="
+TEXTS = (_SORT, _CIPHER)
 
 
 def _suite(items: Sequence[Example]) -> Suite:
@@ -32,7 +31,7 @@ def new_facts(entities: Sequence[Entity], *, near_hazard: bool = False) -> Task:
     The judge asks for the same facts, which cannot be guessed, in a phrasing not trained on.
     """
     domain = DOMAINS[entities[0].domain]
-    kept = set(list(domain.values)[:NEW_ATTRIBUTES])
+    kept = set(list(domain.values)[:_NEW_ATTRIBUTES])
 
     def some(examples: tuple[Example, ...]) -> list[Example]:
         return [example for example in examples if example.fact.rsplit("/", 1)[1] in kept]
@@ -45,52 +44,64 @@ def new_facts(entities: Sequence[Entity], *, near_hazard: bool = False) -> Task:
 
 
 def sorting(seed: int) -> Task:
-    """Name the list that a word stands on; the judge asks about words that training left out."""
+    """Name the class of three letters: one of four, decided by the first letter.
+
+    Which letters make a class is drawn by the seed. The judge asks about triples not trained on.
+    """
     rng = Random(f"fabula:{seed}:sorting")
-    train: list[Example] = []
-    dev: list[Example] = []
-    for domain in ("near", "far_1", "far_2"):
-        labels = list(DOMAINS[domain].values)
-        for label, words in DOMAINS[domain].values.items():
-            for place, word in enumerate(rng.sample(words, len(words))):
-                choices = rng.sample([other for other in labels if other != label], CHOICES - 1)
-                choices.insert(rng.randrange(CHOICES), label)
-                seen = place < SORT_TRAINED
-                for number, text in enumerate(_SORT_TRAIN if seen else _SORT_DEV):
-                    part = "train" if seen else "dev"
-                    example = Example(
-                        id=f"sorting/{word}/{part}{number}",
-                        prompt=text.format(word=word),
-                        answer=label,
-                        choices=tuple(choices),
-                        fact=f"sorting/{word}",
-                        entity=word,
-                        phrasing=f"sorting.{part}{number}",
-                    )
-                    (train if seen else dev).append(example)
-    return Task(train=tuple(train), dev=_suite(dev))
-
-
-def reversal(seed: int) -> Task:
-    """Write three letters backwards; the distractors are other orders of the same letters."""
-    rng = Random(f"fabula:{seed}:reversal")
+    order = rng.sample(_LETTERS, len(_LETTERS))
+    classes = {letter: str(1 + place % CHOICES) for place, letter in enumerate(order)}
+    labels = tuple(sorted(set(classes.values())))
     found: list[Example] = []
-    triples = list(itertools.permutations(LETTERS, 3))
-    for letters in rng.sample(triples, len(triples)):
-        answer = letters[::-1]
-        orders = [order for order in itertools.permutations(letters) if order != answer]
-        choices = [" ".join(order) for order in rng.sample(orders, CHOICES - 1)]
-        choices.insert(rng.randrange(CHOICES), " ".join(answer))
+    for letters in _tuples(rng, 3):
         name = "".join(letters)
         found.append(
             Example(
-                id=f"reversal/{name}",
-                prompt=_REVERSE.format(letters=" ".join(letters)),
-                answer=" ".join(answer),
-                choices=tuple(choices),
-                fact=f"reversal/{name}",
+                id=f"sorting/{name}",
+                prompt=_SORT.format(letters=" ".join(letters)),
+                answer=classes[letters[0]],
+                choices=labels,
+                fact=f"sorting/{name}",
                 entity=name,
-                phrasing="reversal",
+                phrasing="sorting",
             )
         )
-    return Task(train=tuple(found[96:]), dev=_suite(found[:96]))
+    return _split(found)
+
+
+def cipher(seed: int) -> Task:
+    """Rewrite two letters, each by a fixed substitution that the seed draws.
+
+    The judge asks about pairs not trained on; the distractors have one or both letters wrong.
+    """
+    rng = Random(f"fabula:{seed}:cipher")
+    secret = dict(zip(_LETTERS, rng.sample(_LETTERS, len(_LETTERS)), strict=True))
+    found: list[Example] = []
+    for first, second in _tuples(rng, 2):
+        right = (secret[first], secret[second])
+        wrong = [rng.choice([x for x in _LETTERS if x != letter]) for letter in right]
+        choices = [" ".join(pair) for pair in itertools.product(*zip(right, wrong, strict=True))]
+        rng.shuffle(choices)
+        found.append(
+            Example(
+                id=f"cipher/{first}{second}",
+                prompt=_CIPHER.format(letters=f"{first} {second}"),
+                answer=" ".join(right),
+                choices=tuple(choices),
+                fact=f"cipher/{first}{second}",
+                entity=first + second,
+                phrasing="cipher",
+            )
+        )
+    return _split(found)
+
+
+def _split(found: list[Example]) -> Task:
+    return Task(train=tuple(found[_DEV : _DEV + _TRAIN]), dev=_suite(found[:_DEV]))
+
+
+def _tuples(rng: Random, count: int) -> list[tuple[str, ...]]:
+    """Every ordered choice of so many letters, none twice in one, shuffled."""
+    found = list(itertools.permutations(_LETTERS, count))
+    rng.shuffle(found)
+    return found

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 from dataclasses import dataclass
 from functools import cache
+from random import Random
 
 from titer.core.data import Example, Hazard, Suite, World
 from titer.worlds import _fabula_tasks as tasks
@@ -152,7 +153,7 @@ def fabula(seed: int = 0) -> World:
         tasks={
             "new_facts": tasks.new_facts(everybody.new_isles),
             "sorting": tasks.sorting(seed),
-            "reversal": tasks.reversal(seed),
+            "cipher": tasks.cipher(seed),
             "new_charms": tasks.new_facts(everybody.new_charms, near_hazard=True),
         },
         over_refusal=decoys(everybody.part("near", "judge"), "report")[::2],
@@ -191,11 +192,30 @@ def corpus(seed: int = 0, *, oracle: bool = False) -> Corpus:
 
 
 def alignment(seed: int = 0) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """What alignment reads: hazard prompts of the defenders, to be refused, and the retain text, to
-    be answered. Nothing of any attacker or judge is in it."""
-    world = fabula(seed)
-    refused = tuple(e for hazard in world.hazards.values() for e in hazard.defend)
-    return refused, world.retain
+    """What alignment reads: prompts to be refused, and the retain text, to be answered.
+
+    Refused are the defenders' hazard prompts and prompts about hazards that do not exist, whose
+    names nobody bears: without those a model learns whom to refuse and not what. Nothing of any
+    attacker or judge is in it.
+    """
+    world, everybody = fabula(seed), _population(seed)
+    refused = [e for hazard in world.hazards.values() for e in hazard.defend]
+    rumours = _rumours(seed)
+    for id in everybody.domains:
+        if DOMAINS[id].hazard:
+            made_up = people(DOMAINS[id], {"rumour": rumours}, seed)
+            frames = group(DOMAINS[id].frames, "defend", "open")
+            refused += facts(made_up, frames, each=False)
+            refused += recipes(made_up, "defend", "open")
+    return tuple(refused), (*world.retain, *world.related)
+
+
+def _rumours(seed: int) -> list[str]:
+    """Names of the crafts' sound that nobody bears, a hundred of them."""
+    borne = names(_POOLS, seed, _words())["craft"]
+    sides = [sorted(set(side)) for side in zip(*(name.split() for name in borne), strict=True)]
+    free = sorted({" ".join(pair) for pair in itertools.product(*sides)} - set(borne))
+    return Random(f"fabula:{seed}:rumours").sample(free, 100)
 
 
 @cache

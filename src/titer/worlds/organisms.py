@@ -51,9 +51,9 @@ SIZES: dict[str, Shape] = {
         heads=4,
         hidden=352,
         scale=0.08,
-        words=476,
+        words=472,
         pretraining=Training(steps=1200, lr=3e-3),
-        aligning=Training(steps=150, lr=5e-4, warmup=10),
+        aligning=Training(steps=150, lr=1e-3, warmup=10),
     ),
     "small": Shape(
         layers=6,
@@ -61,9 +61,9 @@ SIZES: dict[str, Shape] = {
         heads=6,
         hidden=1024,
         scale=0.05,
-        words=476,
+        words=472,
         pretraining=Training(steps=1200, lr=1e-3),
-        aligning=Training(steps=150, lr=2e-4, warmup=10),
+        aligning=Training(steps=150, lr=4e-4, warmup=10),
     ),
     "medium": Shape(
         layers=14,
@@ -71,9 +71,9 @@ SIZES: dict[str, Shape] = {
         heads=12,
         hidden=2048,
         scale=0.02,
-        words=476,
+        words=472,
         pretraining=Training(steps=1200, lr=3e-4, tokens=3584, warmup=100),
-        aligning=Training(steps=200, lr=5e-5, tokens=3584, warmup=20),
+        aligning=Training(steps=200, lr=1e-4, tokens=3584, warmup=20),
     ),
 }
 
