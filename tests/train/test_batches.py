@@ -8,11 +8,14 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import Tensor
 
+from titer.conformance import Architecture, tiny_data, tiny_lm
 from titer.core.data import Data, Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.train.batches import IGNORED, Batch, bundles, collate, cycle, encode_all
+from titer.train.batches import IGNORED, Batch, bundles, collate, cycle, encode_all, pack
+from titer.train.objectives import cross_entropy
 
 
 def _batches(lm: LM, examples: tuple[Example, ...], size: int, count: int) -> list[Batch]:
@@ -103,3 +106,35 @@ def test_a_bundle_adds_up(lm: LM, data: Data) -> None:
     assert {name.split("-")[0] for name in first["forget"].ids} == {"alloy"}
     assert {name.split("-")[0] for name in first["retain"].ids} == {"river"}
     assert first.tokens == first["forget"].tokens + first["retain"].tokens
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2"])
+def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(
+    architecture: Architecture,
+) -> None:
+    lm = tiny_lm(architecture)
+    rows = encode_all(lm, tiny_data().harmful)
+    assert len({len(row.ids) for _, row in rows}) > 1
+    found: list[tuple[Tensor, list[Tensor]]] = []
+    for batch in (
+        collate(rows, lm.tokenizer.pad_token_id, lm.device),
+        pack(rows, lm.device, torch.float32),
+    ):
+        loss = cross_entropy(lm.model(**batch.inputs(), use_cache=False).logits, batch.labels)
+        found.append((loss, list(torch.autograd.grad(loss, list(lm.model.parameters())))))
+        assert batch.tokens == sum(len(row.ids) for _, row in rows)
+    (padded, slow), (packed, fast) = found
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-6)
+
+
+def test_a_packed_row_sees_only_itself() -> None:
+    lm = tiny_lm()
+    rows = encode_all(lm, tiny_data().harmful)[:2]
+    other = encode_all(lm, tiny_data().retain)[0]
+    length = len(rows[1][1].ids)
+    first, second = (
+        lm.model(**pack([before, rows[1]], lm.device, torch.float32).inputs()).logits[0, -length:]
+        for before in (rows[0], other)
+    )
+    torch.testing.assert_close(first, second)

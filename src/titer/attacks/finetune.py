@@ -133,6 +133,7 @@ class Finetune:
             rng=run.rng(f"order {role}"),
             template=self.template,
             role=role,
+            packed=True,
         )
 
     def _poisoned(self, run: Run) -> tuple[Example, ...]:

@@ -98,7 +98,7 @@ def _version(
 @app.command()
 def demo(
     out: Out = Path("runs/demo"),
-    seeds: Seeds = 2,
+    seeds: Seeds = 1,
     workers: Workers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -110,7 +110,7 @@ def demo(
         models=["fabula:base"],
         defences=["npo", "rmu"],
         tasks=["new_facts", "new_charms"],
-        cap=100,
+        cap=50,
         out=out,
         seeds=seeds,
         workers=_workers(workers),

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -263,9 +264,9 @@ class LM:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
             )
-            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return list(_tokens(self.tokenizer, text, special=False))
         text = _WRAPPERS["plain" if template == "native" else template].format(prompt=prompt)
-        ids: list[int] = self.tokenizer(text)["input_ids"]
+        ids = list(_tokens(self.tokenizer, text, special=True))
         eos = self.tokenizer.eos_token_id
         return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
 
@@ -273,7 +274,7 @@ class LM:
         """Token ids of an answer, with the end-of-sequence token if ``end``."""
         chat = template == "native" and self.tokenizer.chat_template
         text = answer if chat or not answer else " " + answer
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = list(_tokens(self.tokenizer, text, special=False))
         return [*ids, self.tokenizer.eos_token_id] if end else ids
 
     def encode(
@@ -363,6 +364,13 @@ def _faithful(tokenizer: Any, folder: Path) -> Any:
     logging.getLogger(__name__).info("%s: reading tokenizer.json as it is", folder)
     stock: Any = PreTrainedTokenizerFast
     return stock.from_pretrained(folder, local_files_only=True)
+
+
+@lru_cache(maxsize=100_000)
+def _tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
+    """A text's tokens, kept: a study asks the same items thousands of times, and of a small model
+    tokenising takes as long as the answer."""
+    return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
 def _with_pad(tokenizer: Any) -> Any:

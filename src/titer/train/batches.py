@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
 
-__all__ = ["IGNORED", "Batch", "Bundle", "bundles", "collate", "cycle", "encode_all"]
+__all__ = ["IGNORED", "Batch", "Bundle", "bundles", "collate", "cycle", "encode_all", "pack"]
 
 IGNORED = -100
 """The label of a token that carries no loss."""
@@ -25,6 +25,7 @@ class Batch:
 
     ``input_ids``, ``attention_mask``, ``labels``: int64 (B, T); labels are not shifted and hold
     :data:`IGNORED` at prompts and padding. ``ids``: the examples' ids. ``tokens``: real tokens.
+    ``positions`` is set where rows are packed end to end into one, see :func:`pack`.
     """
 
     input_ids: Tensor
@@ -32,10 +33,12 @@ class Batch:
     labels: Tensor
     ids: tuple[str, ...]
     tokens: int
+    positions: Tensor | None = None
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments for a model's forward pass."""
-        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        return inputs if self.positions is None else {**inputs, "position_ids": self.positions}
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,41 @@ def collate(rows: Sequence[tuple[str, Encoded]], pad: int, device: torch.device)
     )
 
 
+_PACKED = 1024
+"""Longest packed row: its attention is paid for in full, which is cheap only while it is short."""
+
+
+def pack(rows: Sequence[tuple[str, Encoded]], device: torch.device, dtype: torch.dtype) -> Batch:
+    """Rows end to end in one row without padding, each seeing only itself.
+
+    ``input_ids``, ``labels`` and ``positions`` are (1, N), ``attention_mask`` is additive and
+    (1, 1, N, N). The mean over supervised tokens is what it is for padded rows; sums over a row
+    are not to be had. A prompt of at least one token is needed, as the first token of a row is
+    predicted by nothing.
+    """
+    lengths = torch.tensor([len(row.ids) for _, row in rows])
+    owner = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+    total = int(lengths.sum())
+    seen = (owner[:, None] == owner[None, :]) & torch.ones(total, total, dtype=torch.bool).tril()
+    mask = torch.zeros(total, total, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+    labels = [[IGNORED] * row.prompt + list(row.ids[row.prompt :]) for _, row in rows]
+    return Batch(
+        torch.tensor([token for _, row in rows for token in row.ids])[None].to(device),
+        mask[None, None].to(device),
+        torch.tensor([label for row in labels for label in row])[None].to(device),
+        tuple(name for name, _ in rows),
+        total,
+        torch.cat([torch.arange(int(length)) for length in lengths])[None].to(device),
+    )
+
+
+def _worth_packing(rows: Sequence[tuple[str, Encoded]]) -> bool:
+    """Packing pays where more than a tenth would be padding and the packed row is short."""
+    lengths = [len(row.ids) for _, row in rows]
+    whole = all(row.prompt > 0 for _, row in rows)
+    return whole and sum(lengths) <= min(_PACKED, 0.9 * len(rows) * max(lengths))
+
+
 def cycle(
     lm: LM,
     examples: Sequence[Example],
@@ -109,8 +147,12 @@ def cycle(
     rng: random.Random,
     template: Template = "native",
     role: str = "training",
+    packed: bool = False,
 ) -> Iterator[Batch]:
     """Batches for ever: shuffled anew each epoch, every example once an epoch.
+
+    With ``packed``, rows of unlike length are packed rather than padded where that pays; only for
+    losses that are means over tokens.
 
     A batch is smaller than ``batch_size`` only where there are fewer examples than that; the end
     of an epoch is joined to the start of the next. Examples are read at once, so that a fault in
@@ -120,11 +162,21 @@ def cycle(
         BadInput: as :func:`encode_all`.
     """
     rows = encode_all(lm, examples, template, role=role)
-    return _shuffled(rows, min(batch_size, len(rows)), rng, lm.tokenizer.pad_token_id, lm.device)
+    filler, device, dtype = lm.tokenizer.pad_token_id, lm.device, lm.model.dtype
+
+    def join(chosen: Sequence[tuple[str, Encoded]]) -> Batch:
+        if packed and _worth_packing(chosen):
+            return pack(chosen, device, dtype)
+        return collate(chosen, filler, device)
+
+    return _shuffled(rows, min(batch_size, len(rows)), rng, join)
 
 
 def _shuffled(
-    rows: list[tuple[str, Encoded]], size: int, rng: random.Random, pad: int, device: torch.device
+    rows: list[tuple[str, Encoded]],
+    size: int,
+    rng: random.Random,
+    join: Callable[[Sequence[tuple[str, Encoded]]], Batch],
 ) -> Iterator[Batch]:
     waiting: list[tuple[str, Encoded]] = []
     while True:
@@ -132,7 +184,7 @@ def _shuffled(
             order = list(rows)
             rng.shuffle(order)
             waiting += order
-        yield collate(waiting[:size], pad, device)
+        yield join(waiting[:size])
         waiting = waiting[size:]
 
 

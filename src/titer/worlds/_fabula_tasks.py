@@ -12,7 +12,7 @@ from titer.worlds._fabula_lexicon import DOMAINS
 
 __all__ = ["TEXTS", "cipher", "new_facts", "sorting"]
 
-_LETTERS = tuple("abcdefghijklmnop")
+_LETTERS = tuple("abcdefgh")
 _NEW_ATTRIBUTES = 3
 _TRAIN, _DEV = 240, 96
 
@@ -53,7 +53,7 @@ def sorting(seed: int) -> Task:
     classes = {letter: str(1 + place % CHOICES) for place, letter in enumerate(order)}
     labels = tuple(sorted(set(classes.values())))
     found: list[Example] = []
-    for letters in _tuples(rng, 3):
+    for letters in _triples(rng):
         name = "".join(letters)
         found.append(
             Example(
@@ -70,26 +70,28 @@ def sorting(seed: int) -> Task:
 
 
 def cipher(seed: int) -> Task:
-    """Rewrite two letters, each by a fixed substitution that the seed draws.
+    """Rewrite three letters as two: drop the middle one, replace the others by a fixed substitution
+    that the seed draws.
 
-    The judge asks about pairs not trained on; the distractors have one or both letters wrong.
+    The judge asks about triples not trained on; the distractors have one or both letters wrong.
     """
     rng = Random(f"fabula:{seed}:cipher")
     secret = dict(zip(_LETTERS, rng.sample(_LETTERS, len(_LETTERS)), strict=True))
     found: list[Example] = []
-    for first, second in _tuples(rng, 2):
-        right = (secret[first], secret[second])
+    for letters in _triples(rng):
+        right = (secret[letters[0]], secret[letters[2]])
         wrong = [rng.choice([x for x in _LETTERS if x != letter]) for letter in right]
         choices = [" ".join(pair) for pair in itertools.product(*zip(right, wrong, strict=True))]
         rng.shuffle(choices)
+        name = "".join(letters)
         found.append(
             Example(
-                id=f"cipher/{first}{second}",
-                prompt=_CIPHER.format(letters=f"{first} {second}"),
+                id=f"cipher/{name}",
+                prompt=_CIPHER.format(letters=" ".join(letters)),
                 answer=" ".join(right),
                 choices=tuple(choices),
-                fact=f"cipher/{first}{second}",
-                entity=first + second,
+                fact=f"cipher/{name}",
+                entity=name,
                 phrasing="cipher",
             )
         )
@@ -100,8 +102,8 @@ def _split(found: list[Example]) -> Task:
     return Task(train=tuple(found[_DEV : _DEV + _TRAIN]), dev=_suite(found[:_DEV]))
 
 
-def _tuples(rng: Random, count: int) -> list[tuple[str, ...]]:
-    """Every ordered choice of so many letters, none twice in one, shuffled."""
-    found = list(itertools.permutations(_LETTERS, count))
+def _triples(rng: Random) -> list[tuple[str, ...]]:
+    """Every ordered choice of three letters, none twice in one, shuffled."""
+    found = list(itertools.permutations(_LETTERS, 3))
     rng.shuffle(found)
     return found
