@@ -342,5 +342,5 @@ def test_downstream_tasks_can_be_learned(grown: dict[str, LM], world: World, tas
     assert recall(grown["base"], chosen.dev.items) <= 0.5
     data = Data(harmful=chosen.train)
     budget = Budget(steps=100)
-    learned = Finetune(lr=1e-3)(grown["base"], Run(budget=budget, data=data, seed=SEED))
+    learned = Finetune(lr=2e-3)(grown["base"], Run(budget=budget, data=data, seed=SEED))
     assert recall(learned, chosen.dev.items) >= 0.6

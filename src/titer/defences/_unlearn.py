@@ -68,11 +68,13 @@ def unlearn(
     loss: Callable[[Any, Bundle], Tensor],
     *,
     frozen: Sequence[str] = (),
+    packed: Sequence[str] = (),
 ) -> LM:
     """Descend ``loss`` over bundles of a ``forget`` and a ``retain`` batch; returns a new model.
 
     ``frozen`` names the batches that ``loss`` also shows to the frozen start: 2 operations a weight
-    and token on top.
+    and token on top. ``packed`` names those whose part of the loss is a mean over tokens, so that
+    rows of unlike length need no padding.
     """
     out = lm.clone()
     forward = 2.0 * lm.parameters_in_matmuls()
@@ -83,6 +85,7 @@ def unlearn(
             batch_size=training.batch_size,
             rng=run.rng("order forget"),
             role="forget",
+            packed="forget" in packed,
         ),
         retain=cycle(
             out,
@@ -90,6 +93,7 @@ def unlearn(
             batch_size=training.batch_size,
             rng=run.rng("order retain"),
             role="retain",
+            packed="retain" in packed,
         ),
     )
     with trainable(

@@ -45,7 +45,7 @@ class GradDiff:
             return self.retain_weight * kept - self.forget_weight * forget
 
         frozen = ("retain",) if self.retain == "kl" else ()
-        return unlearn(lm, run, self._training(), loss, frozen=frozen)
+        return unlearn(lm, run, self._training(), loss, frozen=frozen, packed=("forget", "retain"))
 
     def _training(self) -> Training:
         return Training(
@@ -61,8 +61,8 @@ class GradDiff:
 PRESETS = {
     "grad_diff-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 5e-4, "forget_weight": 0.2},
-        steps=(100, 1000),
+        fields={"lr": 1e-3, "forget_weight": 0.1},
+        steps=(150, 1000),
         source="titer",
     ),
 }

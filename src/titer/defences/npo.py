@@ -61,7 +61,7 @@ class NPO:
             return self.forget_weight * pushed + self.retain_weight * kept
 
         frozen = ("forget", "retain") if self.retain == "kl" else ("forget",)
-        return unlearn(lm, run, self._training(), loss, frozen=frozen)
+        return unlearn(lm, run, self._training(), loss, frozen=frozen, packed=("retain",))
 
     def _training(self) -> Training:
         return Training(
@@ -77,8 +77,8 @@ class NPO:
 PRESETS = {
     "npo-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 5e-4, "retain_weight": 5.0},
-        steps=(100, 1000),
+        fields={"lr": 1e-3},
+        steps=(150, 1000),
         source="titer",
     ),
 }

@@ -96,7 +96,7 @@ PRESETS = {
             "layer": 1,
             "depth": 2,
             "batch_size": 32,
-            "steering": 200.0,
+            "steering": 400.0,
             "retain_weight": 3.0,
         },
         steps=(150, 1000),
