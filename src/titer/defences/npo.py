@@ -77,8 +77,8 @@ class NPO:
 PRESETS = {
     "npo-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 1e-3},
-        steps=(150, 1000),
+        fields={"lr": 5e-4},
+        steps=(250, 1000),
         source="titer",
     ),
 }
