@@ -40,7 +40,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="A knob, as in --set lr=1e-3; repeatable.")
 ]
 Cap = Annotated[
-    int | None, typer.Option("--cap", help="At most this many steps a trial (another suite hash).")
+    int | None, typer.Option("--cap", help="Cap on an attack's steps (another suite hash).")
 ]
 
 
@@ -110,7 +110,7 @@ def demo(
         models=["fabula:base"],
         defences=["npo", "rmu"],
         tasks=["new_facts", "new_charms"],
-        cap=50,
+        cap=40,
         out=out,
         seeds=seeds,
         workers=_workers(workers),

@@ -31,11 +31,17 @@ _ENVIRONMENT = {
 }
 
 
-def _single_thread() -> None:
-    """Threads of several workers on one core make each other wait a hundredfold."""
-    import torch
+def _prepare() -> None:
+    """Make a worker fit for the pool, before its first job."""
+    import threading
 
+    import torch
+    from tqdm import tqdm
+
+    # Threads of several workers on one core make each other wait a hundredfold.
     torch.set_num_threads(1)
+    # Its own lock is one between processes, which a worker that is stopped leaves behind.
+    tqdm.set_lock(threading.RLock())
 
 
 class Processes:
@@ -59,7 +65,7 @@ class Processes:
         self._pool = ProcessPool(
             max_workers=self.workers,
             context=multiprocessing.get_context("spawn"),
-            initializer=_single_thread,
+            initializer=_prepare,
         )
         return self
 

@@ -62,7 +62,8 @@ class Request:
     """What a user asks of a study, as typed.
 
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
-    references. ``defences`` are applied to the undefended model and join the models under test.
+    references. ``defences`` are applied to the undefended model and join the models under test;
+    ``cap`` bounds the attackers' steps and not the defenders'.
     """
 
     models: Sequence[str] = ()
@@ -285,7 +286,7 @@ def _plan(request: Request, text: str, base: Subject, world: World, domain: str)
         base=base.digest,
         world=world.digest(),
         domain=domain,
-        steps=steps if request.cap is None else min(steps, request.cap),
+        steps=steps,
         seed=0,
         model=base.folder,
         source=request.data,
