@@ -10,6 +10,8 @@ OUT ?= runs/demo
 # One thread a process: several threads on shared cores make each other wait.
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
+# Organisms are grown once and kept here, for the demo and the tests alike.
+export TITER_CACHE ?= $(HOME)/.cache/titer
 
 .PHONY: demo test lint types contracts check clean
 

@@ -220,6 +220,37 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not out.exists()
 
 
+def test_broken_models_are_all_named_before_anything_is_written(
+    titer: Run, own: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    bare, pickled, cut, sick, strange = (
+        tmp_path / name for name in ["bare", "pickled", "cut", "sick", "strange"]
+    )
+    toy.model_folder(bare)
+    (bare / "config.json").unlink()
+    toy.model_folder(pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    toy.model_folder(cut)
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    lm = LM.load(own / "llama").clone()
+    with torch.no_grad():
+        lm.model.lm_head.weight[3, 3] = torch.nan
+    lm.save(sick)
+    toy.model_folder(strange)
+    words = json.loads((strange / "tokenizer.json").read_text())
+    words["model"]["vocab"]["surplus"] = 10_000
+    (strange / "tokenizer.json").write_text(json.dumps(words))
+    models = [str(folder) for folder in (bare, pickled, cut, sick, strange)]
+    out = tmp_path / "run"
+    result = titer("bench", *models, "--data", str(own / "data"), "--out", str(out))
+    _refused(result, "config.json", "pickle", "truncated", "NaN", "embedding")
+    assert len(result[2].strip().splitlines()) == 5
+    assert not out.exists()
+
+
 def test_a_damaged_run_folder_is_a_sentence(titer: Run, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("format: 1\nstudy: {}\n")
     _refused(titer("report", str(tmp_path)), "damaged")

@@ -32,6 +32,8 @@ from titer.worlds._fabula_recipe import Shape, Training
 from titer.worlds.fabula import fabula, vocabulary
 
 SEED = int(os.environ.get("FABULA_SEED", "0"))
+# The slow tests share what one process has grown and unlearned.
+pytestmark = pytest.mark.xdist_group("organisms")
 STAGE = Training(steps=3, lr=1e-3, warmup=1)
 
 
@@ -109,6 +111,23 @@ def test_an_organism_is_grown_once_and_appears_whole(seedling: Path) -> None:
     assert organisms.organism("base", "seedling", progress=lambda *n: told.append(n)) == folder
     assert not told
     assert [path for path in folder.parent.iterdir() if path != folder] == []
+
+
+def test_two_processes_grow_an_organism_once(seedling: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    grown: list[str] = []
+
+    def tell(label: str, done: int, total: int) -> None:
+        if done == total:
+            grown.append(label)
+
+    # A lock is held by an open file, so two threads exclude each other as two processes do.
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(organisms.organism, "base", "seedling", 0, tell) for _ in range(2)]
+        folders = {call.result() for call in calls}
+    assert len(folders) == 1
+    assert grown == ["fabula:base@seedling"]
 
 
 def test_a_folder_is_not_a_result(seedling: Path) -> None:

@@ -116,6 +116,8 @@ def _weight_faults(folder: Path) -> list[str]:
             ]
         return [f"{folder} holds no weights; titer reads *.safetensors."]
     found = [fault for path in files if (fault := _header(path)[1])]
+    if not found:
+        found = [fault for path in files if (fault := _not_finite(path))]
     index = folder / "model.safetensors.index.json"
     if index.exists():
         content = _read_json(index)
@@ -132,6 +134,34 @@ def _weight_faults(folder: Path) -> list[str]:
         missing = sorted(named - {path.name for path in files})
         found += [f"{folder}: shard {name} is missing; download it again." for name in missing]
     return found
+
+
+_EXPONENT = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F800000)}
+"""A float is infinite or NaN where every bit of its exponent is set."""
+
+
+def _not_finite(path: Path) -> str:
+    """The first tensor of a file that holds NaN or infinity, read in pieces and without torch."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        for name, entry in _header(path)[0].items():
+            if entry["dtype"] not in _EXPONENT:
+                continue
+            kind, bits = _EXPONENT[entry["dtype"]]
+            start, stop = entry["data_offsets"]
+            file.seek(8 + length + start)
+            left = stop - start
+            while left > 0:
+                block = np.frombuffer(file.read(min(left, 1 << 24)), dtype=kind)
+                left -= block.nbytes or left
+                if bool(((block & bits) == bits).any()):
+                    return (
+                        f"{path}: tensor {name!r} holds NaN or infinite weights; the model is "
+                        "broken, export it again."
+                    )
+    return ""
 
 
 def _header(path: Path) -> tuple[dict[str, Any], str]:

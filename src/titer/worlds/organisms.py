@@ -139,8 +139,8 @@ def organism(
     """The folder of an organism, grown in this process if it is not in the cache.
 
     Growing takes one thread and leaves the thread count and the global random state as they were.
-    The folder appears whole or not at all. On one machine and one version of torch, the same seed
-    gives the same bytes.
+    The folder appears whole or not at all; a second process that wants it waits for the first. On
+    one machine and one version of torch, the same seed gives the same bytes.
 
     Raises:
         UnknownName: there is no such kind or size.
@@ -151,14 +151,32 @@ def organism(
     parent = organism("base", size, seed, progress) if kind == "aligned" else None
     folder = _place(kind, size, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with _one_thread():
-            _grow(growing, kind, size, seed, parent, progress or _silent)
-        _settle(growing, folder, (kind, size, seed))
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
+    with _alone(folder.name):
+        if found := cached(kind, size, seed):
+            return found
+        growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            with _one_thread():
+                _grow(growing, kind, size, seed, parent, progress or _silent)
+            _settle(growing, folder, (kind, size, seed))
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
     return folder
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the lock of one organism. The system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows: two processes may grow the same, once each
+        yield
+        return
+    locks = cache_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / name).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def grow_all(
