@@ -110,7 +110,7 @@ def demo(
         models=["fabula:base"],
         defences=["npo", "rmu"],
         tasks=["new_facts", "new_charms"],
-        cap=40,
+        cap=30,
         out=out,
         seeds=seeds,
         workers=_workers(workers),
