@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from titer import __version__
+from titer.cli.output import say_or_print
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -60,14 +60,6 @@ def main() -> None:
         sys.exit(130)
 
 
-def _show(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
-
-
-def _say(text: str) -> None:
-    typer.echo(text)
-
-
 def _settings(items: list[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in items or []:
@@ -90,7 +82,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        _say(f"titer {__version__}")
+        typer.echo(f"titer {__version__}")
         raise typer.Exit
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -259,7 +251,7 @@ def judge_refusal_command(
     from titer.measures._judge_table import format_judgement, run_judge
 
     result = run_judge(answers)
-    _show(result) if as_json else _say(format_judgement(result))
+    say_or_print(as_json, result, format_judgement(result))
 
 
 @app.command("list")
@@ -273,7 +265,7 @@ def list_command(
     from titer.cli.listing import listing, table
 
     rows = listing(kind)
-    _show(rows) if as_json else _say(table(rows))
+    say_or_print(as_json, rows, table(rows))
 
 
 @app.command()
@@ -284,7 +276,7 @@ def card(
     from titer.cli.listing import card_of, card_text
 
     found = card_of(name)
-    _show(found) if as_json else _say(card_text(found))
+    say_or_print(as_json, found, card_text(found))
 
 
 @app.command()
@@ -319,7 +311,7 @@ def doctor(as_json: AsJson = False) -> None:
     from titer.cli.listing import machine, machine_text
 
     found = machine()
-    _show(found) if as_json else _say(machine_text(found))
+    say_or_print(as_json, found, machine_text(found))
 
 
 if __name__ == "__main__":

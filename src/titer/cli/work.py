@@ -6,14 +6,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from titer.cli.dry_run import not_grown, print_estimate
 from titer.cli.listing import machine
+from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
 from titer.core import catalogue, modelfolder
 from titer.core.errors import BadInput, UnknownName, nearest
@@ -23,12 +25,10 @@ from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.perform import attack, load_model, load_named_world
-from titer.grid.runner import run_study, unique
+from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
-from titer.grid.study import Study
 from titer.report.load import read_verdict
 from titer.worlds import organisms
-from titer.worlds.estimate import Work, estimate
 from titer.worlds.source import load_world
 
 __all__ = [
@@ -39,10 +39,6 @@ __all__ = [
     "run_validate",
     "show_report",
 ]
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
 def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
@@ -90,13 +86,13 @@ def run_bench(
     )
     started = time.monotonic()
     checked = check(request)
-    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+    if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
     with shown(quiet=quiet) as tell:
         _grow(checked.organisms(), workers, tell)
         study, plans = assemble(checked)
         if dry_run:
-            _print_estimate(study, plans, workers, as_json=as_json)
+            print_estimate(study, plans, workers, as_json=as_json)
             return
         with Processes(workers, timeout) as executor:
             if plans:
@@ -120,77 +116,6 @@ def run_bench(
         typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
 
 
-_STEP_SECONDS = 0.006
-"""What a training step costs however small the model: launching its operations."""
-
-
-def _not_grown(sources: Sequence[str], *, as_json: bool) -> bool:
-    """Say which organisms a study would have to grow before anything can be estimated."""
-    missing = [source for source in sources if organisms.cached(*organisms.parse(source)) is None]
-    if missing:
-        _say_or_print(
-            as_json,
-            {"would_grow": missing},
-            f"would grow {', '.join(missing)} first (minutes at nano size), then run the study. "
-            "Nothing was run.",
-        )
-    return bool(missing)
-
-
-def _print_estimate(
-    study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
-) -> None:
-    """What a study would take, from shapes and one short matrix product."""
-    rates = {"full-adamw": 1.0}
-    base = study.undefended()
-    planned = [replace(base, name=made.key, digest=made.key, role="defended") for made in plans]
-    study = replace(study, subjects=(*study.subjects, *planned))
-    trials = unique(
-        [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]
-    )
-    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
-    looks = sum(len(trial.checkpoints) for trial in trials)
-    folder = Path(base.folder)
-    items = 4 * len(study.world.hazards[study.domain].report)
-    needed = estimate(
-        modelfolder.tensor_shapes(folder),
-        json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        Work(steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1),
-        gflops=_gflops(),
-    )
-    seconds = max(needed.seconds or 0.0, steps * _STEP_SECONDS) / workers
-    found = {
-        "models": [asdict(subject) for subject in study.subjects],
-        "immunisations": len(plans),
-        "trials": len(trials),
-        "steps": steps,
-        "seconds": round(seconds),
-        "memory_bytes_per_worker": needed.memory,
-        "workers": workers,
-    }
-    _say_or_print(
-        as_json,
-        found,
-        f"{len(study.subjects)} models, {len(plans)} of them to immunise; {len(trials)} trials, "
-        f"{steps:,} steps: very roughly {seconds / 60:.0f} minutes on {workers} workers, and "
-        f"{needed.memory / 2**20:,.0f} MiB each beside the program. Nothing was run.",
-    )
-
-
-def _gflops() -> float:
-    """This core's speed at a product of two matrices, in 10⁹ operations a second."""
-    import torch
-
-    torch.set_num_threads(1)
-    size = 512
-    matrix = torch.ones(size, size)
-    torch.mm(matrix, matrix)
-    started = time.perf_counter()
-    for _ in range(5):
-        torch.mm(matrix, matrix)
-    return 5 * 2 * size**3 / (time.perf_counter() - started) / 1e9
-
-
 def show_report(folder: Path, *, as_json: bool) -> None:
     """Aggregate, write the HTML, and print the table or the same content as JSON."""
     from titer.report.html import write as write_html
@@ -204,7 +129,7 @@ def show_report(folder: Path, *, as_json: bool) -> None:
         json.dumps(verdict, indent=1, sort_keys=True, ensure_ascii=False),
     )
     if as_json:
-        _print_json(verdict)
+        print_json(verdict)
         return
     from rich.console import Console
 
@@ -235,7 +160,7 @@ def run_immunise(
     if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
     checked = check(request, run_folder=False)
-    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+    if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
@@ -254,7 +179,7 @@ def run_immunise(
             out=str(out),
         )
         if dry_run:
-            _say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
+            say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
             return
         made = out / "titer.json"
         if made.exists() and json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
@@ -263,19 +188,12 @@ def run_immunise(
         write(wanted)
         tell("immunising", 1, 1)
     facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
-    _say_or_print(
+    say_or_print(
         as_json,
         facts,
         f"{name} on {model}: {facts['spent']['steps']} steps, {facts['seconds']:.1f} s. "
         f"The model is in {out}; measure it with `titer bench {out}`.",
     )
-
-
-def _say_or_print(as_json: bool, value: Any, text: str) -> None:
-    if as_json:
-        _print_json(value)
-    else:
-        typer.echo(text)
 
 
 def run_attack(
@@ -301,7 +219,7 @@ def run_attack(
     if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
         raise BadInput(f"{out} exists and holds no attack; choose another --out.")
     checked = check(request, run_folder=False)
-    if dry_run and _not_grown(checked.organisms(), as_json=as_json):
+    if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
     with shown(quiet=quiet) as tell:
         _grow([model], 1, tell)
@@ -320,7 +238,7 @@ def run_attack(
         )
         trial = study.trial(subject, what, steps or budget[0 if small else 1], seed, label=name)
         if dry_run:
-            _say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
+            say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
         tell("attacking", 0, 1)
         import torch
@@ -336,7 +254,7 @@ def run_attack(
     if save and tampered is not None:
         with atomic_folder(out / "model") as scratch:
             tampered.save(scratch)
-    _say_or_print(as_json, trace.to_json(), _trace_text(name, model, trace, out))
+    say_or_print(as_json, trace.to_json(), _trace_text(name, model, trace, out))
 
 
 def _attack_fields(
@@ -386,7 +304,7 @@ def run_validate(target: Path, *, as_json: bool) -> None:
         kind = "model folder"
         modelfolder.require(target)
         load_model(str(target))
-    _say_or_print(
+    say_or_print(
         as_json, {"target": str(target), "kind": kind, "faults": []}, f"{target}: {kind}, no faults"
     )
 
@@ -413,7 +331,7 @@ def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
     )
     same = again.points == before.points and again.weights == before.weights
     found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}
-    _say_or_print(
+    say_or_print(
         as_json,
         found,
         f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",

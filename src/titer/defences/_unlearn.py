@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -37,6 +37,16 @@ class Training:
     rank: int
     alpha: float
     modules: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, defence: Any, modules: Sequence[str] = ()) -> Training:
+        """The knobs of a defence that has them under these names; ``modules`` narrows what trains.
+
+        Raises:
+            BadInput: a knob that no training can have.
+        """
+        knobs = {spec.name: getattr(defence, spec.name) for spec in fields(cls)[:-1]}
+        return cls(**knobs, modules=tuple(modules))
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or self.batch_size < 1 or self.rank < 1:

@@ -36,7 +36,7 @@ class GradDiff:
     alpha: float = 32.0
 
     def __post_init__(self) -> None:
-        self._training()
+        Training.of(self)
 
     def __call__(self, lm: LM, run: Run) -> LM:
         def loss(model: Any, bundle: Bundle) -> Tensor:
@@ -45,17 +45,7 @@ class GradDiff:
             return self.retain_weight * kept - self.forget_weight * forget
 
         frozen = ("retain",) if self.retain == "kl" else ()
-        return unlearn(lm, run, self._training(), loss, frozen=frozen, packed=("forget", "retain"))
-
-    def _training(self) -> Training:
-        return Training(
-            lr=self.lr,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            parameters=self.parameters,
-            rank=self.rank,
-            alpha=self.alpha,
-        )
+        return unlearn(lm, run, Training.of(self), loss, frozen=frozen, packed=("forget", "retain"))
 
 
 PRESETS = {

@@ -46,7 +46,7 @@ class NPO:
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise BadInput(f"npo: beta={self.beta} must be positive.")
-        self._training()
+        Training.of(self)
 
     def __call__(self, lm: LM, run: Run) -> LM:
         def rows(model: Any, batch: Batch) -> Tensor:
@@ -61,17 +61,7 @@ class NPO:
             return self.forget_weight * pushed + self.retain_weight * kept
 
         frozen = ("forget", "retain") if self.retain == "kl" else ("forget",)
-        return unlearn(lm, run, self._training(), loss, frozen=frozen, packed=("retain",))
-
-    def _training(self) -> Training:
-        return Training(
-            lr=self.lr,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            parameters=self.parameters,
-            rank=self.rank,
-            alpha=self.alpha,
-        )
+        return unlearn(lm, run, Training.of(self), loss, frozen=frozen, packed=("retain",))
 
 
 PRESETS = {

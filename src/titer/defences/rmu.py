@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,7 +49,7 @@ class RMU:
     def __post_init__(self) -> None:
         if not self.modules or self.depth < 1:
             raise BadInput("rmu: modules must name at least one matrix and depth be at least 1.")
-        self._training()
+        Training.of(self)
 
     def __call__(self, lm: LM, run: Run) -> LM:
         count = len(blocks(lm.model))
@@ -74,18 +73,7 @@ class RMU:
                 pushed, target, forget.attention_mask
             ) + self.retain_weight * activation_distance(held, pinned, kept.attention_mask)
 
-        return unlearn(lm, run, self._training(names), loss, frozen=("retain",))
-
-    def _training(self, modules: Sequence[str] = ()) -> Training:
-        return Training(
-            lr=self.lr,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            parameters=self.parameters,
-            rank=self.rank,
-            alpha=self.alpha,
-            modules=tuple(modules),
-        )
+        return unlearn(lm, run, Training.of(self, names), loss, frozen=("retain",))
 
 
 PRESETS = {

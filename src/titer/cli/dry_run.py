@@ -1,0 +1,90 @@
+"""What a command would do, and roughly at what cost, without doing it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from titer.cli.output import say_or_print
+from titer.core import modelfolder
+from titer.grid import study as plan
+from titer.grid.immunise import Immunisation
+from titer.grid.runner import unique
+from titer.grid.study import Study
+from titer.worlds import organisms
+from titer.worlds.estimate import Work, estimate
+
+__all__ = ["not_grown", "print_estimate"]
+
+_STEP_SECONDS = 0.006
+"""What a training step costs however small the model: launching its operations."""
+
+
+def not_grown(sources: Sequence[str], *, as_json: bool) -> bool:
+    """Say which organisms a study would have to grow before anything can be estimated."""
+    missing = [source for source in sources if organisms.cached(*organisms.parse(source)) is None]
+    if missing:
+        say_or_print(
+            as_json,
+            {"would_grow": missing},
+            f"would grow {', '.join(missing)} first (minutes at nano size), then run the study. "
+            "Nothing was run.",
+        )
+    return bool(missing)
+
+
+def print_estimate(
+    study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
+) -> None:
+    """What a study would take, from shapes and one short matrix product."""
+    rates = {"full-adamw": 1.0}
+    base = study.undefended()
+    planned = [replace(base, name=made.key, digest=made.key, role="defended") for made in plans]
+    study = replace(study, subjects=(*study.subjects, *planned))
+    trials = unique(
+        [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]
+    )
+    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
+    looks = sum(len(trial.checkpoints) for trial in trials)
+    folder = Path(base.folder)
+    items = 4 * len(study.world.hazards[study.domain].report)
+    needed = estimate(
+        modelfolder.tensor_shapes(folder),
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        Work(steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1),
+        gflops=_gflops(),
+    )
+    seconds = max(needed.seconds or 0.0, steps * _STEP_SECONDS) / workers
+    found = {
+        "models": [asdict(subject) for subject in study.subjects],
+        "immunisations": len(plans),
+        "trials": len(trials),
+        "steps": steps,
+        "seconds": round(seconds),
+        "memory_bytes_per_worker": needed.memory,
+        "workers": workers,
+    }
+    say_or_print(
+        as_json,
+        found,
+        f"{len(study.subjects)} models, {len(plans)} of them to immunise; {len(trials)} trials, "
+        f"{steps:,} steps: very roughly {seconds / 60:.0f} minutes on {workers} workers, and "
+        f"{needed.memory / 2**20:,.0f} MiB each beside the program. Nothing was run.",
+    )
+
+
+def _gflops() -> float:
+    """This core's speed at a product of two matrices, in 10⁹ operations a second."""
+    import torch
+
+    torch.set_num_threads(1)
+    size = 512
+    matrix = torch.ones(size, size)
+    torch.mm(matrix, matrix)
+    started = time.perf_counter()
+    for _ in range(5):
+        torch.mm(matrix, matrix)
+    return 5 * 2 * size**3 / (time.perf_counter() - started) / 1e9
