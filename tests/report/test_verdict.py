@@ -303,7 +303,12 @@ def test_cross_domain_cells() -> None:
     content = verdict(facts, [*traces, *moved], draws=20)
     cell = model(content, "npo")["pillars"]["generalisation"]
     assert cell["cross_harm"]["A->B"]["value"] is not None
-    assert cell["cross_domain"]["A->B"]["value"] is None
+    # The same runs under another hazard's name, where no oracle brackets them.
+    assert 0.2 < cell["cross_domain"]["A->B"]["value"] < 1
+    idle = model(content, "undefended")["pillars"]["generalisation"]
+    assert idle["cross_domain"]["A->B"]["value"] == 0
+    assert "chance stands in" in cell["cross_domain"]["A->B"]["note"]
+    assert cell["off_diagonal_min"]["value"] == cell["cross_domain"]["A->B"]["value"]
     assert "hazard B" not in model(content, "npo")["claim"]
     ceiling = Subject(name="oracle", source="x", digest="y", role="oracle", domain="B")
     both = replace(facts, subjects=(*(s for s in facts.subjects if s.role != "oracle"), ceiling))

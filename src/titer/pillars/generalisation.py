@@ -24,8 +24,8 @@ IN_DOMAIN = (
 class Generalisation:
     """R* when immunised on one hazard and attacked on it, or on another.
 
-    ``cross_domain`` maps ``"A->B"`` to R* when immunised on A and attacked on B; ``cross_harm``
-    holds W(T) of the same cells, which needs no never-learned model of B.
+    ``cross_domain`` maps ``"A->B"`` to R* when immunised on A and attacked on B, against chance
+    where no model is there that never learned B; ``cross_harm`` holds W(T) of the same cells.
     """
 
     in_domain: Estimate
@@ -52,7 +52,7 @@ def generalisation(
         if other == own:
             continue
         found = attacked.get(other)
-        cross[f"{own}->{other}"] = found.r_star if found else blank
+        cross[f"{own}->{other}"] = found.r_cross if found else blank
         harm[f"{own}->{other}"] = found.weak if found else blank
     known = [estimate for estimate in cross.values() if estimate.value is not None]
     if len(known) == len(cross) and known:
