@@ -27,6 +27,7 @@ from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.perform import attack, load_model, load_named_world
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
+from titer.grid.study import Subject
 from titer.report.load import read_verdict
 from titer.worlds import organisms
 from titer.worlds.source import load_world
@@ -47,6 +48,14 @@ def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
     for size in dict.fromkeys(size for _, size in named):
         wanted = [kind for kind, at in named if at == size]
         organisms.grow_all(size, kinds=wanted, workers=workers, progress=tell)
+
+
+def _threads(subject: Subject) -> None:
+    """A small model on several threads is slower than on one, and far slower on a busy machine."""
+    import torch
+
+    if is_testbed(subject):
+        torch.set_num_threads(1)
 
 
 def run_bench(
@@ -153,7 +162,7 @@ def run_immunise(
     dry_run: bool,
 ) -> None:
     """One defence, or a chain of them, on one model."""
-    request = Request(models=[model], undefended=model, data=data, domain=domain, out=out)
+    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
     parse_defence(name, settings)
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
@@ -175,6 +184,7 @@ def run_immunise(
             steps=steps or steps_of(parts, testbed=is_testbed(base)),
             seed=seed,
             model=base.folder,
+            title=model,
             source=data,
             out=str(out),
         )
@@ -184,6 +194,7 @@ def run_immunise(
         made = out / "titer.json"
         if made.exists() and json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
             raise BadInput(f"{out} holds another immunised model; choose another --out.")
+        _threads(base)
         tell("immunising", 0, 1)
         write(wanted)
         tell("immunising", 1, 1)
@@ -212,7 +223,7 @@ def run_attack(
     dry_run: bool,
 ) -> None:
     """One attack on one model, judged at every checkpoint."""
-    request = Request(models=[model], undefended=model, data=data, domain=domain, out=out)
+    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
     method, fields, budget = _attack_fields(name, settings)
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
@@ -241,9 +252,7 @@ def run_attack(
             say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
         tell("attacking", 0, 1)
-        import torch
-
-        torch.set_num_threads(1)
+        _threads(subject)
         trace, generations, tampered = attack(load_model(subject.folder), trial, study.world)
         tell("attacking", 1, 1)
     write_atomic(out / "trace.json", json.dumps(trace.to_json(), indent=1, sort_keys=True))

@@ -63,7 +63,8 @@ class Request:
 
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
     references. ``defences`` are applied to the undefended model and join the models under test;
-    ``cap`` bounds the attackers' steps and not the defenders'.
+    ``cap`` bounds the attackers' steps and not the defenders'. ``alone`` leaves the references out,
+    for work on one model.
     """
 
     models: Sequence[str] = ()
@@ -78,6 +79,7 @@ class Request:
     oracle: str | None = None
     settings: Mapping[str, Any] | None = None
     tasks: Sequence[str] = ()
+    alone: bool = False
 
     def command(self) -> str:
         """The command line that makes this study again."""
@@ -257,6 +259,8 @@ def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]
     Without a reference of its own, a world takes the first model named as the undefended one.
     """
     models = list(request.models)
+    if request.alone:
+        return [(models[0], "undefended", None)]
     references = {role: _beside(request.data, name) for role, name in world.references.items()}
     undefended = request.undefended or references.get("undefended")
     oracle = request.oracle or references.get("oracle")
@@ -289,6 +293,7 @@ def _plan(request: Request, text: str, base: Subject, world: World, domain: str)
         steps=steps,
         seed=0,
         model=base.folder,
+        title=base.source,
         source=request.data,
     )
 

@@ -39,6 +39,7 @@ class Immunisation:
     steps: int
     seed: int
     model: str = ""
+    title: str = ""
     source: str = ""
     out: str = ""
 
@@ -46,7 +47,7 @@ class Immunisation:
     def key(self) -> str:
         """Same key, same weights."""
         content = asdict(self)
-        for place in ("model", "source", "out"):
+        for place in ("model", "title", "source", "out"):
             del content[place]
         return content_key(content)
 
@@ -152,7 +153,7 @@ def write(wanted: Immunisation) -> Status:
             "titer": __version__,
             "key": wanted.key,
             "defence": [asdict(stage) for stage in wanted.parts],
-            "base": {"source": lm.name, "digest": wanted.base},
+            "base": {"source": wanted.title or lm.name, "digest": wanted.base},
             "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
             "seed": wanted.seed,
             "spent": asdict(outcome.spent),
@@ -160,7 +161,9 @@ def write(wanted: Immunisation) -> Status:
             "weights": outcome.weights,
             "chat_template": lm.template_digest(),
         }
-        (scratch / "README.md").write_text(model_card(lm.name, wanted, outcome), encoding="utf-8")
+        (scratch / "README.md").write_text(
+            model_card(wanted.title or lm.name, wanted, outcome), encoding="utf-8"
+        )
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return "ok"
