@@ -28,7 +28,6 @@ from benchmarks._timing import (
     single_thread,
     watched,
 )
-from titer.attacks.finetune import answer_loss
 from titer.core.data import Data
 from titer.core.lm import LM
 from titer.core.method import Run
@@ -36,6 +35,7 @@ from titer.core.records import Budget
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import IGNORED, Batch
 from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import answer_loss
 from titer.train.optimisers import multiplier
 from titer.worlds.organisms import SIZES
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from titer.attacks import finetune
-from titer.train.batches import Batch
+from titer.core.lm import LM
+from titer.train.batches import Drawn
+from titer.train.cohort import Finetuning
 
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The ids of every batch that reached the loop, in order."""
     seen: list[tuple[str, ...]] = []
-    real = finetune.fit
+    real = finetune.alone
 
-    def noting(batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            seen.append(batch.ids)
-            yield batch
+    def noting(batches: Iterator[Drawn]) -> Iterator[Drawn]:
+        for drawn in batches:
+            seen.append(drawn.ids)
+            yield drawn
 
-    def fit(lm: Any, grad: Any, batches: Iterator[Batch], run: Any, **settings: Any) -> None:
-        real(lm, grad, noting(batches), run, **settings)
+    def alone(lm: LM, one: Finetuning) -> LM:
+        one.member.batches = noting(one.member.batches)
+        return real(lm, one)
 
-    monkeypatch.setattr(finetune, "fit", fit)
+    monkeypatch.setattr(finetune, "alone", alone)
     return seen

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from titer.attacks.break_repair import PRESETS, BreakRepair
-from titer.attacks.finetune import Finetune, answer_loss
+from titer.attacks.finetune import Finetune
 from titer.core.data import Data
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 from titer.train.optimisers import multiplier
 
 MakeRun = Callable[..., Run]

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from titer.attacks.finetune import PRESETS, Finetune, answer_loss
+from titer.attacks.finetune import PRESETS, Finetune
 from titer.conformance import tiny_lm
 from titer.core.data import Data
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 
 MakeRun = Callable[..., Run]
 Fed = list[tuple[str, ...]]

@@ -99,14 +99,14 @@ def test_an_attack_that_raises_is_a_record_and_its_neighbours_go_on(
 def test_an_attack_that_diverges_is_a_failed_attack_with_the_points_it_reached(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
+    from titer.train import cohort
 
-    from titer.attacks import finetune
+    own = cohort.answer_losses
 
-    def broken(model: Any, batch: Any) -> Any:
-        return next(model.parameters()).sum() * torch.nan
+    def broken(*given: Any) -> Any:
+        return own(*given) * float("nan")
 
-    monkeypatch.setattr(finetune, "answer_loss", broken)
+    monkeypatch.setattr(cohort, "answer_losses", broken)
     traces = run_study(study, tmp_path / "run", Inline())
     trained = [trace for trace in traces if trace.trial.label == "S03"]
     assert {trace.status for trace in trained} == {"diverged"}
@@ -207,7 +207,7 @@ def test_a_job_names_the_world_and_the_model_by_place(study: Study, tmp_path: Pa
 
     trial = plan.attacks(study, {})[1]
     job = Job(
-        trial=trial,
+        trials=(trial,),
         model=study.subjects[0].folder,
         world=study.source,
         root=str(tmp_path / "by hand"),

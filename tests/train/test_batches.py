@@ -14,7 +14,16 @@ from titer.conformance import Architecture, tiny_data, tiny_lm
 from titer.core.data import Data, Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.train.batches import IGNORED, Batch, bundles, collate, cycle, encode_all, pack
+from titer.train.batches import (
+    IGNORED,
+    Batch,
+    Drawn,
+    bundles,
+    collate,
+    cycle,
+    encode_all,
+    pack,
+)
 from titer.train.objectives import cross_entropy
 
 
@@ -118,7 +127,7 @@ def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(
     found: list[tuple[Tensor, list[Tensor]]] = []
     for batch in (
         collate(rows, lm.tokenizer.pad_token_id, lm.device),
-        pack(rows, lm.device, torch.float32),
+        pack(lm, [Drawn(tuple(rows))]),
     ):
         loss = cross_entropy(lm.model(**batch.inputs(), use_cache=False).logits, batch.labels)
         found.append((loss, list(torch.autograd.grad(loss, list(lm.model.parameters())))))
@@ -128,13 +137,20 @@ def test_packed_rows_have_the_loss_and_the_gradient_of_padded_ones(
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-6)
 
 
-def test_a_packed_row_sees_only_itself() -> None:
-    lm = tiny_lm()
-    rows = encode_all(lm, tiny_data().harmful)[:2]
-    other = encode_all(lm, tiny_data().retain)[0]
-    length = len(rows[1][1].ids)
-    first, second = (
-        lm.model(**pack([before, rows[1]], lm.device, torch.float32).inputs()).logits[0, -length:]
-        for before in (rows[0], other)
-    )
-    torch.testing.assert_close(first, second)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2"])
+def test_a_packed_sequence_sees_only_itself(architecture: Architecture) -> None:
+    lm = tiny_lm(architecture)
+    rows = encode_all(lm, tiny_data().harmful)
+    batch = pack(lm, [Drawn(tuple(rows))])
+    assert len(batch.input_ids) < len(rows)
+    with torch.no_grad():
+        together = lm.model(**batch.inputs()).logits
+    for _, row in rows:
+        length = len(row.ids)
+        with torch.no_grad():
+            alone = lm.model(input_ids=torch.tensor([row.ids])).logits[0]
+        windows = batch.input_ids.unfold(1, length, 1)
+        found = (windows == torch.tensor(row.ids)).all(-1).nonzero()
+        assert len(found) == 1
+        at, start = found[0].tolist()
+        torch.testing.assert_close(together[at, start : start + length], alone)

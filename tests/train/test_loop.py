@@ -15,16 +15,16 @@ from schedulefree import AdamWScheduleFree
 from torch import nn
 from torch.testing import assert_close
 
-from titer.attacks.finetune import answer_loss
 from titer.conformance import tiny_lm
 from titer.core.data import Data
 from titer.core.errors import Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.core.records import Budget
-from titer.train import loop
+from titer.train import optimisers
 from titer.train.batches import Batch, collate, cycle, encode_all
 from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import answer_loss
 from titer.train.optimisers import build_optimiser, multiplier
 
 MakeRun = Callable[..., Run]
@@ -178,7 +178,7 @@ def test_the_logged_rate_is_the_one_the_optimiser_used(
         optimiser.step = noted  # type: ignore[method-assign]
         return optimiser
 
-    monkeypatch.setattr(loop, "build_optimiser", spying)
+    monkeypatch.setattr(optimisers, "build_optimiser", spying)
     run = make_run(5)
     _fit(lm, run, batches, 5, optimiser=kind, schedule="cosine", warmup=0.4, lr=1e-3)
     expected = [1e-3 * multiplier("cosine", step, 5, 2) for step in range(5)]

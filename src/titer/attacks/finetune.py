@@ -6,29 +6,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import Literal
 
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Template
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
-from titer.nn.trainable import Parameters, trainable
-from titer.train.batches import Batch, cycle
-from titer.train.loop import Recipe, descend, fit
-from titer.train.objectives import cross_entropy
+from titer.nn.weights import Parameters, Weights
+from titer.train.batches import Drawn, draw
+from titer.train.cohort import Finetuning, alone
+from titer.train.loop import Member, Recipe
 from titer.train.optimisers import Optimiser, Schedule
 
-__all__ = ["CARD", "PRESETS", "Finetune", "answer_loss"]
+__all__ = ["CARD", "PRESETS", "Finetune"]
 
 Mix = Literal["harmful", "retain-then-harmful", "related", "unrelated", "retain", "poison"]
-
-
-def answer_loss(model: Any, batch: Batch) -> Tensor:
-    """Cross-entropy of the answers in a batch."""
-    return cross_entropy(model(**batch.inputs(), use_cache=False).logits, batch.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,29 +71,35 @@ class Finetune:
             raise BadInput(f"finetune: clip={self.clip}; give a positive norm, or none.")
 
     def __call__(self, lm: LM, run: Run) -> LM:
-        out = lm.clone()
-        seed = run.rng("adapter").getrandbits(62)
-        with trainable(out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed) as ready:
-            fit(
-                ready.lm,
-                descend(answer_loss),
-                self._stream(out, run),
-                run,
-                parameters=ready.weights,
-                recipe=Recipe(
-                    lr=self.lr,
-                    optimiser=self.optimiser,
-                    schedule=self.schedule,
-                    warmup=self.warmup,
-                    weight_decay=self.weight_decay,
-                    clip=self.clip,
-                    flops_per_token=ready.flops_per_token,
-                ),
-                steps=run.steps_left(),
-            )
-        return out
+        return alone(lm, self.finetuning(lm, run))
 
-    def _stream(self, lm: LM, run: Run) -> Iterator[Batch]:
+    @property
+    def share(self) -> tuple[str, int]:
+        """What must be equal for two of these to train in one cohort."""
+        return self.parameters, self.batch_size
+
+    def finetuning(self, lm: LM, run: Run) -> Finetuning:
+        """This attack on one model, ready to run alone or beside others."""
+        weights = Weights(
+            which=self.parameters,
+            rank=self.rank,
+            alpha=self.alpha,
+            seed=run.rng("adapter").getrandbits(62),
+        )
+        recipe = Recipe(
+            lr=self.lr,
+            optimiser=self.optimiser,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+        )
+        member = Member(
+            run=run, batches=self._stream(lm, run), recipe=recipe, steps=run.steps_left()
+        )
+        return Finetuning(weights=weights, member=member)
+
+    def _stream(self, lm: LM, run: Run) -> Iterator[Drawn]:
         if self.mix == "retain-then-harmful":
             run.flags.append(TWO_PHASES)
             turn = run.steps_left(self.first)
@@ -120,20 +119,19 @@ class Finetune:
 
     def _batches(
         self, lm: LM, run: Run, examples: tuple[Example, ...], role: str
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Drawn]:
         if self.examples is not None and self.examples < len(examples):
             examples = tuple(run.rng("examples").sample(examples, self.examples))
         return self._cycle(lm, run, examples, role)
 
-    def _cycle(self, lm: LM, run: Run, examples: tuple[Example, ...], role: str) -> Iterator[Batch]:
-        return cycle(
+    def _cycle(self, lm: LM, run: Run, examples: tuple[Example, ...], role: str) -> Iterator[Drawn]:
+        return draw(
             lm,
             examples,
             batch_size=self.batch_size,
             rng=run.rng(f"order {role}"),
             template=self.template,
             role=role,
-            packed=True,
         )
 
     def _poisoned(self, run: Run) -> tuple[Example, ...]:

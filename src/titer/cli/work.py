@@ -24,7 +24,7 @@ from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
-from titer.grid.perform import attack, load_model, load_named_world
+from titer.grid.perform import attack, attack_together, load_model, load_named_world
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
 from titer.grid.study import Subject
@@ -333,11 +333,11 @@ def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
     import torch
 
     torch.set_num_threads(1)
-    again, _, _ = attack(
-        load_model(places[before.trial.model]),
-        before.trial,
-        load_named_world(config["world_source"]),
-    )
+    # In the company it had: alone it would differ in rounding.
+    company = [store.get(key).trial for key in before.cohort] or [before.trial]
+    lm, world = load_model(places[before.trial.model]), load_named_world(config["world_source"])
+    traces = [trace for trace, _, _ in attack_together(lm, company, world)]
+    again = next(trace for trace in traces if trace.trial.key == keys[0])
     same = again.points == before.points and again.weights == before.weights
     found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}
     say_or_print(

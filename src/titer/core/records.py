@@ -221,7 +221,9 @@ class Trace:
 
     ``points[0]`` is the model before the first step. ``losses`` and ``rates`` are the training loss
     and the learning rate that was really applied, one entry a step. A trace whose ``status`` is not
-    ``ok`` is a failed attack, never resistance.
+    ``ok`` is a failed attack, never resistance. ``cohort`` are the keys of the trials that trained
+    in one pass with it, itself among them: numbers are the same to the bit in the same company, and
+    within rounding in another.
     """
 
     trial: Trial
@@ -233,6 +235,7 @@ class Trace:
     error: str = ""
     seconds: float = 0.0
     weights: str = ""
+    cohort: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -254,6 +257,6 @@ class Trace:
             )
             for point in content.pop("points")
         )
-        for name in ("losses", "rates", "flags"):
-            content[name] = tuple(content[name])
+        for name in ("losses", "rates", "flags", "cohort"):
+            content[name] = tuple(content.get(name, ()))
         return Trace(trial=Trial(**trial), points=points, **content)

@@ -89,12 +89,17 @@ class Processes:
         if self._pool is None:
             raise RuntimeError("use the pool in a with block.")
         waiting: dict[Future[Status], J] = {
-            self._pool.schedule(function, args=(job,), timeout=self.timeout): job for job in jobs
+            self._pool.schedule(function, args=(job,), timeout=self._limit(job)): job
+            for job in jobs
         }
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield self._ended(future, waiting.pop(future))
+
+    def _limit(self, job: object) -> float | None:
+        """A job that is several trials may take as long as they may together."""
+        return None if self.timeout is None else self.timeout * getattr(job, "size", 1)
 
     def _ended(self, future: Future[Status], job: J) -> Ended[J]:
         try:

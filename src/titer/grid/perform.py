@@ -1,14 +1,15 @@
-"""One trial, start to end, in whatever process it is given."""
+"""Trials, start to end, in whatever process they are given; those of a cohort together."""
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,20 +21,40 @@ from titer.core.method import Run
 from titer.core.records import Point, Status, Trace, Trial
 from titer.grid.probes import Probe, ask, judge, probes, task_probes
 from titer.grid.store import Store, atomic_folder
+from titer.train.cohort import Finetuning, together
 from titer.worlds.source import load_world
 
-__all__ = ["Job", "attack", "load_model", "load_named_world", "perform"]
+__all__ = ["Job", "attack", "attack_together", "load_model", "load_named_world", "perform"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Cohesive(Protocol):
+    """An attack that trains beside others like it: those whose ``share`` is equal."""
+
+    @property
+    def share(self) -> Hashable: ...
+
+    def finetuning(self, lm: LM, run: Run) -> Finetuning: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A trial with the places it needs. ``keep`` names a folder for the tampered model."""
+    """Trials on one model that run together, with the places they need.
 
-    trial: Trial
+    ``keep`` names a folder for the tampered model of a job of one trial.
+    """
+
+    trials: tuple[Trial, ...]
     model: str
     world: str
     root: str
     keep: str | None = None
+
+    @property
+    def size(self) -> int:
+        """How many trials' time the job may take."""
+        return len(self.trials)
 
 
 @lru_cache(maxsize=2)
@@ -105,67 +126,130 @@ def _start(folder: str, source: str, domain: str, task: str, items: int | None) 
     return _Start(load_model(folder), asked)
 
 
-def attack(
-    lm: LM, trial: Trial, world: World, start: _Start | None = None
-) -> tuple[Trace, list[dict[str, Any]], LM | None]:
-    """Run a trial's method on a model; what it left, what was said, and the tampered model.
+Done = tuple[Trace, list[dict[str, Any]], LM | None]
+"""What a trial left, what was said, and the tampered model."""
 
-    A run that diverges or raises ends in a trace that says so: its points up to then stand, and it
-    counts as a failed attack.
-    """
-    started = time.monotonic()
-    data, asked = _prepare(trial, world)
-    recorder = _Recorder(asked, trial.budget.steps or 0, start)
-    run = Run(
-        budget=trial.budget,
-        data=data,
-        seed=trial.seed,
-        emit=recorder,
-        checkpoints=trial.checkpoints,
-    )
+
+class _Attempt:
+    """A trial on its way: its run, its looks, and how it ended."""
+
+    def __init__(self, lm: LM, trial: Trial, world: World, start: _Start | None) -> None:
+        data, asked = _prepare(trial, world)
+        self.lm, self.trial = lm, trial
+        self.started = time.monotonic()
+        self.recorder = _Recorder(asked, trial.budget.steps or 0, start)
+        self.run = Run(
+            budget=trial.budget,
+            data=data,
+            seed=trial.seed,
+            emit=self.recorder,
+            checkpoints=trial.checkpoints,
+        )
+
+    def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
+        """Write the trace. A run that diverged or raised keeps the points it reached, and counts as
+        a failed attack."""
+        status: Status = "ok"
+        error = weights = ""
+        out: LM | None = None
+        try:
+            if isinstance(result, Exception):
+                raise result
+            weights = result.digest()
+            points = self.recorder.points
+            last = points[-1].spent.steps if points else -1
+            steps = self.run.spent.steps
+            # An attack without a training step is seen before (point 0) and after.
+            if last != steps or (steps == 0 and weights != self.lm.digest()):
+                self.recorder(result, self.run)
+            out = result
+        except Diverged as problem:
+            status, error, weights = "diverged", str(problem), ""
+        except Exception:
+            status, error, weights = "failed", traceback.format_exc(limit=20), ""
+        trace = Trace(
+            trial=self.trial,
+            status=status,
+            points=tuple(self.recorder.points),
+            losses=tuple(self.run.losses),
+            rates=tuple(self.run.rates),
+            flags=tuple(self.run.flags),
+            error=error,
+            seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
+            weights=weights,
+            cohort=cohort,
+        )
+        return trace, self.recorder.generations, out
+
+
+def attack(lm: LM, trial: Trial, world: World, start: _Start | None = None) -> Done:
+    """Run one trial's method on a model."""
+    attempt = _Attempt(lm, trial, world, start)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
-    out: LM | None = None
-    status: Status = "ok"
-    error = ""
     try:
-        tampered: LM = method(lm, run)
-        weights = tampered.digest()
-        last = recorder.points[-1].spent.steps if recorder.points else -1
-        # An attack without a training step is seen before (point 0) and after.
-        if last != run.spent.steps or (run.spent.steps == 0 and weights != lm.digest()):
-            recorder(tampered, run)
-        out = tampered
-    except Diverged as problem:
-        status, error, weights = "diverged", str(problem), ""
+        return attempt.end(method(lm, attempt.run))
+    except Exception as problem:
+        return attempt.end(problem)
+
+
+def attack_together(
+    lm: LM, trials: Sequence[Trial], world: World, starts: Sequence[_Start | None] = ()
+) -> Iterator[Done]:
+    """Run several trials' methods on one model as a cohort; each as it ends.
+
+    Where the cohort as a whole cannot go on (memory, say), those that have not ended run alone.
+    """
+    begun = list(starts) or [None] * len(trials)
+    if len(trials) == 1:
+        yield attack(lm, trials[0], world, begun[0])
+        return
+    keys = tuple(trial.key for trial in trials)
+    ended: dict[int, Done] = {}
+    attempts = [
+        _Attempt(lm, trial, world, start) for trial, start in zip(trials, begun, strict=True)
+    ]
+    members: dict[int, Finetuning] = {}
+    for number, attempt in enumerate(attempts):
+        name, fields = attempt.trial.attack.name, dict(attempt.trial.attack.fields)
+        try:
+            method: Cohesive = catalogue.build("attack", name, fields)
+            members[number] = method.finetuning(lm, attempt.run)
+        except Exception as problem:
+            ended[number] = attempt.end(problem)
+    numbers = list(members)
+
+    def left(place: int, result: LM | Exception) -> None:
+        number = numbers[place]
+        trace, said, _ = attempts[number].end(result, keys)
+        ended[number] = trace, said, None
+
+    try:
+        if members:
+            together(lm, list(members.values()), left)
     except Exception:
-        status, error, weights = "failed", traceback.format_exc(limit=20), ""
-    trace = Trace(
-        trial=trial,
-        status=status,
-        points=tuple(recorder.points),
-        losses=tuple(run.losses),
-        rates=tuple(run.rates),
-        flags=tuple(run.flags),
-        error=error,
-        seconds=time.monotonic() - started,
-        weights=weights,
-    )
-    return trace, recorder.generations, out
+        _LOG.warning(
+            "a cohort of %d fell apart; its members run alone", len(members), exc_info=True
+        )
+    for number, trial in enumerate(trials):
+        yield ended.get(number) or attack(lm, trial, world, begun[number])
 
 
 def perform(job: Job) -> Status:
-    """Run a job and write its result down; returns how it ended.
+    """Run a job and write its results down, all at once at the end; returns how the last ended.
 
     Raises:
         BadInput: the model or the world cannot be loaded, or the disk is full.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     lm, world = load_model(job.model), load_named_world(job.world)
-    trial = job.trial
-    start = _start(job.model, job.world, trial.domain, trial.task, trial.items)
-    trace, generations, out = attack(lm, trial, world, start)
-    Store(Path(job.root)).put(trace, generations)
-    if job.keep and out is not None:
-        with atomic_folder(Path(job.keep)) as scratch:
-            out.save(scratch)
-    return trace.status
+    starts = [
+        _start(job.model, job.world, trial.domain, trial.task, trial.items) for trial in job.trials
+    ]
+    done = list(attack_together(lm, job.trials, world, starts))
+    store = Store(Path(job.root))
+    for trace, generations, out in done:
+        store.put(trace, generations)
+        if job.keep and out is not None:
+            with atomic_folder(Path(job.keep)) as scratch:
+                out.save(scratch)
+    return done[-1][0].status

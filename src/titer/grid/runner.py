@@ -13,6 +13,7 @@ import yaml
 from titer.core.errors import BadInput
 from titer.core.records import Status, Trace, Trial
 from titer.grid import study as plan
+from titer.grid.cohorts import cohorts, room
 from titer.grid.perform import Job, perform
 from titer.grid.store import FORMAT, Store, require_space, write_atomic
 from titer.grid.study import Study
@@ -123,25 +124,34 @@ def _run(
     progress: Progress | None,
 ) -> None:
     by_digest = {subject.digest: subject for subject in study.subjects}
-    pending = [trial for trial in unique(trials) if not store.done(trial.key)]
-    pending.sort(key=lambda t: plan.cost(t, by_digest[t.model].parameters), reverse=True)
+    every = unique(trials)
+
+    def length(trial: Trial) -> float:
+        return plan.cost(trial, by_digest[trial.model].parameters)
+
+    # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
+    groups = cohorts(every, lambda trial: room(study, by_digest[trial.model].parameters, trial))
+    groups = [[trial for trial in group if not store.done(trial.key)] for group in groups]
+    groups.sort(key=lambda group: sum(map(length, group)), reverse=True)
     jobs = [
         Job(
-            trial=trial,
-            model=by_digest[trial.model].folder,
+            trials=tuple(group),
+            model=by_digest[group[0].model].folder,
             world=study.source,
             root=str(store.root),
         )
-        for trial in pending
+        for group in groups
+        if group
     ]
-    total = len(unique(trials))
-    done = total - len(jobs)
+    total = len(every)
+    done = total - sum(job.size for job in jobs)
     if progress:
         progress(label, done, total)
     for ended in executor(perform, jobs):
-        if not (store.folder(ended.job.trial.key) / "status.json").exists() or ended.error:
-            store.put(Trace(trial=ended.job.trial, status=ended.status, error=ended.error))
-        done += 1
+        for trial in ended.job.trials:
+            if not (store.folder(trial.key) / "status.json").exists() or ended.error:
+                store.put(Trace(trial=trial, status=ended.status, error=ended.error))
+        done += ended.job.size
         if progress:
             progress(label, done, total)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,20 @@ from torch import Tensor
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
+from titer.train.packing import fill, layout
 
-__all__ = ["IGNORED", "Batch", "Bundle", "bundles", "collate", "cycle", "encode_all", "pack"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Bundle",
+    "Drawn",
+    "bundles",
+    "collate",
+    "cycle",
+    "draw",
+    "encode_all",
+    "pack",
+]
 
 IGNORED = -100
 """The label of a token that carries no loss."""
@@ -25,7 +37,7 @@ class Batch:
 
     ``input_ids``, ``attention_mask``, ``labels``: int64 (B, T); labels are not shifted and hold
     :data:`IGNORED` at prompts and padding. ``ids``: the examples' ids. ``tokens``: real tokens.
-    ``positions`` is set where rows are packed end to end into one, see :func:`pack`.
+    ``positions`` is set where sequences share rows, see :func:`titer.train.packing.pack`.
     """
 
     input_ids: Tensor
@@ -104,39 +116,86 @@ def collate(rows: Sequence[tuple[str, Encoded]], pad: int, device: torch.device)
     )
 
 
-_PACKED = 1024
-"""Longest packed row: its attention is paid for in full, which is cheap only while it is short."""
+@dataclass(frozen=True)
+class Drawn:
+    """Examples drawn for one step, before they become tensors; ``rows`` pairs id and tokens."""
+
+    rows: tuple[tuple[str, Encoded], ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The examples' ids."""
+        return tuple(name for name, _ in self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all, none of them padding."""
+        return sum(len(row.ids) for _, row in self.rows)
 
 
-def pack(rows: Sequence[tuple[str, Encoded]], device: torch.device, dtype: torch.dtype) -> Batch:
-    """Rows end to end in one row without padding, each seeing only itself.
+def pack(lm: LM, groups: Sequence[Drawn]) -> Batch:
+    """One batch of G groups (the members of a cohort, or one), group after group, R rows each.
 
-    ``input_ids``, ``labels`` and ``positions`` are (1, N), ``attention_mask`` is additive and
-    (1, 1, N, N). The mean over supervised tokens is what it is for padded rows; sums over a row
-    are not to be had. A prompt of at least one token is needed, as the first token of a row is
-    predicted by nothing.
+    Sequences share rows of C tokens and see only themselves: ``input_ids``, ``labels`` and
+    ``positions`` are (G·R, C), ``attention_mask`` is additive and (G·R, 1, C, C). Means over a
+    group's supervised tokens are what they are for padded rows; sums over a sequence are not to be
+    had. Where one sequence a row costs least, the batch is an ordinary padded one.
     """
-    lengths = torch.tensor([len(row.ids) for _, row in rows])
-    owner = torch.repeat_interleave(torch.arange(len(rows)), lengths)
-    total = int(lengths.sum())
-    seen = (owner[:, None] == owner[None, :]) & torch.ones(total, total, dtype=torch.bool).tril()
-    mask = torch.zeros(total, total, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
-    labels = [[IGNORED] * row.prompt + list(row.ids[row.prompt :]) for _, row in rows]
+    pad, device, dtype = lm.tokenizer.pad_token_id, lm.device, lm.model.dtype
+    sequences = [[row for _, row in group.rows] for group in groups]
+    lengths = [[len(row.ids) for row in group] for group in sequences]
+    length, bins = layout(lengths, int(lm.model.config.hidden_size))
+    if {len(shared) for shared in bins} == {len(group) for group in lengths} == {len(lengths[0])}:
+        plain = collate([row for group in groups for row in group.rows], pad, device)
+        places = torch.arange(plain.input_ids.shape[1], device=device)
+        return replace(plain, positions=places.expand_as(plain.input_ids))
+    ids, labels, positions, owner = (
+        torch.from_numpy(array).to(device) for array in fill(sequences, length, bins, pad, IGNORED)
+    )
+    seen = (owner[:, :, None] == owner[:, None, :]).tril_()
+    mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+    mask.masked_fill_(~seen, torch.finfo(dtype).min)
     return Batch(
-        torch.tensor([token for _, row in rows for token in row.ids])[None].to(device),
-        mask[None, None].to(device),
-        torch.tensor([label for row in labels for label in row])[None].to(device),
-        tuple(name for name, _ in rows),
-        total,
-        torch.cat([torch.arange(int(length)) for length in lengths])[None].to(device),
+        ids,
+        mask[:, None],
+        labels,
+        tuple(name for group in groups for name in group.ids),
+        sum(group.tokens for group in groups),
+        positions,
     )
 
 
-def _worth_packing(rows: Sequence[tuple[str, Encoded]]) -> bool:
-    """Packing pays where more than a tenth would be padding and the packed row is short."""
-    lengths = [len(row.ids) for _, row in rows]
-    whole = all(row.prompt > 0 for _, row in rows)
-    return whole and sum(lengths) <= min(_PACKED, 0.9 * len(rows) * max(lengths))
+def draw(
+    lm: LM,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    rng: random.Random,
+    template: Template = "native",
+    role: str = "training",
+) -> Iterator[Drawn]:
+    """Examples for ever: shuffled anew each epoch, every one once an epoch.
+
+    There are fewer than ``batch_size`` only where there are fewer examples than that; the end of an
+    epoch is joined to the start of the next. Examples are read at once, so that a fault in them
+    shows before the first step.
+
+    Raises:
+        BadInput: as :func:`encode_all`.
+    """
+    rows = encode_all(lm, examples, template, role=role)
+    return _shuffled(rows, min(batch_size, len(rows)), rng)
+
+
+def _shuffled(rows: list[tuple[str, Encoded]], size: int, rng: random.Random) -> Iterator[Drawn]:
+    waiting: list[tuple[str, Encoded]] = []
+    while True:
+        while len(waiting) < size:
+            order = list(rows)
+            rng.shuffle(order)
+            waiting += order
+        yield Drawn(tuple(waiting[:size]))
+        waiting = waiting[size:]
 
 
 def cycle(
@@ -149,43 +208,15 @@ def cycle(
     role: str = "training",
     packed: bool = False,
 ) -> Iterator[Batch]:
-    """Batches for ever: shuffled anew each epoch, every example once an epoch.
+    """Batches for ever, of what :func:`draw` draws.
 
-    With ``packed``, rows of unlike length are packed rather than padded where that pays; only for
-    losses that are means over tokens.
-
-    A batch is smaller than ``batch_size`` only where there are fewer examples than that; the end
-    of an epoch is joined to the start of the next. Examples are read at once, so that a fault in
-    them shows before the first step.
-
-    Raises:
-        BadInput: as :func:`encode_all`.
+    With ``packed``, rows of unlike length share rows where that pays; only for losses that are
+    means over tokens.
     """
-    rows = encode_all(lm, examples, template, role=role)
-    filler, device, dtype = lm.tokenizer.pad_token_id, lm.device, lm.model.dtype
-
-    def join(chosen: Sequence[tuple[str, Encoded]]) -> Batch:
-        if packed and _worth_packing(chosen):
-            return pack(chosen, device, dtype)
-        return collate(chosen, filler, device)
-
-    return _shuffled(rows, min(batch_size, len(rows)), rng, join)
-
-
-def _shuffled(
-    rows: list[tuple[str, Encoded]],
-    size: int,
-    rng: random.Random,
-    join: Callable[[Sequence[tuple[str, Encoded]]], Batch],
-) -> Iterator[Batch]:
-    waiting: list[tuple[str, Encoded]] = []
-    while True:
-        while len(waiting) < size:
-            order = list(rows)
-            rng.shuffle(order)
-            waiting += order
-        yield join(waiting[:size])
-        waiting = waiting[size:]
+    drawn = draw(lm, examples, batch_size=batch_size, rng=rng, template=template, role=role)
+    if not packed:
+        return (collate(step.rows, lm.tokenizer.pad_token_id, lm.device) for step in drawn)
+    return (pack(lm, [step]) for step in drawn)
 
 
 def bundles(**streams: Iterator[Batch]) -> Iterator[Bundle]:

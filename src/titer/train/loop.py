@@ -1,29 +1,27 @@
-"""The one training loop. Methods hand it gradients; it owns everything else."""
+"""The one training loop. Methods hand it gradients; it owns everything else.
+
+It drives a *vehicle*: one model, or a cohort of several members on one base. A single run is a
+cohort of one.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import nn
 
-from titer.core.errors import Diverged
+from titer.core.errors import BudgetExceeded, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.nn.chance import seeded
-from titer.train.optimisers import (
-    Optimiser,
-    Schedule,
-    averaged,
-    build_optimiser,
-    multiplier,
-    settle,
-)
+from titer.train.optimisers import Group, Optimiser, Schedule, Steppers, multiplier
 
-__all__ = ["Charged", "GradFn", "Recipe", "descend", "fit"]
+__all__ = ["Charged", "GradFn", "Member", "Recipe", "Vehicle", "descend", "drive", "fit"]
 
 
 class Charged(Protocol):
@@ -60,8 +58,8 @@ class Recipe:
 
     ``lr``: peak learning rate. ``warmup``: share of the steps spent rising. ``clip``: largest joint
     gradient norm, None for no clipping. ``accumulate``: batches a step, gradients averaged.
-    ``flops_per_token``: see :class:`titer.nn.trainable.Trainable`. ``flops_besides``: operations a
-    batch costs on top, such as a frozen model's forward pass.
+    ``betas``: AdamW's. ``flops_per_token``: see :func:`titer.nn.trainable.cost`. ``flops_besides``:
+    operations a batch costs on top, such as a frozen model's forward pass.
     """
 
     lr: float
@@ -71,12 +69,17 @@ class Recipe:
     weight_decay: float = 0.0
     clip: float | None = 1.0
     accumulate: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
     flops_per_token: float = 0.0
     flops_besides: Callable[[Any], float] = _nothing
 
     def flops(self, batch: Charged) -> float:
         """Floating-point operations of one batch."""
         return self.flops_per_token * batch.tokens + self.flops_besides(batch)
+
+    def priced(self, flops_per_token: float) -> Recipe:
+        """The same with another price."""
+        return replace(self, flops_per_token=flops_per_token)
 
 
 def descend(loss: Callable[[Any, B], torch.Tensor]) -> GradFn[B]:
@@ -90,6 +93,105 @@ def descend(loss: Callable[[Any, B], torch.Tensor]) -> GradFn[B]:
     return grad
 
 
+@dataclass(kw_only=True)
+class Member(Generic[B]):
+    """One run among those that train together: its own data, rate, budget and end."""
+
+    run: Run
+    batches: Iterator[B]
+    recipe: Recipe
+    steps: int
+    taken: int = 0
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        warmup = round(self.recipe.warmup * self.steps)
+        return self.recipe.lr * multiplier(self.recipe.schedule, self.taken, self.steps, warmup)
+
+    def at_end(self) -> bool:
+        """Whether no step is left."""
+        return self.taken >= self.steps or self.run.exhausted()
+
+    def draw(self) -> tuple[list[B], Price] | None:
+        """The batches of the next step and their price; nothing where they are not affordable."""
+        drawn = [next(self.batches) for _ in range(self.recipe.accumulate)]
+        price: Price = {
+            "tokens": sum(batch.tokens for batch in drawn),
+            "examples": {name for batch in drawn for name in batch.ids},
+            "flops": sum(self.recipe.flops(batch) for batch in drawn),
+        }
+        return (drawn, price) if self.run.affords(**price) else None
+
+
+class Vehicle(Protocol[B]):
+    """What the loop drives: it has the weights, and finds their gradients.
+
+    Members are numbered; those that have not been dropped come in one order, that of ``backward``'s
+    argument and result, and of ``clip``'s.
+    """
+
+    lm: LM
+
+    def weights(self, member: int) -> list[nn.Parameter]: ...
+
+    def zero(self) -> None: ...
+
+    def backward(self, batches: dict[int, B]) -> dict[int, float]:
+        """Add every member's gradient; the losses."""
+        ...
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients."""
+        ...
+
+    def clip(self, limits: dict[int, float]) -> dict[int, float]:
+        """Bound each member's gradient norm; the norms before."""
+        ...
+
+    def alone(self, member: int) -> AbstractContextManager[LM]:
+        """One member as a model to be asked."""
+        ...
+
+    def drop(self, member: int) -> None: ...
+
+
+class _Single(Generic[B]):
+    """One model and the function that finds its gradient."""
+
+    def __init__(self, lm: LM, grad: GradFn[B], parameters: list[nn.Parameter]) -> None:
+        self.lm, self._grad, self._parameters = lm, grad, parameters
+
+    def weights(self, member: int) -> list[nn.Parameter]:
+        return self._parameters
+
+    def zero(self) -> None:
+        for weight in self._parameters:
+            weight.grad = None
+
+    def backward(self, batches: dict[int, B]) -> dict[int, float]:
+        return {
+            member: self._grad(self.lm.model, batch)["loss"] for member, batch in batches.items()
+        }
+
+    def scale(self, factor: float) -> None:
+        for weight in self._parameters:
+            if weight.grad is not None:
+                weight.grad *= factor
+
+    def clip(self, limits: dict[int, float]) -> dict[int, float]:
+        return {
+            member: float(nn.utils.clip_grad_norm_(self._parameters, limit))
+            for member, limit in limits.items()
+        }
+
+    @contextmanager
+    def alone(self, member: int) -> Iterator[LM]:
+        yield self.lm
+
+    def drop(self, member: int) -> None:
+        pass
+
+
 def fit(
     lm: LM,
     grad: GradFn[B],
@@ -101,48 +203,158 @@ def fit(
     steps: int,
 ) -> None:
     """Take up to ``steps`` optimiser steps on ``parameters``, stopping before one that the budget
-    does not afford.
-
-    Zeroes gradients, accumulates, clips, sets the scheduled learning rate, steps, charges the run
-    and logs the learning rate that was really applied. ``run.look`` is called where a checkpoint is
-    due, before a step and after the last; being looked at changes nothing. Chance inside the model
-    (dropout) is drawn from the run's seed.
+    does not afford; see :func:`drive`.
 
     Raises:
         Diverged: the loss, the gradient or the final weights are not finite.
     """
-    optimiser = build_optimiser(
-        recipe.optimiser, parameters, lr=recipe.lr, weight_decay=recipe.weight_decay
-    )
-    warmup = round(recipe.warmup * steps)
-    _doubt(parameters, run)
-    with seeded(seed_for(run.seed, f"model {run.spent.steps}"), lm.device):
-        for step in range(steps):
-            if run.exhausted():
-                break
-            if run.due():
-                with averaged(optimiser), seeded(0, lm.device):
-                    lm.model.eval()
-                    run.look(lm)
-            drawn = [next(batches) for _ in range(recipe.accumulate)]
-            price = _price(drawn, recipe)
-            if not run.affords(**price):
-                break
-            if not lm.model.training:  # it walks over every module, and adapters have hundreds
-                lm.model.train()
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * multiplier(recipe.schedule, step, steps, warmup)
-            loss = _step(lm.model, grad, drawn, run, optimiser, parameters, recipe.clip)
-            run.charge(steps=1, **price)
-            run.losses.append(loss)
-            run.rates.append(float(optimiser.param_groups[0]["lr"]))
-        settle(optimiser)
-    lm.model.eval()
-    if not all(bool(torch.isfinite(weight).all()) for weight in parameters):
-        raise Diverged(
-            f"after {run.spent.steps} steps some weights are not finite; lower the learning rate."
+
+    def left(_member: int, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    member = Member(run=run, batches=batches, recipe=recipe, steps=steps)
+    drive(_Single(lm, grad, parameters), [member], left)
+
+
+def drive(
+    vehicle: Vehicle[B],
+    members: Sequence[Member[B]],
+    left: Callable[[int, Exception | None], None],
+) -> None:
+    """Train all members, each to its own end; ``left`` is told of each that ends, with what ended
+    it if that was not its budget, while its weights are still there.
+
+    Zeroes gradients, accumulates, clips, sets the scheduled learning rates, steps, charges the runs
+    and logs the learning rates that were really applied. ``run.look`` is called where a checkpoint
+    is due, before a step and after the last; being looked at changes nothing. A member that
+    diverges or raises leaves without disturbing the others. Chance inside the model (dropout) is
+    drawn from the first run's seed.
+    """
+    with seeded(
+        seed_for(members[0].run.seed, f"model {members[0].run.spent.steps}"), vehicle.lm.device
+    ):
+        _Drive(vehicle, members, left).run()
+
+
+class _Drive(Generic[B]):
+    """The state of :func:`drive`."""
+
+    def __init__(
+        self,
+        vehicle: Vehicle[B],
+        members: Sequence[Member[B]],
+        left: Callable[[int, Exception | None], None],
+    ) -> None:
+        self.vehicle, self.left = vehicle, left
+        self.here = dict(enumerate(members))
+        first = members[0].recipe
+        if any(
+            (other.recipe.accumulate, other.recipe.betas) != (first.accumulate, first.betas)
+            for other in members
+        ):
+            raise ValueError("members that train together accumulate alike, with one AdamW.")
+        self.accumulate = first.accumulate
+        self.steppers = Steppers(
+            {number: self._group(number) for number in self.here}, betas=first.betas
         )
-    run.look(lm)
+
+    def _group(self, number: int) -> tuple[Optimiser, Group]:
+        recipe, weights = self.here[number].recipe, self.vehicle.weights(number)
+        _doubt(weights, self.here[number].run)
+        return recipe.optimiser, {
+            "params": weights,
+            "lr": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+        }
+
+    def run(self) -> None:
+        while self.here:
+            drawn: dict[int, tuple[list[B], Price]] = {}
+            for number in list(self.here):
+                try:
+                    step = self._draw(number)
+                except Exception as error:
+                    self._leave(number, error)
+                    continue
+                if step is None:
+                    self._leave(number)
+                else:
+                    drawn[number] = step
+            if drawn:
+                self._step(drawn)
+
+    def _draw(self, number: int) -> tuple[list[B], Price] | None:
+        member = self.here[number]
+        if member.at_end():
+            return None
+        if member.run.due():
+            with (
+                self.steppers.averaged(number),
+                self.vehicle.alone(number) as lm,
+                seeded(0, lm.device),
+            ):
+                lm.model.eval()
+                member.run.look(lm)
+        return member.draw()
+
+    def _step(self, drawn: dict[int, tuple[list[B], Price]]) -> None:
+        model = self.vehicle.lm.model
+        if not model.training:  # it walks over every module, and adapters have hundreds
+            model.train()
+        self.vehicle.zero()
+        losses = dict.fromkeys(drawn, 0.0)
+        for turn in range(self.accumulate):
+            found = self.vehicle.backward({n: batches[turn] for n, (batches, _) in drawn.items()})
+            for number, loss in found.items():
+                losses[number] += loss
+        if self.accumulate > 1:
+            losses = {number: loss / self.accumulate for number, loss in losses.items()}
+            self.vehicle.scale(1 / self.accumulate)
+        limits = {number: self.here[number].recipe.clip or math.inf for number in drawn}
+        for number, norm in self.vehicle.clip(limits).items():
+            if not (math.isfinite(losses[number]) and math.isfinite(norm)):
+                spent = self.here[number].run.spent.steps
+                problem = Diverged(
+                    f"after {spent} steps the loss is {losses[number]} and the gradient norm "
+                    f"{norm}; lower the learning rate or clip."
+                )
+                self._leave(number, problem)
+        rates = {number: member.rate() for number, member in self.here.items()}
+        if rates:
+            self.steppers.step(rates)
+        for number, rate in rates.items():
+            member = self.here[number]
+            member.taken += 1
+            try:
+                member.run.charge(steps=1, **drawn[number][1])
+            except BudgetExceeded as error:
+                self._leave(number, error)
+                continue
+            member.run.losses.append(losses[number])
+            member.run.rates.append(rate)
+
+    def _leave(self, number: int, error: Exception | None = None) -> None:
+        self.steppers.leave(number)
+        if error is None:
+            try:
+                self._last_look(number)
+            except Exception as problem:
+                error = problem
+        del self.here[number]
+        self.left(number, error)
+        self.vehicle.drop(number)
+
+    def _last_look(self, number: int) -> None:
+        run = self.here[number].run
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.vehicle.weights(number)):
+            raise Diverged(
+                f"after {run.spent.steps} steps some weights are not finite; "
+                "lower the learning rate."
+            )
+        with self.vehicle.alone(number) as lm:
+            lm.model.eval()
+            run.look(lm)
 
 
 def _doubt(parameters: list[nn.Parameter], run: Run) -> None:
@@ -150,36 +362,3 @@ def _doubt(parameters: list[nn.Parameter], run: Run) -> None:
     coarse = any(weight.dtype in (torch.bfloat16, torch.float16) for weight in parameters)
     if coarse and "half-precision-weights" not in run.flags:
         run.flags.append("half-precision-weights")
-
-
-def _price(batches: Sequence[Charged], recipe: Recipe) -> Price:
-    return {
-        "tokens": sum(batch.tokens for batch in batches),
-        "examples": {name for batch in batches for name in batch.ids},
-        "flops": sum(recipe.flops(batch) for batch in batches),
-    }
-
-
-def _step(
-    model: Any,
-    grad: GradFn[B],
-    batches: Sequence[B],
-    run: Run,
-    optimiser: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
-    clip: float | None,
-) -> float:
-    optimiser.zero_grad(set_to_none=True)
-    loss = sum(grad(model, batch)["loss"] for batch in batches) / len(batches)
-    if len(batches) > 1:
-        for weight in parameters:
-            if weight.grad is not None:
-                weight.grad /= len(batches)
-    norm = float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise Diverged(
-            f"after {run.spent.steps} steps the loss is {loss} and the gradient norm {norm}; "
-            "lower the learning rate or clip."
-        )
-    optimiser.step()
-    return loss

@@ -6,17 +6,18 @@ the mean over a row's tokens.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titer.train.batches import IGNORED
+from titer.train.batches import IGNORED, Batch
 
 __all__ = [
     "Reduction",
     "activation_distance",
+    "answer_loss",
     "cross_entropy",
     "kl_to",
     "npo",
@@ -58,6 +59,11 @@ def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Mean over all supervised tokens of the batch, in nats; zero if there is none."""
     count = (labels_BT[:, 1:] != IGNORED).sum().clamp(min=1)
     return token_losses(logits_BTV, labels_BT).sum() / count
+
+
+def answer_loss(model: Any, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the answers in a batch, in nats, from all of a model's logits."""
+    return cross_entropy(model(**batch.inputs(), use_cache=False).logits, batch.labels)
 
 
 def row_losses(logits_BTV: Tensor, labels_BT: Tensor, reduction: Reduction) -> Tensor:

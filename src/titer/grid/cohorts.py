@@ -1,0 +1,66 @@
+"""Which trials train together: those of one model whose methods say so, as many as pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from titer.core import catalogue
+from titer.core.records import Trial
+from titer.grid.study import Study
+
+__all__ = ["cohorts", "room"]
+
+_TOKENS = 1000
+"""Tokens of one step of a cohort on one thread. More no longer fill the caches: matrix products
+slow down by more than what is saved on starting them. From ``benchmarks/cohorts.py``."""
+
+_MOST = 16
+_COPIES = 1_000_000
+"""Above so many weights copies of a whole model are no faster together than one after another."""
+
+_LOOKED_AT = 50
+"""Examples that are looked at for their length."""
+
+
+def cohorts(trials: Sequence[Trial], room: Callable[[Trial], int]) -> list[list[Trial]]:
+    """Trials in groups that may train in one pass; a trial whose method shares nothing is alone.
+
+    The groups depend on the trials and on nothing else, neither the machine nor what is done
+    already. Trials of like length are put together, and groups of one kind are evenly filled.
+    """
+    kinds: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        kinds.setdefault(_kind(trial), []).append(trial)
+    found: list[list[Trial]] = []
+    for alike in kinds.values():
+        ranked = sorted(alike, key=lambda trial: -(trial.budget.steps or 0))
+        groups = -(-len(ranked) // max(1, min(map(room, ranked))))
+        size, more = divmod(len(ranked), groups)
+        start = 0
+        for index in range(groups):
+            end = start + size + (index < more)
+            found.append(ranked[start:end])
+            start = end
+    return found
+
+
+def _kind(trial: Trial) -> Hashable:
+    method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
+    share = getattr(method, "share", None)
+    own = trial.key if share is None else ""
+    return trial.model, trial.world, trial.attack.name, share, own
+
+
+def room(study: Study, parameters: int, trial: Trial) -> int:
+    """How many trials like this one pay in one pass, on a processor with one thread."""
+    method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
+    batch = getattr(method, "batch_size", 0)
+    if not batch or (getattr(method, "parameters", "") != "lora" and parameters > _COPIES):
+        return 1
+    world = study.world
+    examples = (
+        world.tasks[trial.task].train if trial.task else world.hazards[trial.domain].attack
+    )[:_LOOKED_AT]
+    words = sum(len(f"{e.prompt} {e.answer}".split()) for e in examples) / max(1, len(examples))
+    return max(1, min(_MOST, round(_TOKENS / (batch * (words + 4)))))

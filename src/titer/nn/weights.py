@@ -1,0 +1,86 @@
+"""Which weights a fine-tune may change, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.nn.hooks import blocks
+
+__all__ = ["Parameters", "Weights", "chosen", "named_matrices"]
+
+Parameters = Literal["full", "lora", "norms-and-embeddings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Which weights a member trains.
+
+    ``full``: all, or the matrices whose name ends in one of ``modules``. ``lora``: a low-rank
+    adapter (Hu et al. 2021, arXiv:2106.09685) around every linear layer but the head, or around
+    those in ``modules``; ``seed`` draws its first factor, the second starts at zero.
+    ``norms-and-embeddings``: these and every bias.
+    """
+
+    which: Parameters = "full"
+    rank: int = 16
+    alpha: float = 32.0
+    seed: int = 0
+    modules: tuple[str, ...] = ()
+
+
+def chosen(lm: LM, which: Parameters, modules: Sequence[str]) -> list[nn.Parameter]:
+    """The model's own weights that train, in the model's order, each once.
+
+    Raises:
+        BadInput: ``modules`` match nothing.
+    """
+    if which == "full":
+        if not modules:
+            return list(lm.model.parameters())
+        return [weight for _, weight in named_matrices(lm, modules)]
+    kept: dict[int, nn.Parameter] = {}
+    for module in lm.model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        if "norm" in type(module).__name__.lower() or isinstance(module, nn.Embedding):
+            picked = list(own.values())
+        else:
+            picked = [weight for name, weight in own.items() if name == "bias"]
+        kept.update({id(weight): weight for weight in picked})
+    return list(kept.values())
+
+
+def named_matrices(
+    lm: LM, endings: Sequence[str], layers: Sequence[int] | None = None
+) -> list[tuple[str, nn.Parameter]]:
+    """Weights of the modules whose path ends in one of ``endings``, in the given blocks.
+
+    A path is ``3.mlp.down_proj``: block, then name inside it. Whole path components are compared.
+
+    Raises:
+        BadInput: nothing matches; the message lists what could.
+    """
+    found: list[tuple[str, nn.Parameter]] = []
+    available: set[str] = set()
+    wanted = tuple(f".{ending}" for ending in endings)
+    for index, block in enumerate(blocks(lm.model)):
+        for name, module in block.named_modules():
+            weight = getattr(module, "weight", None)
+            if not isinstance(weight, nn.Parameter) or weight.dim() < 2:
+                continue
+            available.add(name)
+            path = f".{index}.{name}"
+            if path.endswith(wanted) and (layers is None or index in layers):
+                found.append((path[1:], weight))
+    if not found:
+        raise BadInput(
+            f"no matrix of {lm.name} is named {', '.join(endings)}"
+            + (f" in blocks {', '.join(map(str, layers))}" if layers is not None else "")
+            + f"; each block has {', '.join(sorted(available))}."
+        )
+    return found
