@@ -58,8 +58,9 @@ def _nothing(_batch: Any) -> float:
 class Recipe:
     """How the loop steps.
 
-    ``lr``: peak learning rate. ``warmup``: share of the steps spent rising. ``clip``: largest joint
-    gradient norm, None for no clipping. ``accumulate``: batches a step, gradients averaged.
+    ``lr``: peak learning rate. ``betas``: AdamW's. ``warmup``: share of the steps spent rising.
+    ``clip``: largest joint gradient norm, None for no clipping. ``accumulate``: batches a step,
+    gradients averaged.
     ``flops_per_token``: see :class:`titer.nn.trainable.Trainable`. ``flops_besides``: operations a
     batch costs on top, such as a frozen model's forward pass.
     """
@@ -67,6 +68,7 @@ class Recipe:
     lr: float
     optimiser: Optimiser = "adamw"
     schedule: Schedule = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = 1.0
@@ -112,7 +114,11 @@ def fit(
         Diverged: the loss, the gradient or the final weights are not finite.
     """
     optimiser = build_optimiser(
-        recipe.optimiser, parameters, lr=recipe.lr, weight_decay=recipe.weight_decay
+        recipe.optimiser,
+        parameters,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        betas=recipe.betas,
     )
     warmup = round(recipe.warmup * steps)
     _doubt(parameters, run)

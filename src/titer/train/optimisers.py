@@ -13,21 +13,28 @@ from torch import nn
 __all__ = ["Optimiser", "Schedule", "averaged", "build_optimiser", "multiplier", "settle"]
 
 Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free"]
-Schedule = Literal["constant", "cosine", "linear"]
+Schedule = Literal["constant", "cosine", "cosine-throughout", "linear"]
 
 
 def build_optimiser(
-    kind: Optimiser, parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float
+    kind: Optimiser,
+    parameters: Sequence[nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """An optimiser over ``parameters``.
 
-    AdamW has betas (0.9, 0.999); SGD has Nesterov momentum 0.9; Schedule-Free AdamW is Defazio et
+    ``betas`` are AdamW's; SGD has Nesterov momentum 0.9; Schedule-Free AdamW is Defazio et
     al. 2024, arXiv:2405.15682, from its authors' package.
     """
     weights = list(parameters)
     match kind:
         case "adamw":
-            return torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+            return torch.optim.AdamW(
+                weights, lr=lr, weight_decay=weight_decay, betas=betas, fused=True
+            )
         case "sgd-nesterov":
             return torch.optim.SGD(
                 weights, lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
@@ -78,8 +85,12 @@ def multiplier(schedule: Schedule, step: int, total: int, warmup: int) -> float:
     """The factor on the peak learning rate at ``step`` of ``total``, counted from 0.
 
     Warm-up rises linearly and reaches 1 at step ``warmup``; what follows is constant, or falls to 0
-    at ``total`` by half a cosine or a line.
+    at ``total`` by half a cosine or a line. ``cosine-throughout`` counts its half cosine from the
+    first step and multiplies it with a rise that reaches 1 one step before ``warmup``.
     """
+    if schedule == "cosine-throughout":
+        fall = 0.5 * (1.0 + math.cos(math.pi * step / total))
+        return min(1.0, (step + 1) / max(1, warmup)) * fall
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
