@@ -287,8 +287,8 @@ def curve_of(model: Verdict) -> list[Verdict]:
 def _in_domain(verdict: Verdict) -> Grid:
     """R* by the share of the hazard that the defender had, for models whose defence was redone."""
     shares = sorted({p["share"] for model in items(verdict, "models") for p in curve_of(model)})
-    heads = [(share_name({"share": share}), "R*") for share in shares]
-    about = "Immunised on a share, drawn anew for each seed; attacked and judged as ever."
+    heads = [(share_name({"share": share}), "of the hazard") for share in shares]
+    about = "R* when immunised on a share, drawn anew for each seed; attacked and judged as ever."
     grid = Grid("In-domain generalisation", heads, [], about=about)
     for model in in_order(verdict):
         if model.get("role") not in ("defended", "control"):

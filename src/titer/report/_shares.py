@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from titer.report import _svg as svg
-from titer.report.tables import interval, look, number, value
+from titer.report.tables import interval, look, number, share_name, value
 
 __all__ = ["shares"]
 
 Verdict = Mapping[str, Any]
 _SIZE = (460.0, 300.0)
-_FIELD = (48.0, 14.0, 360.0, 240.0)  # left, top, right, bottom
+_FIELD = (48.0, 26.0, 360.0, 240.0)  # left, top, right, bottom
 
 
 def shares(model: Verdict) -> str:
@@ -41,24 +41,20 @@ def shares(model: Verdict) -> str:
         est = look(point, "r_star")
         if est["low"] is not None and est["high"] is not None:
             body.append(svg.line(cx, y(est["low"]), cx, y(est["high"]), "whisker"))
-        said = f"{_percent(point)} of the hazard: R* {value(est)} {interval(est)}".strip()
+        said = f"{share_name(point)} of the hazard: R* {value(est)} {interval(est)}".strip()
         title = svg.el("title", svg.escape(said))
         body.append(svg.el("circle", title, cx=cx, cy=cy, r=4.0, class_="dot model"))
     if not known:
         middle = (left + right) / 2
         body.append(svg.text(middle, y(0.5), "no point has a number", "note", "middle"))
     name = str(model.get("name", ""))
-    said = "; ".join(f"{_percent(p)}: {value(look(p, 'r_star'))}" for p in points)
+    said = "; ".join(f"{share_name(p)}: {value(look(p, 'r_star'))}" for p in points)
     return svg.document(
         *_SIZE,
         f"In-domain generalisation of {name}",
         f"R* against the share of the hazard that the defender had. {said}.",
         *body,
     )
-
-
-def _percent(point: Verdict) -> str:
-    return f"{100 * float(point['share']):g}\u202f%"
 
 
 def _frame(points: Sequence[Verdict], x: svg.Linear, y: svg.Linear) -> Sequence[str]:
@@ -75,7 +71,7 @@ def _frame(points: Sequence[Verdict], x: svg.Linear, y: svg.Linear) -> Sequence[
         at = x(math.log(point["share"]))
         parts.append(svg.line(at, bottom, at, bottom + 4, "axis"))
         if at - last >= 34:
-            parts.append(svg.text(at, bottom + 17, _percent(point), "tick", "middle"))
+            parts.append(svg.text(at, bottom + 17, share_name(point), "tick", "middle"))
             last = at
     middle = (left + right) / 2
     title = "share of the hazard the defender had (logarithmic)"

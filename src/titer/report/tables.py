@@ -259,8 +259,8 @@ def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:
 
 
 def share_name(point: Verdict) -> str:
-    """``10 % of the hazard``: how much of it a defender had."""
-    return f"{100 * float(point.get('share') or 0.0):g}\u202f% of the hazard"
+    """``10 %``: how much of the hazard a defender had."""
+    return f"{100 * float(point.get('share') or 0.0):g}\u202f%"
 
 
 def _shares(models: Sequence[Verdict]) -> Iterator[Text]:
@@ -274,7 +274,7 @@ def _shares(models: Sequence[Verdict]) -> Iterator[Text]:
     for name, curve in curves.items():
         told = (
             f"{value(look(point, 'r_star'))} {interval(look(point, 'r_star'))}".strip()
-            + f" with {share_name(point)} ({point['entities']} of {point['total']})"
+            + f" with {share_name(point)} of the hazard ({point['entities']} of {point['total']})"
             for point in curve
         )
         if curve:
