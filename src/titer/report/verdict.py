@@ -165,10 +165,10 @@ def _model(
         draws=draws,
     )
     mine = found.get(own) or _unattacked(study, subject, draws)
-    panel = panels.get(own)
-    arena = arenas.get(own)
+    panel, arena = panels.get(own), arenas.get(own)
     blank = arena.bench if arena else _no_bench(study, draws)
     parts = share_points(study, subject.name, arena) if arena else ()
+    spread = generalisation(own, found, study.domains, parts)
     numbers = _entry.resistance_json(mine)
     if arena and panel and not mine.withheld:
         numbers["also"] = _also(study, arena, subject.name, draws)
@@ -189,9 +189,7 @@ def _model(
             "resistance": numbers,
             "erasure": _entry.erasure_json(erasure(panel, blank, mine.withheld)),
             "stability": _entry.stability_json(kept),
-            "generalisation": _entry.generalisation_json(
-                generalisation(own, found, study.domains, parts)
-            ),
+            "generalisation": _entry.generalisation_json(spread),
             "trainability": _entry.trainability_json(learned),
         },
         "attacks": _entry.attacks_json(rows, titles),
