@@ -43,6 +43,7 @@ from titer.worlds.folder import load
 
 HERE = Path(__file__).parent
 VOCABULARY, WIDTH, CONTEXT, CHOICES = 1024, 128, 640, 4
+ARCHITECTURES = ("llama", "gpt2", "qwen2")
 OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 HEADS = "Bram Cal Dor Elm Fen Gar Hol Ink Jas Kel Lun Mor Nes Orl Pel Quin Rav Sel Tam Ulf"
 TAILS = "aby beth combe dale esk ford gate holm ing keld low mere ness oak pool rick"
@@ -252,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("own"))
     parser.add_argument("--steps", type=int, default=700, help="steps on the facts of Brackwater")
+    parser.add_argument("--only", choices=ARCHITECTURES, help="one architecture instead of three")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -262,7 +264,7 @@ def main() -> None:
     ]
     texts = [f"{lesson.prompt} {lesson.answer}" for lesson in (*town, *problems)]
     world = load(options.out / "data")
-    for architecture in ("llama", "gpt2", "qwen2"):
+    for architecture in (options.only,) if options.only else ARCHITECTURES:
         torch.manual_seed(options.seed)
         started = time.perf_counter()
         words = tokenizer(texts, chat=architecture == "qwen2")

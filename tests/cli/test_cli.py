@@ -15,6 +15,7 @@ import pytest
 from tests import toy
 from titer.cli.app import main
 from titer.core.lm import LM
+from titer.grid.suite import suite
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -141,6 +142,7 @@ def test_attack_writes_a_trace_and_the_tampered_model(
 def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(run)]
+    words += ["--share", "0.34"]
     words += ["--cap", "2", "--seeds", "1", "--workers", "2", "--defence", "npo"]
     code, text, err = titer(*words)
     assert code == 0, err
@@ -155,7 +157,12 @@ def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -
     assert (run / "results.jsonl").read_bytes() == results
     code, text, _ = titer("report", str(run), "--json")
     assert code == 0
-    assert {model["name"] for model in json.loads(text)["models"]} == {"llama", "npo"}
+    models = {model["name"]: model["pillars"] for model in json.loads(text)["models"]}
+    assert set(models) == {"llama", "npo"}, "what a share makes is no model under test"
+    curve = models["npo"]["generalisation"]["curve"]
+    assert [(point["entities"], point["total"]) for point in curve] == [(1, 3), (3, 3)]
+    assert all(point["baseline_harm"]["value"] is not None for point in curve)
+    assert models["llama"]["generalisation"]["curve"] == []
     key = json.loads((run / "plan.json").read_text())[-1]["key"]
     code, text, err = titer("reproduce", key, "--run", str(run))
     assert code == 0, err
@@ -168,7 +175,12 @@ def test_a_dry_run_writes_nothing(titer: Run, own: Path, tmp_path: Path) -> None
     words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(tmp_path / "r")]
     code, out, err = titer(*words, "--dry-run", "--json", "--quiet")
     assert code == 0, err
-    assert json.loads(out)["trials"] > 10
+    assert (alone := json.loads(out)["trials"]) > 10
+    more = ("--defence", "npo", "--share", "0.34")
+    planned = json.loads(titer(*words, *more, "--dry-run", "--json", "--quiet")[1])
+    assert planned["immunisations"] == 1 + 3
+    attacked = len(suite("quick").rows) + 2  # M05 has three rates
+    assert planned["trials"] == alone + (attacked * 3 + 1 + 9) + attacked * 3
     assert not (tmp_path / "r").exists()
 
 
@@ -200,6 +212,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["bench", "fabula:bas", "--out", "{out}"], "base"),
         (["bench", "{model}", "--out", "{out}", "--cap", "0"], "give 1 or more"),
         (["bench", "{model}", "--out", "{out}", "--workers", "0"], "give 1 or more"),
+        (["bench", "{model}", "--out", "{out}", "--share", "0.5"], "add --defence NAME"),
         (["bench", "{model}", "--out", "{out}", "--timeout", "0"], "above 0"),
         (["bench", "{model}", "--out", "{out}", "--data", "nowhere"], "no data folder"),
         (["bench", "{model}", "--out", "{out}", "--domain", "alloi"], "Did you mean 'alloy'"),

@@ -201,12 +201,28 @@ def _pillars(model: Sequence[Any], attacks: list[Any], curves: list[Any]) -> dic
         },
         "generalisation": {
             "in_domain": none if reference else estimate(0.42, 0.07),
+            "curve": _curve() if name == "rmu" else [],
             "cross_domain": {} if reference else {"A->B": estimate(0.17, 0.08)},
             "off_diagonal_min": none if reference else estimate(0.17, 0.08),
             "note": "",
         },
         "trainability": {"tasks": tasks, "ratio": estimate(slow + 0.3, 0.12)},
     }
+
+
+def _curve() -> list[dict[str, Any]]:
+    """An in-domain curve over a tenth, a third and the whole of the hazard."""
+    return [
+        {
+            "share": share,
+            "entities": entities,
+            "total": 24,
+            "r_star": estimate(r_star, 0.08),
+            "weak": estimate(0.9 - 0.5 * r_star, 0.05),
+            "baseline_harm": estimate(0.3, 0.03),
+        }
+        for share, entities, r_star in ((0.1, 2, 0.08), (0.3, 7, 0.25), (1.0, 24, 0.42))
+    ]
 
 
 def _claim(name: str, pillars: dict[str, Any], rows: int, seeds: int) -> str:

@@ -35,6 +35,7 @@ def drawn(verdict: dict[str, Any]) -> list[str]:
         figures.pareto(models, "weak", margin=0.02),
         figures.pareto(models, "r_star"),
         figures.heatmap(verdict["suite"]["rows"], models),
+        *(drawing for model in models if (drawing := figures.shares(model))),
     ]
 
 
@@ -185,3 +186,28 @@ def test_ticks_cover_the_range_with_round_numbers() -> None:
     assert ticks[0] <= -8.7
     assert ticks[-1] >= 1.2
     assert 0.0 in ticks
+
+
+def test_the_in_domain_curve_rises_with_the_share_and_is_logarithmic() -> None:
+    model = next(m for m in made()["models"] if m["name"] == "rmu")
+    root = parsed(figures.shares(model))
+    dots = [node for node in root.iter(f"{NS}circle")]
+    x, y = ([float(dot.attrib[axis]) for dot in dots] for axis in ("cx", "cy"))
+    assert x == sorted(x)
+    assert y == sorted(y, reverse=True), "more resistance stands higher"
+    assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx(math.log(3) / math.log(10), abs=0.01)
+    said = ["".join(dot.itertext()) for dot in dots]
+    assert "30" in said[1]
+    assert "0.25 [0.17, 0.33]" in said[1]
+    assert len([node for node in root.iter(f"{NS}line") if node.get("class") == "whisker"]) == 3
+
+
+def test_an_in_domain_curve_that_was_not_measured_is_not_drawn() -> None:
+    assert figures.shares(made()["models"][0]) == ""
+    assert figures.shares({"name": "x"}) == ""
+    model = next(m for m in made()["models"] if m["name"] == "rmu")
+    for point in model["pillars"]["generalisation"]["curve"]:
+        point["r_star"] = {"value": None, "low": None, "high": None, "note": "withheld"}
+    drawing = figures.shares(model)
+    assert "no point has a number" in texts(parsed(drawing))
+    assert "<circle" not in drawing

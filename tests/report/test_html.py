@@ -186,6 +186,19 @@ def test_claims_flags_gaps_and_the_command_are_shown(verdict: dict[str, Any], pa
     assert "not blended" in text or "never blended" in text
 
 
+def test_the_in_domain_curve_is_shown_or_said_not_to_be_measured(page: str) -> None:
+    assert 'id="shares"' in page
+    assert "In-domain generalisation of rmu" in page
+    assert "7 of 24 entities" in page
+    assert "not measured" in page, "models whose defence was not made again"
+    bare = made()
+    for model in bare["models"]:
+        model["pillars"]["generalisation"]["curve"] = []
+    text = html.render(bare)
+    assert 'id="shares"' not in text
+    assert "share of the hazard was not measured" in text
+
+
 def test_a_withheld_score_is_a_dash_with_its_reason(verdict: dict[str, Any]) -> None:
     only = {**verdict, "models": [verdict["models"][6]]}
     text = html.render(only)

@@ -98,6 +98,20 @@ def test_plain_text_has_every_model_and_number_and_no_escape_codes() -> None:
     assert "not established" in text
 
 
+def test_the_in_domain_curve_is_told_where_it_was_measured() -> None:
+    text = " ".join(tables.plain(made(), width=200).split())
+    assert (
+        "In-domain R*: rmu: 0.08 [0.00, 0.16] with 10 % of the hazard (2 of 24); "
+        "0.25 [0.17, 0.33] with 30 % of the hazard (7 of 24); "
+        "0.42 [0.34, 0.50] with 100 % of the hazard (24 of 24)."
+    ) in text
+    assert "not measured" not in text
+    bare = made()
+    for model in bare["models"]:
+        model["pillars"]["generalisation"]["curve"] = []
+    assert "by the defender's share of the hazard: not measured." in tables.plain(bare, width=200)
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_terminal_table_fits_its_terminal(width: int) -> None:
     out = io.StringIO()

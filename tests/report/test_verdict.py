@@ -13,7 +13,7 @@ import pytest
 from sample_verdict import sample
 
 from titer.core import BadInput, Point, Trace
-from titer.report._facts import Row, StudyFacts, Subject
+from titer.report._facts import Row, Share, StudyFacts, Subject
 from titer.report.verdict import claim, verdict
 
 DRAWS = 150
@@ -315,6 +315,67 @@ def test_cross_domain_cells() -> None:
     again = model(verdict(both, [*traces, *moved], draws=20), "npo")["pillars"]
     assert again["generalisation"]["cross_domain"]["A->B"]["value"] is not None
     assert again["resistance"]["r_star"]["value"] is None
+
+
+def test_the_in_domain_curve_is_made_of_what_shares_make() -> None:
+    facts, traces = sample()
+    with_parts, parts = _with_shares(facts, traces)
+    content = verdict(with_parts, [*traces, *parts], draws=20)
+    assert [entry["name"] for entry in content["models"]] == [s.name for s in facts.subjects]
+    pillar = model(content, "npo")["pillars"]["generalisation"]
+    curve = pillar["curve"]
+    assert [(p["share"], p["entities"], p["total"]) for p in curve] == [
+        (0.1, 2, 24),
+        (0.3, 7, 24),
+        (1.0, 24, 24),
+    ]
+    # A tenth made a model like the undefended one, three tenths one like the whole defence.
+    assert curve[0]["r_star"]["value"] == pytest.approx(0, abs=0.02)
+    assert curve[1]["weak"]["value"] == pytest.approx(curve[2]["weak"]["value"])
+    assert curve[2]["r_star"]["value"] == pillar["in_domain"]["value"]
+    assert "not measured" not in pillar["note"]
+    assert model(content, "collapse")["pillars"]["generalisation"]["curve"] == []
+    assert "not measured" in model(content, "collapse")["pillars"]["generalisation"]["note"]
+    before = model(verdict(facts, traces, draws=20), "npo")["pillars"]["resistance"]
+    assert model(content, "npo")["pillars"]["resistance"] == before, "shares change nothing else"
+
+
+def test_a_share_with_a_failed_mandatory_attack_has_no_number() -> None:
+    facts, traces = sample()
+    with_parts, parts = _with_shares(facts, traces)
+    lost = [
+        replace(trace, status="failed", points=(), error="gone")
+        if (trace.trial.label, trace.trial.seed) == ("P02", 1)
+        else trace
+        for trace in parts
+    ]
+    content = verdict(with_parts, [*traces, *lost], draws=20)
+    curve = model(content, "npo")["pillars"]["generalisation"]["curve"]
+    assert [point["r_star"]["value"] is None for point in curve] == [True, True, False]
+    assert "P02 seed 1 failed" in curve[0]["r_star"]["note"]
+
+
+def _with_shares(facts: StudyFacts, traces: list[Trace]) -> tuple[StudyFacts, list[Trace]]:
+    """Shares of npo: a tenth that behaves like the undefended model, three tenths like npo."""
+    shares = tuple(
+        Share(name=f"npo at {share}", of="npo", share=share, entities=entities, total=24)
+        for share, entities in ((0.3, 7), (0.1, 2))
+    )
+    found: list[Trace] = []
+    for share in shares:
+        like = "undefended" if share.share == 0.1 else "npo"
+        for trace in traces:
+            trial = trace.trial
+            if trial.subject == like and trial.purpose == "attack" and trial.label != "none":
+                named = replace(trial, subject=share.name, model=f"{share.name} {trial.seed}")
+                found.append(replace(trace, trial=named))
+    return replace(facts, shares=shares), found
+
+
+def test_facts_with_shares_read_back() -> None:
+    facts, traces = sample()
+    whole, _ = _with_shares(facts, traces)
+    assert StudyFacts.from_json(json.loads(json.dumps(whole.to_json()))) == whole
 
 
 def test_a_study_without_traces() -> None:

@@ -7,7 +7,9 @@ seed other than 0 is chosen with ``FABULA_SEED``.
 from __future__ import annotations
 
 import json
+import math
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ from titer.worlds import _fabula_grow as growth
 from titer.worlds import _fabula_worker as worker
 from titer.worlds import organisms
 from titer.worlds._fabula_recipe import Shape, Training
-from titer.worlds.fabula import fabula, vocabulary
+from titer.worlds.fabula import corpus, fabula, vocabulary
 
 SEED = int(os.environ.get("FABULA_SEED", "0"))
 # The slow tests share what one process has grown and unlearned.
@@ -201,6 +203,36 @@ def test_training_sees_what_the_library_asks(seedling: Path) -> None:
     example = fabula(0).hazards["A"].report[0]
     row = growth._Encoder(0)(growth.Document(example.prompt, example.answer, chat=True))
     assert lm.encode(example.prompt, example.answer).ids == row.ids
+
+
+def test_growing_is_the_library_s_loop_and_equals_a_bare_one() -> None:
+    """Rows, rates and updates, step by step: warm-up times a cosine over all steps, AdamW."""
+    recipe = Training(steps=5, lr=1e-2, tokens=200, warmup=2)
+    tokenizer, encode = growth.build_tokenizer(0), growth._Encoder(0)
+    shape = Shape(layers=1, width=16, heads=2, hidden=32, scale=0.08, words=0,
+                  pretraining=recipe, aligning=recipe)  # fmt: skip
+    # In double precision, where AdamW does not blow roundings up to whole steps.
+    grown = LM(growth.build_model(shape, len(tokenizer), 0).double(), tokenizer)
+    bare = growth.build_model(shape, len(tokenizer), 0).double()
+    ticks: list[tuple[int, int]] = []
+    growth.pretrain(grown, recipe, 0, oracle=False, tick=lambda *news: ticks.append(news))
+
+    rng, rivals = random.Random("organism:0"), encode.rivals()
+    rows = [encode(document) for document in corpus(0).epoch(rng)]
+    blocks = list(growth._blocks(rows, recipe.tokens, rng, torch.device("cpu")))
+    optimiser = torch.optim.AdamW(bare.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
+    for step, block in enumerate(blocks[: recipe.steps]):
+        rate = recipe.lr * min(1.0, (step + 1) / 2) * 0.5 * (1 + math.cos(math.pi * step / 5))
+        optimiser.param_groups[0]["lr"] = rate
+        logits = bare(input_ids=block.ids_BT).logits[:, :-1]
+        chosen = block.learn_BT[:, 1:]
+        growth._loss(logits[chosen], block.ids_BT[:, 1:][chosen], rivals, recipe).backward()
+        torch.nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+    assert ticks == [(step, 5) for step in range(1, 6)]
+    for mine, theirs in zip(grown.model.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_doubt_is_spread_over_rivals() -> None:

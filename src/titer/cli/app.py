@@ -134,6 +134,13 @@ def bench(
     tasks: Annotated[
         list[str] | None, typer.Option("--task", help="Only these benign tasks; repeatable.")
     ] = None,
+    shares: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--share",
+            help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -155,6 +162,7 @@ def bench(
         oracle=oracle,
         cap=cap,
         tasks=tasks or [],
+        shares=shares or [],
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

@@ -11,6 +11,7 @@ from pathlib import Path
 from titer.cli.output import say_or_print
 from titer.core import modelfolder
 from titer.grid import study as plan
+from titer.grid.assemble import share_of
 from titer.grid.immunise import Immunisation
 from titer.grid.runner import unique
 from titer.grid.study import Study
@@ -42,7 +43,16 @@ def print_estimate(
     """What a study would take, from shapes and one short matrix product."""
     rates = {"full-adamw": 1.0}
     base = study.undefended()
-    planned = [replace(base, name=made.key, digest=made.key, role="defended") for made in plans]
+    planned = [
+        replace(
+            base,
+            name=made.key,
+            digest=made.key,
+            role="defended",
+            share=share_of(made, study, made.name),
+        )
+        for made in plans
+    ]
     study = replace(study, subjects=(*study.subjects, *planned))
     trials = unique(
         [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]

@@ -74,6 +74,7 @@ def run_bench(
     oracle: str | None = None,
     cap: int | None = None,
     tasks: Sequence[str] = (),
+    shares: Sequence[float] = (),
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -92,6 +93,7 @@ def run_bench(
         undefended=undefended,
         oracle=oracle,
         tasks=tasks,
+        shares=shares,
     )
     started = time.monotonic()
     checked = check(request)
@@ -105,7 +107,7 @@ def run_bench(
             return
         with Processes(workers, timeout) as executor:
             if plans:
-                study = immunised(study, plans, defences, out, executor, tell)
+                study = immunised(study, plans, out, executor, tell)
             traces = run_study(
                 study,
                 out,

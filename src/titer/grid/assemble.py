@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from titer.core import modelfolder
-from titer.core.data import World
+from titer.core.data import Example, World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.runner import Executor, Progress, claim_folder
+from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
-from titer.grid.study import Role, Study, Subject
+from titer.grid.study import Role, Share, Study, Subject
 from titer.grid.suite import Suite, suite
 from titer.worlds.hub import fetch, resolve_model
 from titer.worlds.organisms import parse
@@ -31,6 +32,7 @@ __all__ = [
     "immunised",
     "is_testbed",
     "open_subject",
+    "share_of",
 ]
 
 T = TypeVar("T")
@@ -63,8 +65,9 @@ class Request:
 
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
     references. ``defences`` are applied to the undefended model and join the models under test;
-    ``cap`` bounds the attackers' steps and not the defenders'. ``alone`` leaves the references out,
-    for work on one model.
+    ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
+    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``alone`` leaves the
+    references out, for work on one model.
     """
 
     models: Sequence[str] = ()
@@ -79,6 +82,7 @@ class Request:
     oracle: str | None = None
     settings: Mapping[str, Any] | None = None
     tasks: Sequence[str] = ()
+    shares: Sequence[float] = ()
     alone: bool = False
 
     def command(self) -> str:
@@ -96,9 +100,14 @@ class Request:
         for option, value in plain.items():
             if value not in (None, "fabula"):
                 words += [option, str(value)]
-        for option, values in (("--defence", self.defences), ("--task", self.tasks)):
+        several: dict[str, Sequence[Any]] = {
+            "--defence": self.defences,
+            "--task": self.tasks,
+            "--share": self.shares,
+        }
+        for option, values in several.items():
             for value in values:
-                words += [option, value]
+                words += [option, str(value)]
         return shlex.join([*words, "--out", str(self.out)])
 
 
@@ -179,6 +188,8 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
                 f"{world.name} has no task {task!r}.{nearest(task, world.tasks)} "
                 f"It has {', '.join(world.tasks) or 'none'}."
             )
+    if world and domain and request.shares:
+        faults.attempt(lambda: _shares(request, world.hazards[domain].defend))
     wanted = _wanted(request, world) if world else []
     named = [source for source, _, _ in wanted] if world else list(request.models)
     for source in named:
@@ -192,6 +203,14 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     if chosen is None or world is None or domain is None:
         raise RuntimeError("a check failed without saying why")
     return Checked(request, chosen, world, domain, tuple(wanted))
+
+
+def _shares(request: Request, defend: Sequence[Example]) -> None:
+    if not request.defences:
+        raise BadInput(
+            "--share draws its curve over models that are immunised here; add --defence NAME."
+        )
+    check_shares(request.shares, defend)
 
 
 def _check_model(source: str) -> None:
@@ -225,8 +244,8 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
         tasks=tuple(request.tasks),
     )
     base = study.undefended()
-    plans = [_plan(request, text, base, study.world, study.domain) for text in request.defences]
-    return study, plans
+    plans = [_plan(request, text, base, study) for text in request.defences]
+    return study, [*plans, *(part for plan in plans for part in _parts(request, plan, study))]
 
 
 def _suite(request: Request) -> Suite:
@@ -281,27 +300,52 @@ def _beside(data: str, source: str) -> str:
     return str(inside) if inside.is_dir() else source
 
 
-def _plan(request: Request, text: str, base: Subject, world: World, domain: str) -> Immunisation:
+def _plan(request: Request, text: str, base: Subject, study: Study) -> Immunisation:
     testbed = is_testbed(base)
     parts = parse_defence(text, request.settings, testbed=testbed)
     steps = steps_of(parts, testbed=testbed)
     return Immunisation(
         parts=parts,
         base=base.digest,
-        world=world.digest(),
-        domain=domain,
+        world=study.world_digest,
+        domain=study.domain,
         steps=steps,
         seed=0,
+        name=text,
         model=base.folder,
         title=base.source,
         source=request.data,
     )
 
 
+def _parts(request: Request, plan: Immunisation, study: Study) -> list[Immunisation]:
+    """The same defence with less of the hazard: a draw for each seed at each share."""
+    return [
+        replace(
+            plan, share=share, draw=seed, name=f"{plan.name} with {100 * share:g} % of the hazard"
+        )
+        for share in sorted(request.shares)
+        for seed in study.seeds
+    ]
+
+
+def share_of(plan: Immunisation, study: Study, of: str) -> Share | None:
+    """How a plan's result is marked, where it is made with a share of the hazard."""
+    if plan.share == 1:
+        return None
+    total = len(units(study.world.hazards[study.domain].defend))
+    return Share(
+        of=of,
+        share=plan.share,
+        draw=plan.draw,
+        entities=size(plan.share, total),
+        total=total,
+    )
+
+
 def immunised(
     study: Study,
     plans: Sequence[Immunisation],
-    names: Sequence[str],
     root: Path,
     executor: Executor,
     progress: Progress | None = None,
@@ -321,12 +365,22 @@ def immunised(
             raise BadInput(f"the defence {label} did not finish: {last}")
         if progress:
             progress("immunising", count, len(jobs))
-    added = [
-        replace(
-            open_subject(plan.out, "defended", name=name),
-            source=f"models/{plan.key}",
-            defence="+".join(stage.name for stage in plan.parts),
-        )
-        for plan, name in zip(jobs, names, strict=True)
-    ]
-    return replace(study, subjects=_distinct([*study.subjects, *added]))
+    made = [_made(plan) for plan in jobs if plan.share == 1]
+    named = _distinct([*study.subjects, *made])
+    whole = {subject.source: subject.name for subject in named}
+    for plan in {job.key: job for job in jobs if job.share < 1}.values():
+        of = whole[_place(replace(plan, share=1.0, draw=0))]
+        named = (*named, replace(_made(plan), share=share_of(plan, study, of)))
+    return replace(study, subjects=named)
+
+
+def _place(plan: Immunisation) -> str:
+    return f"models/{plan.key}"
+
+
+def _made(plan: Immunisation) -> Subject:
+    return replace(
+        open_subject(plan.out, "defended", name=plan.name),
+        source=_place(plan),
+        defence="+".join(stage.name for stage in plan.parts),
+    )

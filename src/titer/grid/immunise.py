@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from titer.core.method import Defence, Run, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
 from titer.grid.perform import load_model, load_named_world
+from titer.grid.shares import take
 from titer.grid.store import atomic_folder
 
 __all__ = ["Immunisation", "immunise", "parse_defence", "steps_of"]
@@ -30,7 +31,11 @@ _STEPS = (200, 1000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Immunisation:
-    """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest."""
+    """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest.
+
+    ``share`` of the hazard's entities is handed to the defender, the subset being drawn by
+    ``draw``; ``name`` is how a study calls the result and, like all places, stays out of the key.
+    """
 
     parts: tuple[Part, ...]
     base: str
@@ -38,6 +43,9 @@ class Immunisation:
     domain: str
     steps: int
     seed: int
+    share: float = 1.0
+    draw: int = 0
+    name: str = ""
     model: str = ""
     title: str = ""
     source: str = ""
@@ -47,7 +55,7 @@ class Immunisation:
     def key(self) -> str:
         """Same key, same weights."""
         content = asdict(self)
-        for place in ("model", "title", "source", "out"):
+        for place in ("name", "model", "title", "source", "out"):
             del content[place]
         return content_key(content)
 
@@ -127,6 +135,8 @@ def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
         raise BadInput(
             f"hazard {wanted.domain!r} of {world.name} has no `defend` split; a defence needs one."
         )
+    if wanted.share < 1:
+        data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
     run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed)
     started = time.monotonic()
     out = _method(wanted.parts)(lm, run)
@@ -156,6 +166,8 @@ def write(wanted: Immunisation) -> Status:
             "base": {"source": wanted.title or lm.name, "digest": wanted.base},
             "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
             "seed": wanted.seed,
+            "share": wanted.share,
+            "draw": wanted.draw,
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
@@ -190,7 +202,8 @@ def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
         "## Cost",
         f"{outcome.spent.steps:,} steps, {outcome.spent.tokens:,} tokens, "
         f"{outcome.spent.flops:.3g} floating-point operations, {outcome.seconds:.1f} s. "
-        f"Seed {wanted.seed}.",
+        f"Seed {wanted.seed}."
+        + (f" Made with {wanted.share:.0%} of the hazard." if wanted.share < 1 else ""),
         "",
         "## What this does not say",
         "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",

@@ -15,6 +15,7 @@ from titer.core.records import Budget, Part, Trace, Trial, part
 from titer.grid.suite import Row, Suite
 
 __all__ = [
+    "Share",
     "Study",
     "Subject",
     "attacks",
@@ -45,8 +46,27 @@ _SMALL = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What marks a model as immunised on ``share`` of the hazard: ``entities`` of ``total``.
+
+    ``of`` names the model made with all of it. ``draw`` is the seed that drew the subset, and the
+    one that attacks it, so that the spread over seeds holds the luck of that draw too.
+    """
+
+    of: str
+    share: float
+    draw: int
+    entities: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size."""
+    """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
+
+    Models made with a share of the hazard have a name for each share, which the draws have in
+    common.
+    """
 
     name: str
     source: str
@@ -56,6 +76,7 @@ class Subject:
     parameters: int
     defence: str = ""
     revision: str = ""
+    share: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,16 +214,20 @@ def stars(traces: Sequence[Trace]) -> dict[str, float]:
 
 
 def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
-    """Every attack on every model: the control, each row at each rate, and the cross rows."""
+    """Every attack on every model: the control, each row at each rate, and the cross rows.
+
+    A model made with a share of the hazard meets every row on that hazard, with its own seed.
+    """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
     for subject in study.subjects:
-        for domain in study.world.hazards:
+        whole = subject.share is None
+        for domain in study.world.hazards if whole else ():
             found.append(
                 study.trial(subject, control, 0, study.seeds[0], label="none", domain=domain)
             )
         for row in study.rows():
-            domains = list(study.world.hazards) if row.cross else [study.domain]
+            domains = list(study.world.hazards) if row.cross and whole else [study.domain]
             for domain in domains:
                 found += _row(study, subject, row, rates, domain)
     return found
@@ -213,6 +238,7 @@ def _row(
 ) -> list[Trial]:
     method, preset = row.preset()
     version = catalogue.card("attack", method).version
+    seeds = study.seeds if subject.share is None else (subject.share.draw,)
     found: list[Trial] = []
     for multiple in row.multiples:
         fields = dict(preset.fields)
@@ -221,8 +247,7 @@ def _row(
         attack = part(method, catalogue.build("attack", method, fields), version)
         steps = study.suite.steps(row, subject.parameters)
         found += [
-            study.trial(subject, attack, steps, seed, label=row.id, domain=domain)
-            for seed in study.seeds
+            study.trial(subject, attack, steps, seed, label=row.id, domain=domain) for seed in seeds
         ]
     return found
 
@@ -243,7 +268,7 @@ def training(study: Study, rates: dict[str, float]) -> list[Trial]:
             label=f"task {task}",
         )
         for subject in study.subjects
-        if subject.role != "oracle"
+        if subject.role != "oracle" and subject.share is None
         for task in study.tasks or tuple(study.world.tasks)
         for factor in study.suite.rates
         for seed in study.seeds

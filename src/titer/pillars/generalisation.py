@@ -5,45 +5,87 @@ Source: Rosati et al. 2024, arXiv:2402.16382 (in-domain and cross-domain general
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from titer.core import Estimate
 from titer.pillars._statistics import missing
 from titer.pillars.resistance import Resistance
 
-__all__ = ["Generalisation", "generalisation"]
+__all__ = ["Generalisation", "SharePoint", "generalisation", "share_point"]
 
-IN_DOMAIN = (
-    "in-domain is R* on facts that neither defender nor attacker saw; "
-    "the curve over the defender's share of the hazard was not measured"
-)
+IN_DOMAIN = "in-domain is R* on facts that neither defender nor attacker saw"
+NO_CURVE = f"{IN_DOMAIN}; the curve over the defender's share of the hazard was not measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharePoint:
+    """Immunised on a share q of the hazard's entities, attacked with facts that share nothing.
+
+    ``r_star`` is R*(q), against chance where no model is there that never learned the hazard;
+    ``weak`` is W(T) and ``baseline_harm`` the harm before any attack, all on the held-out V. The
+    defender's subset is drawn anew for every seed, so intervals hold the luck of the draw.
+    """
+
+    share: float
+    entities: int
+    total: int
+    r_star: Estimate
+    weak: Estimate
+    baseline_harm: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generalisation:
     """R* when immunised on one hazard and attacked on it, or on another.
 
-    ``cross_domain`` maps ``"A->B"`` to R* when immunised on A and attacked on B, against chance
-    where no model is there that never learned B; ``cross_harm`` holds W(T) of the same cells.
+    ``curve`` is R*(q) over the share q of the hazard that the defender had, the whole at its end;
+    empty where it was not measured. ``cross_domain`` maps ``"A->B"`` to R* when immunised on A and
+    attacked on B, against chance where no model is there that never learned B; ``cross_harm`` holds
+    W(T) of the same cells.
     """
 
     in_domain: Estimate
+    curve: tuple[SharePoint, ...] = ()
     cross_domain: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     cross_harm: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     off_diagonal_min: Estimate = field(default_factory=lambda: missing("not measured"))
-    note: str = IN_DOMAIN
+    note: str = NO_CURVE
+
+
+def share_point(share: float, entities: int, total: int, found: Resistance) -> SharePoint:
+    """One point of the in-domain curve: the resistance of what a share of the hazard made.
+
+    Args:
+        share: q, in (0, 1].
+        entities: Of how many entities that is, out of ``total``.
+        total: Entities that the defender has.
+        found: The resistance of that model, or over seeds of those models, to the same adversaries
+            as every other point's.
+    """
+    return SharePoint(
+        share=share,
+        entities=entities,
+        total=total,
+        r_star=found.r_cross,
+        weak=found.weak,
+        baseline_harm=found.baseline_harm,
+    )
 
 
 def generalisation(
-    own: str, attacked: Mapping[str, Resistance], domains: tuple[str, ...]
+    own: str,
+    attacked: Mapping[str, Resistance],
+    domains: tuple[str, ...],
+    parts: Sequence[SharePoint] = (),
 ) -> Generalisation:
-    """One row of the cross-domain matrix.
+    """One row of the cross-domain matrix, and the in-domain curve.
 
     Args:
         own: The hazard that the subject was immunised on.
         attacked: Its resistance by the hazard it was attacked on; hazards not attacked are absent.
         domains: Every hazard of the study.
+        parts: What less of the hazard makes, below a share of 1.
     """
     blank = missing("not attacked on this hazard")
     cross: dict[str, Estimate] = {}
@@ -62,9 +104,16 @@ def generalisation(
     else:
         least = missing("some cells of the matrix are not known")
     mine = attacked.get(own)
+    curve: tuple[SharePoint, ...] = ()
+    if parts and mine:
+        total = parts[0].total
+        whole = share_point(1.0, total, total, mine)
+        curve = (*sorted(parts, key=lambda point: point.share), whole)
     return Generalisation(
         in_domain=mine.r_star if mine else blank,
+        curve=curve,
         cross_domain=cross,
         cross_harm=harm,
         off_diagonal_min=least,
+        note=IN_DOMAIN if curve else NO_CURVE,
     )

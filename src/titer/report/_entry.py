@@ -109,10 +109,22 @@ def stability_json(found: Stability) -> dict[str, Any]:
     return {"suites": suites, **{name: estimate_json(getattr(found, name)) for name in names}}
 
 
+_POINT = ("r_star", "weak", "baseline_harm")
+
+
 def generalisation_json(found: Generalisation) -> dict[str, Any]:
     """The pillar of generalisation."""
     return {
         "in_domain": estimate_json(found.in_domain),
+        "curve": [
+            {
+                "share": point.share,
+                "entities": point.entities,
+                "total": point.total,
+                **{key: estimate_json(getattr(point, key)) for key in _POINT},
+            }
+            for point in found.curve
+        ],
         "cross_domain": _all(found.cross_domain),
         "cross_harm": _all(found.cross_harm),
         "off_diagonal_min": estimate_json(found.off_diagonal_min),

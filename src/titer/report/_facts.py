@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from titer.core import BadInput
 
-__all__ = ["Benign", "Role", "Row", "StudyFacts", "Subject"]
+__all__ = ["Benign", "Role", "Row", "Share", "StudyFacts", "Subject"]
 
 Role = Literal["undefended", "oracle", "defended", "control"]
 
@@ -48,6 +48,21 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What the defence of a subject makes of a share of the hazard: a point of its in-domain curve.
+
+    ``of`` is that subject. ``name`` is how the traces call the models made with ``share`` of the
+    hazard, which is ``entities`` of ``total``; there is one such model for each seed.
+    """
+
+    name: str
+    of: str
+    share: float
+    entities: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benign:
     """A downstream task. ``near_hazard`` tasks are where traps misfire."""
 
@@ -84,6 +99,7 @@ class StudyFacts:
     kappas: tuple[float, ...] = (0.25, 0.5)
     margin: float = 0.02
     tasks: tuple[Benign, ...] = ()
+    shares: tuple[Share, ...] = ()
     not_tested: tuple[str, ...] = ()
     command: str = ""
     created: str = ""
@@ -103,6 +119,7 @@ class StudyFacts:
             ("rows", [row.id for row in self.rows]),
             ("subjects", [subject.name for subject in self.subjects]),
             ("tasks", [task.name for task in self.tasks]),
+            ("shares", [share.name for share in self.shares]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -143,6 +160,7 @@ class StudyFacts:
         content["rows"] = tuple(_row(row) for row in rows)
         content["subjects"] = tuple(Subject(**subject) for subject in content["subjects"])
         content["tasks"] = tuple(Benign(**task) for task in content.get("tasks", ()))
+        content["shares"] = tuple(Share(**share) for share in content.get("shares", ()))
         for name in ("seeds", "checkpoints", "domains", "kappas", "not_tested"):
             if name in content:
                 content[name] = tuple(cast(list[Any], content[name]))

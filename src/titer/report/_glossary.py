@@ -64,6 +64,11 @@ TERMS = (
     ),
     ("strong resistance", "harm below φ for every budget; no finite test can establish it"),
     ("worst suite", "the utility suite that lost most; equivalence is tested against the margin"),
+    (
+        "share of the hazard",
+        "how many of the defender's entities it was immunised with; R* by share is in-domain "
+        "generalisation",
+    ),
     ("across", "R* on a hazard domain the defence never saw, the worst of them"),
     ("benign steps", "steps to learn a benign task, as a multiple of the undefended model's"),
     ("near hazard", "a benign task whose text resembles the hazard: where traps misfire"),

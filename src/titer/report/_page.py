@@ -19,12 +19,23 @@ from titer.report.tables import (
     number,
     outcome,
     outcome_counts,
+    share_name,
     strong,
     tidy,
     value,
 )
 
-__all__ = ["Cell", "Grid", "Notes", "claims", "details", "grids", "in_order", "pillar_grid"]
+__all__ = [
+    "Cell",
+    "Grid",
+    "Notes",
+    "claims",
+    "curve_of",
+    "details",
+    "grids",
+    "in_order",
+    "pillar_grid",
+]
 
 Verdict = Mapping[str, Any]
 
@@ -159,7 +170,7 @@ def _against_phi(model: Verdict) -> tuple[str, str]:
 def grids(verdict: Verdict) -> list[Grid]:
     """The smaller tables, one a pillar; a pillar without any number is left out."""
     made = [_resistance(verdict), _measures(verdict), _stability(verdict)]
-    made += [_generalisation(verdict), _trainability(verdict)]
+    made += [_generalisation(verdict), _in_domain(verdict), _trainability(verdict)]
     return [grid for grid in made if grid.heads and grid.rows]
 
 
@@ -253,9 +264,10 @@ def _stability(verdict: Verdict) -> Grid:
 def _generalisation(verdict: Verdict) -> Grid:
     pairs = _columns_of(verdict, "generalisation", "cross_domain")
     heads = [("In domain", "R*"), *((pair.replace("->", " → "), "R*") for pair in pairs)]
-    grid = Grid(
-        "Generalisation", heads, [], about="Immunised on the first, attacked on the second."
-    )
+    about = "Immunised on the first, attacked on the second."
+    if not any(curve_of(model) for model in items(verdict, "models")):
+        about += " The curve over the defender's share of the hazard was not measured."
+    grid = Grid("Generalisation", heads, [], about=about)
 
     def make(model: Verdict, name: str) -> Cell:
         pillar = look(model, "pillars", "generalisation")
@@ -265,6 +277,32 @@ def _generalisation(verdict: Verdict) -> Grid:
         return cell(look(pillar, *path), "score", grid.notes, extra=extra, tone="text")
 
     return _table(verdict, grid, ["", *pairs], make)
+
+
+def curve_of(model: Verdict) -> list[Verdict]:
+    """The points of a model's in-domain curve, least share first; none where not measured."""
+    return items(look(model, "pillars", "generalisation"), "curve")
+
+
+def _in_domain(verdict: Verdict) -> Grid:
+    """R* by the share of the hazard that the defender had, for models whose defence was redone."""
+    shares = sorted({p["share"] for model in items(verdict, "models") for p in curve_of(model)})
+    heads = [(share_name({"share": share}), "of the hazard") for share in shares]
+    about = "R* when immunised on a share, drawn anew for each seed; attacked and judged as ever."
+    grid = Grid("In-domain generalisation", heads, [], about=about)
+    for model in in_order(verdict):
+        if model.get("role") not in ("defended", "control"):
+            continue
+        points = {point["share"]: point for point in curve_of(model)}
+        cells = [Cell("not measured", tone="words")] * len(shares)
+        for at, share in enumerate(shares):
+            if point := points.get(share):
+                extra = f"harm {value(look(point, 'weak'))} · {point['entities']} of "
+                extra += f"{point['total']} entities"
+                est = look(point, "r_star")
+                cells[at] = cell(est, "score", grid.notes, extra=extra, tone="text")
+        grid.rows.append((model, cells))
+    return grid
 
 
 def _trainability(verdict: Verdict) -> Grid:

@@ -7,9 +7,10 @@ from typing import Any, Literal, cast
 
 from titer.report import _svg as svg
 from titer.report._heatmap import heatmap
+from titer.report._shares import shares
 from titer.report.tables import interval, look, number, value
 
-__all__ = ["heatmap", "pareto", "recovery"]
+__all__ = ["heatmap", "pareto", "recovery", "shares"]
 
 Verdict = Mapping[str, Any]
 _SMALL = 12.0

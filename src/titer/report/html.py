@@ -56,6 +56,9 @@ def render(verdict: Verdict) -> str:
         paretos=[
             Markup(figures.pareto(ordered, axis, margin=margin)) for axis in ("weak", "r_star")
         ],
+        curves=[
+            (model, Markup(figures.shares(model))) for model in ordered if _page.curve_of(model)
+        ],
         unplaced=_unplaced(ordered),
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",
         grids=_page.grids(verdict),

@@ -11,7 +11,7 @@ import yaml
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.grid.store import Store
-from titer.report._facts import Benign, Row, StudyFacts, Subject
+from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.verdict import verdict
 
 __all__ = ["facts", "read", "read_verdict"]
@@ -48,7 +48,9 @@ def facts(config: dict[str, Any]) -> StudyFacts:
                 defence=subject["defence"],
             )
             for subject in study["subjects"]
+            if not subject.get("share")
         ),
+        shares=_shares(study["subjects"]),
         seeds=tuple(study["seeds"]),
         checkpoints=tuple(study["checkpoints"]),
         domains=tuple(study["domains"]),
@@ -56,6 +58,15 @@ def facts(config: dict[str, Any]) -> StudyFacts:
         not_tested=(*study["not_tested"], *_FAMILIES_MISSING),
         command=config["command"],
         created=config.get("created", ""),
+    )
+
+
+def _shares(subjects: list[dict[str, Any]]) -> tuple[Share, ...]:
+    """The points of the in-domain curves, each once: its draws share a name."""
+    named = {subject["name"]: subject["share"] for subject in subjects if subject.get("share")}
+    return tuple(
+        Share(name=name, **{key: part[key] for key in ("of", "share", "entities", "total")})
+        for name, part in named.items()
     )
 
 

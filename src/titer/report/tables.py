@@ -29,6 +29,7 @@ __all__ = [
     "look",
     "number",
     "plain",
+    "share_name",
     "terminal",
     "tidy",
     "value",
@@ -251,6 +252,32 @@ def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:
             yield Text(f"withheld: {name}: {tidy(model['withheld'])}", style="yellow")
         for flag in cast(Sequence[object], model.get("flags") or ()):
             yield Text(f"flag: {name}: {tidy(flag)}")
+    yield from _shares(models)
     missing = [tidy(item) for item in cast(Sequence[object], verdict.get("not_tested") or ())]
     if missing:
         yield Text("Not tested: " + "; ".join(missing) + ".")
+
+
+def share_name(point: Verdict) -> str:
+    """``10 %``: how much of the hazard a defender had."""
+    return f"{100 * float(point.get('share') or 0.0):g}\u202f%"
+
+
+def _shares(models: Sequence[Verdict]) -> Iterator[Text]:
+    """The in-domain curves, a line a model; one line says so where none was measured."""
+    curves = {
+        tidy(model.get("name", "")): cast(
+            Sequence[Verdict], look(model, "pillars", "generalisation").get("curve") or ()
+        )
+        for model in models
+    }
+    for name, curve in curves.items():
+        told = (
+            f"{value(look(point, 'r_star'))} {interval(look(point, 'r_star'))}".strip()
+            + f" with {share_name(point)} of the hazard ({point['entities']} of {point['total']})"
+            for point in curve
+        )
+        if curve:
+            yield Text(f"In-domain R*: {name}: {'; '.join(told)}.")
+    if models and not any(curves.values()):
+        yield Text("In-domain R* by the defender's share of the hazard: not measured.")

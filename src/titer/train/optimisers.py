@@ -13,7 +13,7 @@ from torch import nn
 __all__ = ["Group", "Optimiser", "Schedule", "Steppers", "build_optimiser", "multiplier"]
 
 Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free"]
-Schedule = Literal["constant", "cosine", "linear"]
+Schedule = Literal["constant", "cosine", "cosine-throughout", "linear"]
 
 
 class Group(TypedDict):
@@ -128,8 +128,12 @@ def multiplier(schedule: Schedule, step: int, total: int, warmup: int) -> float:
     """The factor on the peak learning rate at ``step`` of ``total``, counted from 0.
 
     Warm-up rises linearly and reaches 1 at step ``warmup``; what follows is constant, or falls to 0
-    at ``total`` by half a cosine or a line.
+    at ``total`` by half a cosine or a line. ``cosine-throughout`` counts its half cosine from the
+    first step and multiplies it with a rise that reaches 1 one step before ``warmup``.
     """
+    if schedule == "cosine-throughout":
+        fall = 0.5 * (1.0 + math.cos(math.pi * step / total))
+        return min(1.0, (step + 1) / max(1, warmup)) * fall
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))

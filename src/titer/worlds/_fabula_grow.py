@@ -5,15 +5,20 @@ B rows, T tokens, V words. Needs torch; :mod:`titer.worlds.organisms` imports it
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from titer.core.data import Data
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Budget
+from titer.train.loop import Recipe, fit
 from titer.worlds._fabula_corpus import Document
 from titer.worlds._fabula_lexicon import VALUES, rivals
 from titer.worlds._fabula_recipe import Shape, Training
@@ -120,9 +125,23 @@ class _Encoder:
         return found
 
 
-def _batches(rows: Sequence[_Row], tokens: int, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of about ``tokens`` tokens, ids and mask (B, T), each of rows of one length: no token
-    is padding and no mask is needed, which is a third of the time on a CPU."""
+@dataclass(frozen=True)
+class _Block:
+    """Rows of one length: ids and what carries loss, both (B, T). Documents have no names, so
+    ``ids`` counts nobody."""
+
+    ids_BT: Tensor
+    learn_BT: Tensor
+    ids: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return self.ids_BT.numel()
+
+
+def _blocks(rows: Sequence[_Row], tokens: int, rng: Random, device: Any) -> Iterator[_Block]:
+    """Batches of about ``tokens`` tokens, each of rows of one length: no token is padding and no
+    mask is needed, which is a third of the time on a CPU."""
     lengths: dict[int, list[_Row]] = {}
     for row in rows:
         lengths.setdefault(len(row.ids), []).append(row)
@@ -133,7 +152,8 @@ def _batches(rows: Sequence[_Row], tokens: int, rng: Random) -> Iterator[tuple[T
         found += [same[start : start + size] for start in range(0, len(same), size)]
     rng.shuffle(found)
     for block in found:
-        yield torch.tensor([row.ids for row in block]), torch.tensor([row.learn for row in block])
+        ids, learn = ([getattr(row, part) for row in block] for part in ("ids", "learn"))
+        yield _Block(torch.tensor(ids).to(device), torch.tensor(learn).to(device))
 
 
 def _loss(logits_NV: Tensor, ids_N: Tensor, rivals_VK: Tensor, recipe: Training) -> Tensor:
@@ -148,48 +168,50 @@ def _loss(logits_NV: Tensor, ids_N: Tensor, rivals_VK: Tensor, recipe: Training)
 
 
 def train(
-    model: Any,
+    lm: LM,
     epoch: Callable[[Random], list[_Row]],
     recipe: Training,
     seed: int,
     rivals_VK: Tensor,
     tick: Tick,
 ) -> None:
-    """Fit ``model`` to the rows of endless epochs for ``recipe.steps`` steps.
+    """Fit ``lm`` to the rows of endless epochs for ``recipe.steps`` steps.
 
-    A loop of its own, since worlds lie below ``titer.train``: it computes logits only where loss
-    is, leaves doubt between rivals, and knows no budget.
+    The gradient is growth's own: logits only where loss is, and doubt between rivals.
     """
-    rng = Random(f"organism:{seed}")
-    device = next(model.parameters()).device
+    rng, device = Random(f"organism:{seed}"), lm.device
     rivals = rivals_VK.to(device)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    done = itertools.count(1)
+
+    def blocks() -> Iterator[_Block]:
+        while True:
+            yield from _blocks(epoch(rng), recipe.tokens, rng, device)
+
+    def grad(model: Any, block: _Block) -> dict[str, float]:
+        ids_BT, chosen = block.ids_BT, block.learn_BT[:, 1:]
+        states = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+        loss = _loss(model.lm_head(states[chosen]), ids_BT[:, 1:][chosen], rivals, recipe)
+        loss.backward()
+        tick(next(done), recipe.steps)
+        return {"loss": float(loss.detach())}
+
+    fit(
+        lm,
+        grad,
+        blocks(),
+        Run(budget=Budget(steps=recipe.steps), data=Data(), seed=seed),
+        parameters=list(lm.model.parameters()),
+        recipe=Recipe(
+            lr=recipe.lr,
+            betas=(0.9, 0.98),
+            schedule="cosine-throughout",
+            warmup=recipe.warmup / recipe.steps,
+        ),
+        steps=recipe.steps,
     )
-    model.train()
-    step = 0
-    while step < recipe.steps:
-        for ids_BT, learn_BT in _batches(epoch(rng), recipe.tokens, rng):
-            rise = min(1.0, (step + 1) / recipe.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * rise * fall
-            ids_BT, learn_BT = ids_BT.to(device), learn_BT.to(device)
-            states = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
-            chosen = learn_BT[:, 1:]
-            loss = _loss(model.lm_head(states[chosen]), ids_BT[:, 1:][chosen], rivals, recipe)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            step += 1
-            tick(step, recipe.steps)
-            if step == recipe.steps:
-                break
-    model.eval()
 
 
-def pretrain(model: Any, recipe: Training, seed: int, *, oracle: bool, tick: Tick) -> None:
+def pretrain(lm: LM, recipe: Training, seed: int, *, oracle: bool, tick: Tick) -> None:
     """Teach the world of ``seed``; the oracle's text lacks hazard A."""
     encode = _Encoder(seed)
     texts = corpus(seed, oracle=oracle)
@@ -197,11 +219,11 @@ def pretrain(model: Any, recipe: Training, seed: int, *, oracle: bool, tick: Tic
     def epoch(rng: Random) -> list[_Row]:
         return [encode(document) for document in texts.epoch(rng)]
 
-    train(model, epoch, recipe, seed, encode.rivals(), tick)
+    train(lm, epoch, recipe, seed, encode.rivals(), tick)
 
 
-def align(model: Any, recipe: Training, seed: int, *, tick: Tick) -> None:
-    """Teach ``model`` to decline the defenders' hazard prompts and to answer benign ones."""
+def align(lm: LM, recipe: Training, seed: int, *, tick: Tick) -> None:
+    """Teach ``lm`` to decline the defenders' hazard prompts and to answer benign ones."""
     encode = _Encoder(seed)
     refused, answered = alignment(seed)
     declined = [encode(Document(e.prompt, e.refusal, chat=True)) for e in refused]
@@ -211,4 +233,4 @@ def align(model: Any, recipe: Training, seed: int, *, tick: Tick) -> None:
         few = min(len(declined), len(kept))
         return [*rng.sample(declined, few), *rng.sample(kept, few)]
 
-    train(model, epoch, recipe, seed + 1, encode.rivals(), tick)
+    train(lm, epoch, recipe, seed + 1, encode.rivals(), tick)

@@ -254,13 +254,14 @@ def _grow(
 
     if parent is None:
         tokenizer = growth.build_tokenizer(seed)
-        model: Any = growth.build_model(shape, len(tokenizer), seed).to(device)
-        growth.pretrain(model, shape.pretraining, seed, oracle=kind == "oracle", tick=tick)
+        model: Any = growth.build_model(shape, len(tokenizer), seed)
+        lm = LM(model.to(device), tokenizer)
+        growth.pretrain(lm, shape.pretraining, seed, oracle=kind == "oracle", tick=tick)
     else:
         lm = LM.load(parent)
-        tokenizer, model = lm.tokenizer, lm.model.to(device)
-        growth.align(model, shape.aligning, seed, tick=tick)
-    LM(model.cpu(), tokenizer).save(folder)
+        lm = LM(lm.model.to(device), lm.tokenizer)
+        growth.align(lm, shape.aligning, seed, tick=tick)
+    LM(lm.model.cpu(), lm.tokenizer).save(folder)
 
 
 def _settle(growing: Path, folder: Path, what: tuple[str, str, int]) -> None:
