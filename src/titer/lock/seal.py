@@ -42,7 +42,7 @@ from titer.lock.wrap import LOG_N, Recipient, wrap
 __all__ = ["CHUNK", "Label", "Part", "reseal", "rewrap", "seal"]
 
 CHUNK = 2**18
-"""Bytes sealed at a time. What fits a core's own cache is sealed twice as fast as what does not."""
+"""Bytes sealed at a time: few enough for a core's own cache, which is quicker than memory."""
 
 Buffer = bytes | bytearray | memoryview
 
