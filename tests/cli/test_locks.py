@@ -200,10 +200,10 @@ def test_a_key_that_others_can_read_is_mentioned(
         (["unlock", "absent", "--out", "x", "--key-file", "alice.key"], "holds nothing sealed"),
         (["rotate", "absent", "--key-file", "alice.key"], "holds nothing sealed"),
         (["lock", "absent", "--delta", "absent", "--out", "x", "--to", "alice.key.pub"], "folder"),
-        (["lock", "absent", "--delta", "absent", "--out", "x", "--to", "alice.key"], "secret key"),
-        (["lock", "absent", "--delta", "absent", "--out", "x", "--to", "alice"], "public key"),
+        (["lock", ".", "--delta", ".", "--out", "x", "--to", "alice.key"], "secret key"),
+        (["lock", ".", "--delta", ".", "--out", "x", "--to", "alice"], "public key"),
         (["lock", "fabula:none", "--delta", "a", "--out", "x", "--to", "alice.key.pub"], "fabula"),
-        (["lock", "a", "--delta", "a", "--out", "x", "--partition", "never"], "never"),
+        (["lock", ".", "--delta", ".", "--out", "x", "--partition", "never"], "never"),
     ],
 )
 def test_bad_input_ends_with_2(titer: Run, keys: None, words: list[str], said: str) -> None:

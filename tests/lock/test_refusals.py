@@ -288,6 +288,13 @@ def _scrypt(number: int) -> dict[str, Any]:
     }
 
 
+def test_the_key_check_is_compared_by_itself() -> None:
+    """It alone commits the file to one key: a MAC that fits does not make up for it."""
+    header, _, _, body = second.split(made.small())
+    key = second.data_key(header, SECRET)
+    assert "(key check)" in _refused(second.finish({**header, "check": "00" * 32}, body, key, None))
+
+
 def test_other_formats_are_named() -> None:
     good = made.small()
     assert "format 2" in _refused(good[:8] + b"\2\0\0\0" + good[12:])
@@ -305,6 +312,8 @@ def test_hostile_sizes_cost_no_memory() -> None:
         second.finish(_tensor(header, shape=[2**49]), b"", key, None),
         second.finish(_tensor(header, shape=[2**25, 2**20]), b"", key, None),
     ]
+    for data in hostile[:2]:
+        assert "its header claims" in _refused(data)
     tracemalloc.start()
     try:
         for data in hostile:

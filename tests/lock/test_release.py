@@ -201,6 +201,22 @@ def test_a_checkpoint_comes_back_bit_for_bit(base: Path, full: Path, tmp_path: P
         unlock(tmp_path / "r", made.ALICE, tmp_path / "no", form="adapter")
 
 
+def test_a_model_is_unlocked_in_memory(
+    release: Path, base: Path, full: Path, adapter: Path, tmp_path: Path
+) -> None:
+    from titer.lock.merge import unlocked
+
+    lock(base, full, tmp_path / "r", to=TO)
+    whole = unlocked(tmp_path / "r", made.ALICE)
+    assert torch.equal(_logits(whole.model), _logits(LM.load(full).model))
+    unlock(release, made.ALICE, tmp_path / "merged", form="merged")
+    lm = unlocked(release, made.ALICE, trust=made.PUBLISHER.public)
+    assert lm.digest() == LM.load(tmp_path / "merged").digest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged", "r"]
+    with pytest.raises(BadInput, match="opens none"):
+        unlocked(release, made.MALLORY)
+
+
 def test_the_second_reader_opens_the_released_file(release: Path, adapter: Path) -> None:
     header, tensors = second.read(
         (release / "sealed" / "alloy.titer").read_bytes(),

@@ -148,16 +148,14 @@ def lock(
     from titer.cli.progress import shown
     from titer.lock import release
 
-    recipients = [
-        *key_input.public(to),
-        *key_input.passphrases(passphrase, passphrase_file, passphrase_env),
-    ]
+    base, sealed, holders = _folder(model), _folder(delta), key_input.public(to)
+    phrases = key_input.passphrases(passphrase, passphrase_file, passphrase_env)
     with shown(quiet=quiet) as tell:
         facts = release.lock(
-            _folder(model),
-            _folder(delta),
+            base,
+            sealed,
             out,
-            to=recipients,
+            to=[*holders, *phrases],
             domain=domain,
             signer=key_input.signer(sign_key_file, sign_key_env),
             partition=partition.value,

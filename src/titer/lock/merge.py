@@ -12,11 +12,13 @@ from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.lock.containers import opened
 from titer.lock.header import TensorSpec
+from titer.lock.keys import Credential, VerifyKey
 from titer.lock.unseal import Unsealed
 from titer.lock.weights import ADAPTER_CONFIG, read_adapter_config
 
-__all__ = ["merged"]
+__all__ = ["merged", "unlocked"]
 
 _DTYPES = {
     "F64": torch.float64,
@@ -24,6 +26,36 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+
+
+def unlocked(
+    folder: Path,
+    using: Credential,
+    *,
+    domain: str | None = None,
+    trust: VerifyKey | None = None,
+) -> LM:
+    """The whole model in memory, with nothing unsealed on disk.
+
+    Raises:
+        BadInput: wrong key, changed bytes, other weights, other signer, or a model whose tensors
+            transformers loads under other names.
+    """
+    with opened(folder, using, domain=domain, trust=trust) as source:
+        if source.header.kind == "adapter":
+            return merged(folder, source)
+        lm = LM.load(folder, dtype=_dtype(folder))
+        state = lm.model.state_dict()
+        for spec in source.header.tensors:
+            place, data = state.get(spec.name), b"".join(source.blocks(spec.name))
+            tensor = _tensor(spec, data, source.preamble.said)
+            if place is None or place.shape != tensor.shape:
+                raise BadInput(
+                    f"{folder}: transformers loads {spec.name!r} under another name or shape; "
+                    "unlock to a folder and load that."
+                )
+            place.copy_(tensor)
+        return lm
 
 
 def merged(folder: Path, source: Unsealed) -> LM:
@@ -42,11 +74,7 @@ def merged(folder: Path, source: Unsealed) -> LM:
         for spec in source.header.tensors
         if spec.name != ADAPTER_CONFIG
     }
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    if dtype not in ("float32", "float16", "bfloat16", "float64"):
-        raise BadInput(f"{folder}: a model in {dtype} cannot be merged; unlock the adapter.")
-    lm = LM.load(folder, dtype=dtype)
+    lm = LM.load(folder, dtype=_dtype(folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -69,8 +97,18 @@ def merged(folder: Path, source: Unsealed) -> LM:
     return LM(plain, lm.tokenizer, lm.name)
 
 
+def _dtype(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    if dtype not in ("float32", "float16", "bfloat16", "float64"):
+        raise BadInput(f"{folder}: a model in {dtype} cannot be merged in memory.")
+    return dtype
+
+
 def _tensor(spec: TensorSpec, data: bytes, said: str) -> Tensor:
     if spec.dtype not in _DTYPES:
-        raise BadInput(f"{said}: an adapter in {spec.dtype} cannot be merged; unlock the adapter.")
+        raise BadInput(f"{said}: {spec.name!r} is {spec.dtype} and cannot be merged in memory.")
+    if not data:
+        return torch.empty(spec.shape, dtype=_DTYPES[spec.dtype])
     flat = torch.frombuffer(bytearray(data), dtype=_DTYPES[spec.dtype])
     return flat.reshape(spec.shape)

@@ -130,8 +130,8 @@ def _told(parts: Sequence[Part], tell: Tell | None) -> list[Part]:
 
     def watched(index: int, part: Part) -> Part:
         def blocks(size: int) -> Any:
-            tell("sealing", index, len(ordered))
             yield from part.blocks(size)
+            tell("sealing", index + 1, len(ordered))
 
         return Part(part.spec, blocks)
 

@@ -66,6 +66,8 @@ def weights_digest(folder: Path, tell: Tell | None = None) -> str:
         total.update(canonical(head) + b"\n")
         for block in _read(where, _BLOCK):
             total.update(block)
+    if tell:
+        tell("reading the base", len(tensors), len(tensors))
     return total.hexdigest()
 
 
