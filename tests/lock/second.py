@@ -281,6 +281,7 @@ def check_header(header: Any) -> None:
     need(type(header["tensors"]) is list and len(header["tensors"]) >= 1, "tensors")
     for tensor in header["tensors"]:
         need(type(tensor) is dict and set(tensor) == {"dtype", "name", "shape"}, "tensor")
+        need(tensor["name"] != "__metadata__", "name")
         matches(tensor["name"], r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
         need(isinstance(tensor["dtype"], str) and tensor["dtype"] in WIDTH, "dtype")
         need(type(tensor["shape"]) is list and len(tensor["shape"]) <= 8, "shape")

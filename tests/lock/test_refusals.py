@@ -257,6 +257,7 @@ def test_there_is_one_way_to_write_a_header(write: Any) -> None:
         (lambda h: {**h, "tensors": [h["tensors"][0]] * 2}, "order"),
         (lambda h: {**h, "domain": "../../etc"}, "domain"),
         (lambda h: _tensor(h, name="../x"), "name"),
+        (lambda h: _tensor(h, name="__metadata__"), "name"),
         (lambda h: _tensor(h, shape=[2**50, 2**50]), "too large"),
         (lambda h: _tensor(h, shape=[2**60]), "shape"),
         (lambda h: _tensor(h, shape=[-1]), "shape"),

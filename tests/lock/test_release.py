@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tests.lock import made, second
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.core.modelfolder import slices
 from titer.lock.containers import describe
 from titer.lock.keys import SigningKey, short_id
 from titer.lock.release import lock, unlock
@@ -452,6 +456,32 @@ def test_a_passphrase_stays_only_if_it_is_at_hand(
     assert alice in ids
 
 
+def test_a_rotation_killed_half_way_leaves_the_old_file(own: Path, tmp_path: Path) -> None:
+    """Killed outright while the new body is written: no handler runs, nothing is tidied up."""
+    path = own / "sealed" / "alloy.titer"
+    before = path.read_bytes()
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from titer.lock import seal\n"
+        "from titer.lock.keys import HolderKey, SecretKey\n"
+        "from titer.lock.rotate import Change, rotate\n"
+        "real = seal._sealed_chunks\n"
+        "def dying(*given):\n"
+        "    yield from real(*given)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "seal._sealed_chunks = dying\n"
+        "alice = HolderKey(SecretKey(bytes([1]) * 32))\n"
+        "rotate(Path(sys.argv[1]), alice, Change(unsigned=True))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(own)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert path.read_bytes() == before
+    assert describe(own, check=True)
+    unlock(own, made.BOB, tmp_path / "out", trust=made.PUBLISHER.public)
+    rotate(own, made.ALICE, Change(signer=made.PUBLISHER))
+
+
 def test_a_signature_is_not_lost_by_accident(own: Path) -> None:
     with pytest.raises(BadInput, match="--unsigned"):
         rotate(own, made.ALICE, Change())
@@ -476,6 +506,9 @@ def test_dtypes_of_every_width_are_aligned(tmp_path: Path) -> None:
     }
     specs = [TensorSpec(name=n, dtype=d, shape=s) for n, (d, s, _) in tensors.items()]
     write_safetensors(tmp_path / "t.safetensors", specs, lambda name: [tensors[name][2]])
+    widths = {spec.name: spec.width for spec in specs}
+    for name, where in slices(tmp_path / "t.safetensors").items():
+        assert where.start % widths[name] == 0, name
     with safe_open(tmp_path / "t.safetensors", "pt") as file:
         assert set(file.keys()) == set(tensors)
         assert file.get_tensor("c").tolist() == [1.0, 1.0, 1.0]

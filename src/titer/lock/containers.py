@@ -53,7 +53,8 @@ _KINDS = {"adapter": "a LoRA adapter", "tensors": "tensors that replace those of
 
 def containers(folder: Path) -> dict[str, Path]:
     """The containers of a release by domain; none for an ordinary model folder."""
-    return {path.stem: path for path in sorted((folder / SEALED).glob(f"*{SUFFIX}"))}
+    found = sorted((folder / SEALED).glob(f"*{SUFFIX}"))
+    return {path.stem: path for path in found if path.is_file()}
 
 
 def container(folder: Path, domain: str | None) -> Path:
@@ -172,7 +173,7 @@ def _facts(header: Header) -> dict[str, Any]:
 def note(folder: Path) -> str:
     """A page for people who find the sealed folder and wonder."""
     notes: list[str] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in containers(folder).values():
         with path.open("rb") as stream:
             header = inspect(stream, path.name).header
         notes.append(

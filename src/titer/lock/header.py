@@ -40,7 +40,8 @@ _LOG_N = (14, 18)
 _CHUNK = (2**12, 2**24)
 _LARGEST = 2**50
 _DIMENSIONS = 8
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
+# safetensors keeps that one name for its own notes.
+_NAME = re.compile(r"(?!__metadata__$)[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
 DOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _WIDTHS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),

@@ -117,7 +117,7 @@ def lock(
             shutil.copyfile(path, scratch / SEALED / path.name)
         with (scratch / SEALED / f"{domain}{SUFFIX}").open("w+b") as sink:
             seal(sink, _told(parts, tell), label, to, signer=signer, log_n=log_n)
-        (scratch / SEALED / "README.md").write_text(note(scratch / SEALED), encoding="utf-8")
+        (scratch / SEALED / "README.md").write_text(note(scratch), encoding="utf-8")
     left = sorted(p.name for p in base.iterdir() if p not in kept and p.name != SEALED)
     return {**describe(out, domain)[0], "left_behind": left}
 
