@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
+from titer.cli import locks
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput, TiterError
 
@@ -321,6 +322,8 @@ def doctor(as_json: AsJson = False) -> None:
     found = machine()
     say_or_print(as_json, found, machine_text(found))
 
+
+locks.register(app)
 
 if __name__ == "__main__":
     main()

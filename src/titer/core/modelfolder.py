@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from titer.core.errors import BadInput
 
-__all__ = ["faults", "folder_digest", "require", "tensor_shapes"]
+__all__ = ["Slice", "faults", "folder_digest", "require", "slices", "tensor_shapes", "weight_files"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOTES = {"titer.json", "organism.json"}
@@ -218,6 +219,56 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         for path in sorted(folder.glob("*.safetensors"))
         for name, entry in _header(path)[0].items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where a tensor's bytes lie in a safetensors file; ``dtype`` as the file names it."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def slices(path: Path) -> dict[str, Slice]:
+    """Every tensor of one safetensors file, from its header alone.
+
+    Raises:
+        BadInput: the file is not safetensors, or its header does not add up.
+    """
+    entries, fault = _header(path)
+    if fault:
+        raise BadInput(fault)
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    found: dict[str, Slice] = {}
+    for name, entry in entries.items():
+        begin, end = entry["data_offsets"]
+        shape = tuple(entry["shape"])
+        found[name] = Slice(path, str(entry["dtype"]), shape, 8 + length + begin, end - begin)
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files that transformers would load, in order of name; strays are left out.
+
+    Raises:
+        BadInput: there is neither an index nor a ``model.safetensors``.
+    """
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    content = _read_json(index)
+    named: Any = content if isinstance(content, str) else content.get("weight_map")
+    if not isinstance(named, dict):
+        raise BadInput(
+            f"{folder} has no model.safetensors and no index of shards; save the model with "
+            "save_pretrained."
+        )
+    return [folder / str(name) for name in sorted(set(cast(dict[str, Any], named).values()))]
 
 
 def _match_faults(folder: Path) -> list[str]:

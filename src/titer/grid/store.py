@@ -7,19 +7,16 @@ last).
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from titer.core.errors import BadInput
+from titer.core.files import atomic_folder, require_space, room, write_atomic
 from titer.core.records import Trace
 
 __all__ = ["Store", "atomic_folder", "require_space", "room", "write_atomic"]
@@ -27,69 +24,6 @@ __all__ = ["Store", "atomic_folder", "require_space", "room", "write_atomic"]
 _FINAL = ("ok", "diverged")
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
-
-
-@contextmanager
-def room() -> Iterator[None]:
-    """Turn a full disk into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BadInput(
-            "no space left on the disk that holds the output; free some and run the same command "
-            "again: finished trials are kept."
-        ) from error
-
-
-def require_space(folder: Path, needed: int) -> None:
-    """Refuse to start when the disk cannot hold ``needed`` bytes.
-
-    Raises:
-        BadInput: too little space.
-    """
-    at = folder
-    while not at.exists():
-        at = at.parent
-    free = shutil.disk_usage(at).free
-    if free < needed:
-        raise BadInput(
-            f"no space left: {folder} needs about {needed / 2**20:,.0f} MiB and its disk has "
-            f"{free / 2**20:,.0f}; free some or choose another --out."
-        )
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with room():
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with room():
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            yield scratch
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(scratch, target)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
 
 
 def _lines(rows: Iterable[Any]) -> str:
