@@ -108,8 +108,8 @@ def plan(rows: tuple[Encoded, ...], tokens: int, header: int = HEADER) -> Plan:
 
     The last token of a sequence is asked for and never run. A beginning common to all prompts
     is run apart if it has ``header`` tokens; rows are then as long as it is, so that copying it to
-    every row costs less than running the row. Plans are kept, since a study puts the same questions to thousands of
-    models; they are to be read only.
+    every row costs less than running the row. Plans are kept, since a study puts the same questions
+    to thousands of models; they are to be read only.
     """
     first = _header(rows, header)
     trees = _trees(rows, len(first), max(ROW, len(first)))
