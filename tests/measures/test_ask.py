@@ -16,6 +16,7 @@ from titer.conformance import ARCHITECTURES, Architecture, tiny_lm
 from titer.core.lm import LM, Encoded, quiet
 from titer.measures import _ask
 from titer.measures._ask import Score, answer_scores, cut, plain_scores, reach
+from titer.nn.trainable import trainable
 
 
 @pytest.fixture(autouse=True)
@@ -379,3 +380,29 @@ def test_the_mask_needs_no_gradient_and_leaves_the_model_as_it_was() -> None:
     assert not lm.model.training
     assert isinstance(next(lm.model.parameters()), Tensor)
     assert all(weight.grad is None for weight in lm.model.parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_model_in_training_is_asked_by_trees(
+    architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adapters are in place while a look is taken."""
+    lm, rows = sharp(architecture), some_rows(20)
+    by_trees(monkeypatch)
+    with trainable(lm, "lora", rank=2, seed=0) as ready:
+        with torch.no_grad():
+            for weight in ready.weights:
+                weight.fill_(0.05)
+        (found,) = answer_scores(ready.lm, rows)
+        agree(found, [alone(ready.lm, row) for row in rows], 1e-9)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_eager_attention_takes_trees_too(
+    architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, rows = sharp(architecture), some_rows(20)
+    lm.model.set_attn_implementation("eager")
+    by_trees(monkeypatch)
+    (found,) = answer_scores(lm, rows)
+    agree(found, [alone(lm, row) for row in rows], 1e-6)  # its softmax is in float32
