@@ -24,7 +24,7 @@ from benchmarks._timing import (
 )
 from benchmarks._tree import Tree, environment
 
-from benchmarks import loop, startup
+from benchmarks import loop, probing, startup
 from titer.nn.trainable import Parameters, trainable
 from titer.worlds.organisms import SIZES
 
@@ -145,3 +145,37 @@ def test_a_process_is_timed_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
         Tree([sys.executable, "-c", "raise SystemExit('no such thing')"], {}).run()
     assert startup.launched([sys.executable, "-c", "pass"]).cpu > 0
+
+
+@pytest.mark.parametrize("kind", list(probing.KINDS))
+def test_probing_asks_what_it_says(kind: str) -> None:
+    header, (least, most), _ = probing.KINDS[kind]
+    rows = probing.random_rows(kind, 5)
+    assert len(rows) == 5 * probing.CHOICES
+    assert len({row.ids[:header] for row in rows}) == 1
+    assert len({row.ids[: row.prompt] for row in rows}) == 5
+    assert all(12 <= row.prompt - header <= 48 for row in rows)
+    assert all(least <= len(row.ids) - row.prompt <= most for row in rows)
+    assert probing.random_rows(kind, 5) == rows
+
+
+def test_probing_says_how_to_install_what_it_compares_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", None)
+    with pytest.raises(SystemExit, match=r"pip install -r requirements/bench\.txt"):
+        probing.harness(loop.nano())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_probing_prints_ratios_once_both_agree(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    probing.main(["--json", "--rounds", "1", "--items", "3", "--size", "S"])
+    ratios = [line for line in _valid(capsys.readouterr().out) if line["unit"] == "ratio"]
+    assert len(ratios) == 2 * len(probing.KINDS)
+    assert all(str(line["against"]).startswith("HFLM") for line in ratios)
+    monkeypatch.setattr(probing, "by_titer", lambda _, rows: [0.0] * len(rows))
+    with pytest.raises(RuntimeError, match="log-likelihoods differ"):
+        probing.compare("S", "letters", rounds=1, items=2)

@@ -261,9 +261,7 @@ class LM:
         ``native`` uses the chat template where the tokenizer has one and plain text otherwise.
         """
         if template == "native" and self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
+            text = _chat(self.tokenizer, self.tokenizer.chat_template, prompt)
             return list(_tokens(self.tokenizer, text, special=False))
         text = _WRAPPERS["plain" if template == "native" else template].format(prompt=prompt)
         ids = list(_tokens(self.tokenizer, text, special=True))
@@ -371,6 +369,15 @@ def _tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
     """A text's tokens, kept: a study asks the same items thousands of times, and of a small model
     tokenising takes as long as the answer."""
     return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+@lru_cache(maxsize=100_000)
+def _chat(tokenizer: Any, template: Any, prompt: str) -> str:
+    """A prompt in its chat template, kept: rendering takes longer than tokenising."""
+    del template  # part of the key: a tokenizer may be given another one
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )
 
 
 def _with_pad(tokenizer: Any) -> Any:

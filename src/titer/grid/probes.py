@@ -11,7 +11,7 @@ from titer.core.data import Example, World
 from titer.core.lm import LM
 from titer.core.method import Measure
 
-__all__ = ["Probe", "ask", "judge", "probes", "task_probes"]
+__all__ = ["Probe", "ask", "ask_each", "judge", "probes", "task_probes"]
 
 COHERENCE_ITEMS = 24
 
@@ -33,6 +33,12 @@ class Probe:
     def build(self) -> Measure:
         """The measure itself, with its defaults."""
         return catalogue.build("measure", self.measure)
+
+    @property
+    def together(self) -> bool:
+        """Whether models that run side by side can be asked at once: the measure scores given
+        answers rather than having the model speak."""
+        return hasattr(self.build(), "collect_each")
 
 
 def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
@@ -85,6 +91,22 @@ def task_probes(world: World, task: str) -> list[Probe]:
 def ask(lm: LM, asked: Sequence[Probe]) -> dict[str, list[dict[str, Any]]]:
     """First step: what the model says, one record an item, by probe."""
     return {probe.name: probe.build().collect(lm, probe.items) for probe in asked}
+
+
+def ask_each(lm: LM, asked: Sequence[Probe], copies: int) -> list[dict[str, list[dict[str, Any]]]]:
+    """What :func:`ask` returns, for each of ``copies`` models that ``lm`` runs side by side.
+
+    The model of ``lm`` takes rows for all its members, those of member 0 first, as stacked models
+    do; the probes are those that can be asked ``together``.
+    """
+    found: list[dict[str, list[dict[str, Any]]]] = [{} for _ in range(copies)]
+    for probe in asked:
+        measure: Any = probe.build()
+        for member, records in zip(
+            found, measure.collect_each(lm, probe.items, copies), strict=True
+        ):
+            member[probe.name] = records
+    return found
 
 
 def judge(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
 from titer.core.records import Card
-from titer.measures._ask import continuation_scores, next_token_scores
+from titer.measures._ask import answer_scores, cut
 
 __all__ = ["CARD", "Choice"]
 
@@ -20,8 +21,8 @@ class Choice:
     """1 where the answer is the likeliest of the choices, 0 elsewhere.
 
     Likelihood asks what the weights hold, whatever the model would say. ``normalise`` divides by
-    the number of tokens, for choices of unlike length. A tie counts as its share. Where every
-    choice is one token, each prompt costs one forward pass.
+    the number of tokens, for choices of unlike length. A tie counts as its share. A prompt is run
+    once for all its choices.
 
     Source: the log-likelihood protocol of lm-evaluation-harness (``acc`` and ``acc_norm``, the
     latter there by bytes).
@@ -32,33 +33,32 @@ class Choice:
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
         """Log-likelihood in nats and number of tokens of each choice."""
+        return self.collect_each(lm, items, 1)[0]
+
+    def collect_each(
+        self, lm: LM, items: Sequence[Example], copies: int
+    ) -> list[list[dict[str, Any]]]:
+        """The records of each of ``copies`` models that ``lm`` runs side by side."""
         if bare := [item.id for item in items if len(item.choices) < 2]:
             raise BadInput(f"choice: item {bare[0]!r} has fewer than two choices; give it some.")
-        heads = [lm.prompt_ids(item.prompt, self.template) for item in items]
-        tails = [
-            [lm.answer_ids(choice, end=False, template=self.template) for choice in item.choices]
-            for item in items
-        ]
-        if all(len(tail) == 1 for group in tails for tail in group):
-            scores = next_token_scores(lm, heads, [[tail[0] for tail in group] for group in tails])
-            return [{"loglik": row, "tokens": [1] * len(row)} for row in scores]
         limit = lm.context_length()
-        rows = [
-            Encoded(tuple((head + tail)[-limit:]), max(1, min(len(head), limit - len(tail))))
-            for head, group in zip(heads, tails, strict=True)
-            for tail in group
-        ]
-        flat = iter(continuation_scores(lm, rows))
-        records: list[dict[str, Any]] = []
-        for group in tails:
-            part = [next(flat) for _ in group]
-            records.append(
-                {
-                    "loglik": [score for score, _, _ in part],
-                    "tokens": [count for _, count, _ in part],
-                }
+        rows: list[Encoded] = []
+        for item in items:
+            head = lm.prompt_ids(item.prompt, self.template)
+            for choice in item.choices:
+                tail = lm.answer_ids(choice, end=False, template=self.template)
+                rows.append(cut(head, tail, limit))
+        found: list[list[dict[str, Any]]] = []
+        for scores in answer_scores(lm, rows, copies=copies):
+            left = iter(scores)
+            parts = [list(islice(left, len(item.choices))) for item in items]
+            found.append(
+                [
+                    {"loglik": [s.loglik for s in part], "tokens": [s.tokens for s in part]}
+                    for part in parts
+                ]
             )
-        return records
+        return found
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
         """The share of the answer among the likeliest choices: 0, 1, or a part on a tie."""

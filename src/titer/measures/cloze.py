@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.core.data import Example
-from titer.core.lm import LM, Encoded, Template
+from titer.core.lm import LM, Template
 from titer.core.records import Card
-from titer.measures._ask import continuation_scores
+from titer.measures._ask import answer_scores, cut
 
 __all__ = ["CARD", "Cloze"]
 
@@ -26,14 +26,24 @@ class Cloze:
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
         """Whether every token was first choice, and the answer's log-likelihood in nats."""
-        rows: list[Encoded] = []
-        for item in items:
-            head = lm.prompt_ids(item.prompt, self.template)
-            tail = lm.answer_ids(item.answer, end=False, template=self.template)
-            rows.append(Encoded(tuple(head + tail), len(head)))
+        return self.collect_each(lm, items, 1)[0]
+
+    def collect_each(
+        self, lm: LM, items: Sequence[Example], copies: int
+    ) -> list[list[dict[str, Any]]]:
+        """The records of each of ``copies`` models that ``lm`` runs side by side."""
+        limit = lm.context_length()
+        rows = [
+            cut(
+                lm.prompt_ids(item.prompt, self.template),
+                lm.answer_ids(item.answer, end=False, template=self.template),
+                limit,
+            )
+            for item in items
+        ]
         return [
-            {"exact": exact, "loglik": score, "tokens": count}
-            for score, count, exact in continuation_scores(lm, rows)
+            [{"exact": s.greedy, "loglik": s.loglik, "tokens": s.tokens} for s in scores]
+            for scores in answer_scores(lm, rows, copies=copies)
         ]
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 from titer.core.data import Example
 from titer.core.lm import LM, Template
 from titer.core.records import Card
-from titer.measures._ask import continuation_scores
+from titer.measures._ask import answer_scores
 
 __all__ = ["CARD", "Perplexity"]
 
@@ -23,13 +23,20 @@ class Perplexity:
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
         """The answer's log-likelihood in nats, and its tokens."""
+        return self.collect_each(lm, items, 1)[0]
+
+    def collect_each(
+        self, lm: LM, items: Sequence[Example], copies: int
+    ) -> list[list[dict[str, Any]]]:
+        """The records of each of ``copies`` models that ``lm`` runs side by side."""
         limit = lm.context_length()
         rows = [
             lm.encode(item.prompt, item.answer, template=self.template, limit=limit)
             for item in items
         ]
         return [
-            {"loglik": score, "tokens": count} for score, count, _ in continuation_scores(lm, rows)
+            [{"loglik": s.loglik, "tokens": s.tokens} for s in scores]
+            for scores in answer_scores(lm, rows, copies=copies)
         ]
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
