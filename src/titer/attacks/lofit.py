@@ -65,7 +65,7 @@ class LoFiT:
                 f"lofit: lr={self.lr}, scale_lr={self.scale_lr} must be positive and "
                 f"l1={self.l1} not negative."
             )
-        if min(self.heads, self.batch_size, self.examples or 1) < 1:
+        if min(self.heads, self.batch_size, 1 if self.examples is None else self.examples) < 1:
             raise BadInput(
                 f"lofit: heads={self.heads}, batch_size={self.batch_size}, "
                 f"examples={self.examples}; give 1 or more."

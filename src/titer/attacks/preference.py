@@ -64,7 +64,7 @@ class Preference:
     def __post_init__(self) -> None:
         if not (0 < self.lr < math.inf and self.beta > 0):
             raise BadInput(f"preference: lr={self.lr}, beta={self.beta}; both must be positive.")
-        if min(self.batch_size, self.rank, self.examples or 1) < 1:
+        if min(self.batch_size, self.rank, 1 if self.examples is None else self.examples) < 1:
             raise BadInput(
                 f"preference: batch_size={self.batch_size}, rank={self.rank}, "
                 f"examples={self.examples}; give 1 or more."

@@ -35,7 +35,7 @@ from titer.train.policy import (
     leave_one_out,
     over_tokens,
 )
-from titer.train.rollouts import Rollouts, room, sample
+from titer.train.rollouts import Rollouts, sample
 
 __all__ = ["CARD", "PRESETS", "Experience", "Reinforce"]
 
@@ -84,7 +84,8 @@ class Reinforce:
     defences that leave a policy little to explore with.
 
     ``reward`` is ``graded``, ``correct``, ``compliance`` or a measure of the catalogue that judges
-    text; ``unfinished`` is the share of it that is left to an answer cut off at ``max_new_tokens``.
+    text; ``unfinished`` is the share of it that is left to an answer cut off at ``max_new_tokens``,
+    which None sets to twice the longest answer or refusal known, and at least 16.
     With ``compliance`` the attacker needs prompts and no answers. ``prompts`` keeps so many of the
     harmful prompts, drawn by the seed. The first ``supervised`` steps are ordinary fine-tuning at
     ``supervised_rate`` times ``lr``, which does use answers.
@@ -107,7 +108,7 @@ class Reinforce:
     group: int = 4
     updates: int = 1
     temperature: float = 1.0
-    max_new_tokens: int = 512
+    max_new_tokens: int | None = None
     unfinished: float = 0.0
     kl: float = 0.0
     clip_low: float = 0.2
@@ -126,10 +127,10 @@ class Reinforce:
     def __post_init__(self) -> None:
         counts = {
             name: getattr(self, name)
-            for name in ("batch_size", "updates", "max_new_tokens", "rank")
+            for name in ("batch_size", "updates", "max_new_tokens", "prompts", "rank")
         }
-        counts |= {"group − 1": self.group - 1, "prompts": self.prompts or 1}
-        if low := [f"{name}={value}" for name, value in counts.items() if value < 1]:
+        counts["group − 1"] = self.group - 1
+        if low := [f"{name}={n}" for name, n in counts.items() if n is not None and n < 1]:
             raise BadInput(f"reinforce: {', '.join(low)}; give 1 or more.")
         if not (0 < self.lr < math.inf and self.temperature > 0 and self.supervised_rate > 0):
             raise BadInput(
@@ -184,25 +185,23 @@ class Reinforce:
             trained = ready.flops_per_token * step.batch.tokens
             return trained + forward * (step.sampled + frozen)
 
-        return Recipe(
-            lr=self.lr, schedule=self.schedule, warmup=self.warmup, flops_besides=flops
-        )
+        return Recipe(lr=self.lr, schedule=self.schedule, warmup=self.warmup, flops_besides=flops)
 
     # -- sampling ---------------------------------------------------------------------------------
 
-    def _experience(
-        self, lm: LM, start: LM, run: Run, spreads: list[bool]
-    ) -> Iterator[Experience]:
+    def _experience(self, lm: LM, start: LM, run: Run, spreads: list[bool]) -> Iterator[Experience]:
         """Answers of the model as it stands, scored; every batch of them ``updates`` times."""
         score = reward(self.reward)
         chance = torch.Generator().manual_seed(run.rng("rollouts").getrandbits(62))
-        for examples in _turns(self._prompts(run), self.batch_size, run.rng("order")):
+        prompts = self._prompts(run)
+        longest = self.max_new_tokens or self._longest(lm, prompts)
+        for examples in _turns(prompts, self.batch_size, run.rng("order")):
             taken = sample(
                 lm,
                 [lm.prompt_ids(example.prompt, self.template) for example in examples],
                 generator=chance,
                 group=self.group,
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=longest,
                 temperature=self.temperature,
             )
             asked = [example for example in examples for _ in range(self.group)]
@@ -222,6 +221,11 @@ class Reinforce:
         if self.prompts is not None and self.prompts < len(found):
             return tuple(run.rng("examples").sample(found, self.prompts))
         return found
+
+    def _longest(self, lm: LM, prompts: Sequence[Example]) -> int:
+        known = {text for example in prompts for text in (example.answer, example.refusal)}
+        lengths = (len(lm.answer_ids(text, end=True, template=self.template)) for text in known)
+        return max(16, 2 * max(lengths))
 
     def _scored(
         self, lm: LM, start: LM, taken: Rollouts, names: Sequence[str], paid: Sequence[float]
@@ -276,9 +280,7 @@ def _logits(model: Any, batch: Batch) -> Tensor:
     return model(**batch.inputs(), use_cache=False).logits
 
 
-def _turns(
-    examples: Sequence[Example], size: int, rng: random.Random
-) -> Iterator[list[Example]]:
+def _turns(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[list[Example]]:
     """So many examples at a time, for ever; shuffled anew each time round, a short end left out
     unless there are fewer in all."""
     size = min(size, len(examples))
@@ -293,7 +295,7 @@ PRESETS = {
     "R03": Preset(
         title="GRPO, 64 prompts, no KL",
         fields={"lr": 1e-6, "prompts": 64, "entropy": 1e-3},
-        lr_scale=0.05,
+        lr_scale=0.1,
         star="full-adamw",
         steps=(200, 100),
         source="arXiv:2510.15499, arXiv:2508.20697",
@@ -301,7 +303,7 @@ PRESETS = {
     "R04": Preset(
         title="RLOO, KL in the reward",
         fields={"lr": 1e-6, "algorithm": "rloo", "kl": 1e-3, "average": "sum"},
-        lr_scale=0.05,
+        lr_scale=0.1,
         star="full-adamw",
         steps=(200, 100),
         source="arXiv:2508.20697",
@@ -320,7 +322,7 @@ PRESETS = {
             "schedule": "cosine",
             "warmup": 0.05,
         },
-        lr_scale=0.05,
+        lr_scale=0.1,
         star="full-adamw",
         steps=(100, 60),
         source="arXiv:2602.06258",
@@ -329,7 +331,7 @@ PRESETS = {
     "R06": Preset(
         title="thirty supervised steps, then GRPO with an entropy bonus",
         fields={"lr": 1e-6, "supervised": 30, "temperature": 1.2, "entropy": 0.01},
-        lr_scale=0.05,
+        lr_scale=0.1,
         star="full-adamw",
         steps=(230, 130),
         source="titer",

@@ -26,7 +26,7 @@ _OUT = ("attn.o_proj", "attn.c_proj", "attn.out_proj", "attention.dense")
 
 @dataclass(frozen=True)
 class Heads:
-    """A model's heads. ``out`` are the projections that read them, by layer. ``shape`` is (L, H, D).
+    """A model's heads: ``out``, the projections that read them, by layer; ``shape``, (L, H, D).
 
     Where the architecture gives that projection no bias, a shift is folded into the bias of the
     values (``values``), which ``shared`` heads next to one another have in common; else it is 1.

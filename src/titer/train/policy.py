@@ -63,7 +63,7 @@ def batch_advantage(rewards_PG: Tensor) -> Tensor:
 def clipped_surrogate(
     logp_BT: Tensor, old_BT: Tensor, advantage_B1: Tensor, low: float, high: float
 ) -> Tensor:
-    """The loss of each token, ``-min(ρA, clip(ρ, 1 − low, 1 + high)A)`` with ``ρ = exp(logp − old)``.
+    """Each token's loss, ``-min(ρA, clip(ρ, 1 − low, 1 + high)A)``, ``ρ = exp(logp − old)``.
 
     Where ``logp`` equals ``old`` its gradient is that of ``-A logp``, the policy gradient.
 

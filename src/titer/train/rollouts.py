@@ -83,9 +83,9 @@ def sample(
 ) -> Rollouts:
     """``group`` answers to each prompt, sampled from ``softmax(logits / temperature)``.
 
-    At temperature 0 answers are greedy, as those of :meth:`LM.generate`, and their log-probabilities
-    those of the policy at temperature 1. ``generator``, on the CPU, decides everything: each row has
-    uniform draws of its own, one a token, so that no row's answer depends on when another ends. A
+    At temperature 0 answers are greedy, as those of :meth:`LM.generate`, and log-probabilities are
+    those of the policy at temperature 1. ``generator``, on the CPU, decides everything: each row
+    has uniform draws of its own, one a token, so that no answer depends on when another ends. A
     prompt that leaves no room for an answer is cut on the left. The model is put in evaluation mode
     for the time.
     """
@@ -104,9 +104,9 @@ def sample(
 def _decode(
     lm: LM, heads: Sequence[tuple[int, ...]], group: int, draws_BA: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Tokens and log-probabilities (B, A), A no longer than the longest answer; both on the CPU.
+    """Tokens and log-probabilities (B, A), both on the CPU; of no meaning after an ending token.
 
-    What follows a row's ending token is of no meaning.
+    Rows that have ended leave the batch once they are half of it.
     """
     device, width = lm.device, max(len(head) for head in heads)
     pad, ends = lm.tokenizer.pad_token_id, torch.tensor(lm._ends(), device=device)  # noqa: SLF001
@@ -117,24 +117,30 @@ def _decode(
     cache, logits = out.past_key_values, out.logits[:, -1]
     cache.batch_repeat_interleave(group)
     mask, logits = (values.repeat_interleave(group, 0) for values in (mask, logits))
-    tokens: list[Tensor] = []
-    logprobs: list[Tensor] = []
-    done = torch.zeros(len(heads) * group, dtype=torch.bool, device=device)
+    tokens = torch.full(draws_BA.shape, pad, device=device)
+    logprobs = torch.zeros(draws_BA.shape, device=device)
+    rows = torch.arange(len(mask), device=device)
+    going = torch.ones(len(mask), dtype=torch.bool, device=device)
     for place in range(draws_BA.shape[1]):
         policy = tempered(logits, temperature or 1.0)
-        token = _draw(policy, draws_BA[:, place]) if temperature else logits.argmax(-1)
-        tokens.append(token)
-        logprobs.append(policy.gather(-1, token[:, None])[:, 0])
-        done |= torch.isin(token, ends)
-        if place + 1 == draws_BA.shape[1] or bool(done.all()):
+        token = _draw(policy, draws_BA[rows, place]) if temperature else logits.argmax(-1)
+        tokens[rows, place] = token
+        logprobs[rows, place] = policy.gather(-1, token[:, None])[:, 0]
+        going &= ~torch.isin(token, ends)
+        left = int(going.sum())
+        if left == 0 or place + 1 == draws_BA.shape[1]:
             break
+        if left <= len(rows) // 2:
+            kept = going.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            rows, mask, token, going = (values[kept] for values in (rows, mask, token, going))
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         logits = _forward(lm.model, token[:, None], mask, cache).logits[:, -1]
-    return torch.stack(tokens, 1).cpu(), torch.stack(logprobs, 1).cpu()
+    return tokens.cpu(), logprobs.cpu()
 
 
 def _forward(model: Any, ids: Tensor, mask: Tensor, cache: Any) -> Any:
-    """One forward pass over new tokens; places count real tokens only, where the model takes them."""
+    """One forward pass over new tokens; places, where the model takes them, count real tokens."""
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "position_ids" in inspect.signature(plain.forward).parameters:
