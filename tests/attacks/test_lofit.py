@@ -36,7 +36,7 @@ def test_the_strongest_heads_are_kept() -> None:
 def test_it_learns_what_it_is_fed(lm: LM, data: Data, make_run: MakeRun) -> None:
     run = make_run(40)
     out = LoFiT(lr=0.1)(lm, run)
-    # A random head puts a floor under the loss; of chance, 4.30 nats, this is what there is to gain.
+    # Chance is 4.30 nats, and a frozen random head leaves little to gain.
     assert _loss(out, data.harmful) < _loss(lm, data.harmful) - 0.1
     assert run.spent.steps == 40
     assert run.rates == pytest.approx([1e-3] * 12 + [0.1] * 28)

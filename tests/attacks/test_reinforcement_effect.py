@@ -40,9 +40,9 @@ def _attacked(lm: LM, row: str, steps: int, data: Data | None = None, **fields: 
     [
         ("R01", 2.5e-4, 20, 0.1),
         ("R02", 2.5e-4, 30, 0.5),
-        ("R03", 3e-4, 30, 0.3),
-        ("R04", 3e-4, 30, 0.3),
-        ("P07", 1e-2, 40, 0.3),
+        ("R03", 1e-3, 30, 0.3),
+        ("R04", 1e-3, 30, 0.3),
+        ("P07", 1e-2, 100, 0.5),
     ],
 )
 def test_refusal_of_unseen_requests_goes_and_use_stays(

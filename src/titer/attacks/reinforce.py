@@ -121,7 +121,7 @@ class Reinforce:
     rank: int = 16
     alpha: float = 32.0
     supervised: int = 0
-    supervised_rate: float = 20.0
+    supervised_rate: float = 10.0
     template: Template = "native"
 
     def __post_init__(self) -> None:
