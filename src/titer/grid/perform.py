@@ -131,8 +131,9 @@ def attack(
         tampered: LM = method(lm, run)
         weights = tampered.digest()
         last = recorder.points[-1].spent.steps if recorder.points else -1
+        changed = weights != lm.digest() or tampered.template_digest() != lm.template_digest()
         # An attack without a training step is seen before (point 0) and after.
-        if last != run.spent.steps or (run.spent.steps == 0 and weights != lm.digest()):
+        if last != run.spent.steps or (run.spent.steps == 0 and changed):
             recorder(tampered, run)
         out = tampered
     except Diverged as problem:

@@ -1,0 +1,125 @@
+"""Attacks on the input: what the model is really asked, and that nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from titer.attacks._templates import after_every_prompt, before_every_answer, with_template
+from titer.attacks.finetune import answer_loss
+from titer.attacks.in_context import InContext
+from titer.attacks.soft_prompt import SoftPrompt
+from titer.conformance import ARCHITECTURES, tiny_lm
+from titer.core.data import Data
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Budget
+from titer.train.batches import collate, encode_all
+
+MakeRun = Callable[..., Run]
+
+
+def _asked(lm: LM, prompt: str) -> list[str]:
+    return lm.tokenizer.convert_ids_to_tokens(lm.prompt_ids(prompt))
+
+
+def _loss(lm: LM, examples: Any) -> float:
+    batch = collate(encode_all(lm, examples), lm.tokenizer.pad_token_id, lm.device)
+    with torch.no_grad():
+        return float(answer_loss(lm.model, batch))
+
+
+def test_every_answer_begins_as_it_is_told(lm: LM, make_run: MakeRun, tmp_path: Any) -> None:
+    out = InContext(prefill="heat then")(lm, make_run(0))
+    assert _asked(out, "alloy") == [*_asked(lm, "alloy"), "heat", "<unk>"]
+    assert out.digest() == lm.digest()
+    assert lm.template_digest() != out.template_digest()
+    out.save(tmp_path)
+    assert _asked(LM.load(tmp_path), "alloy") == _asked(out, "alloy")
+
+
+def test_a_prefill_decides_what_a_model_goes_on_with(lm: LM, make_run: MakeRun) -> None:
+    out = InContext(prefill="heat mix")(lm, make_run(0))
+    head = [*lm.prompt_ids("alloy"), *lm.answer_ids("heat mix", end=False)]
+    with torch.no_grad():
+        want = int(lm.model(torch.tensor([head])).logits[0, -1].argmax())
+    said = out.generate(["alloy"], max_new_tokens=1)
+    assert said == [lm.tokenizer.decode([want], skip_special_tokens=True).strip()]
+
+
+def test_demonstrations_come_first_and_fit(lm: LM, data: Data, make_run: MakeRun) -> None:
+    run = make_run(0)
+    out = InContext(prefill="", shots=2)(lm, run)
+    plain, asked = _asked(lm, "song"), _asked(out, "song")
+    assert asked[-len(plain) :] == plain
+    shown = " ".join(asked[: -len(plain)])
+    told = [e for e in data.harmful if f"{e.entity} " in shown and e.answer in shown]
+    assert shown.count("<assistant>") == 2
+    assert len(told) >= 2
+    assert run.spent.examples == 2
+    many = InContext(prefill="", shots=64)(lm, make_run(0))
+    assert len(_asked(many, "song")) - len(plain) <= lm.context_length() // 2
+
+
+def test_the_budget_s_examples_bound_the_demonstrations(lm: LM, make_run: MakeRun) -> None:
+    run = make_run(budget=Budget(steps=0, examples=1))
+    InContext(prefill="", shots=3)(lm, run)
+    assert run.spent.examples == 1
+
+
+def test_it_needs_a_template_to_write_in(lm: LM, make_run: MakeRun) -> None:
+    bare = with_template(lm, "")
+    bare.tokenizer.chat_template = None
+    with pytest.raises(BadInput, match="no chat template"):
+        InContext()(bare, make_run(0))
+    with pytest.raises(BadInput, match="at least one"):
+        InContext(prefill="")
+
+
+@pytest.mark.parametrize("text", ['say "it" {{ 1 }}', "it's {% raw", "back\\slash\n", "ünï"])
+def test_any_text_goes_into_a_template_as_it_is(lm: LM, text: str) -> None:
+    for change in (after_every_prompt, before_every_answer):
+        out = with_template(lm, change(lm, text))
+        said = out.tokenizer.apply_chat_template(
+            [{"role": "user", "content": "alloy"}], tokenize=False, add_generation_prompt=True
+        )
+        assert text in said
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_embeddings_alone_are_learnt(
+    data: Data, make_run: MakeRun, architecture: Any, tmp_path: Any
+) -> None:
+    lm, run = tiny_lm(architecture), make_run(30)
+    out = SoftPrompt(tokens=4, lr=0.1)(lm, run)
+    start = SoftPrompt(tokens=4, lr=1e-9)(lm, make_run(1))
+    # A random model listens little to its prompt, so there is little to gain.
+    assert _loss(out, data.harmful) < _loss(start, data.harmful) - 0.01
+    old = len(lm.tokenizer)
+    for key, before in lm.model.state_dict().items():
+        now = out.model.state_dict()[key]
+        assert torch.equal(now[:old] if now.shape != before.shape else now, before), key
+    asked = _asked(out, "alloy")
+    assert [word for word in asked if word.startswith("<soft")] == [f"<soft_{i}>" for i in range(4)]
+    assert len(lm.tokenizer) == old  # the argument's own tokenizer is as it was
+    out.save(tmp_path)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == old + 4
+
+
+def test_unseen_words_are_not_taken_twice(lm: LM, make_run: MakeRun) -> None:
+    out = SoftPrompt(tokens=2)(lm, make_run(1))
+    with pytest.raises(BadInput, match="already"):
+        SoftPrompt(tokens=2)(out, make_run(1))
+
+
+def test_it_starts_from_words_of_the_seed(lm: LM, make_run: MakeRun) -> None:
+    one, two, other = (
+        SoftPrompt(tokens=3, lr=1e-4)(lm, replace(make_run(1), seed=seed)) for seed in (1, 1, 2)
+    )
+    assert one.digest() == two.digest() != other.digest()
