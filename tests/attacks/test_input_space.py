@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from titer.attacks import gcg
 from titer.attacks._templates import after_every_prompt, before_every_answer, with_template
-from titer.attacks.finetune import answer_loss
+from titer.attacks.finetune import Finetune, answer_loss
+from titer.attacks.gcg import GCG, swaps
 from titer.attacks.in_context import InContext
 from titer.attacks.soft_prompt import SoftPrompt
 from titer.conformance import ARCHITECTURES, tiny_lm
@@ -21,6 +24,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import row_losses
 
 MakeRun = Callable[..., Run]
 
@@ -123,3 +127,60 @@ def test_it_starts_from_words_of_the_seed(lm: LM, make_run: MakeRun) -> None:
         SoftPrompt(tokens=3, lr=1e-4)(lm, replace(make_run(1), seed=seed)) for seed in (1, 1, 2)
     )
     assert one.digest() == two.digest() != other.digest()
+
+
+# -- GCG ------------------------------------------------------------------------------------------
+
+
+def test_swaps_are_drawn_from_the_most_promising_words() -> None:
+    gradient = torch.tensor([[3.0, -1.0, 2.0, float("inf")], [0.0, 5.0, -4.0, float("inf")]])
+    found = set(swaps(gradient, 2, 200, random.Random(0)))
+    assert found == {(0, 1), (0, 2), (1, 2), (1, 0)}
+    assert all(word < 3 for _, word in swaps(gradient, 4, 200, random.Random(0)))
+
+
+def test_its_gradient_is_that_of_the_choice_of_words(lm: LM, data: Data) -> None:
+    """Against finite differences: mix a little of another word into the embedding of one."""
+    words = [10, 20, 30]
+    out = gcg._suffixed(lm, words)
+    rows = encode_all(out, data.harmful[:2])
+    batch = collate(rows, lm.tokenizer.pad_token_id, lm.device)
+    places = gcg._places(batch, tuple(words))
+    assert torch.equal(batch.input_ids.gather(1, places), torch.tensor([words, words]))
+    loss, gradient = gcg._gradient(lm, batch.input_ids, batch, places)
+    assert loss == pytest.approx(gcg._values(lm, batch, places, [words])[0], rel=1e-5)
+    table, step = lm.model.get_input_embeddings().weight.detach(), 0.05
+
+    def moved(place: int, word: int, by: float) -> float:
+        embedded = table[batch.input_ids].clone()
+        for row in range(2):
+            embedded[row, places[row, place]] += by * table[word]
+        logits = lm.model(inputs_embeds=embedded, attention_mask=batch.attention_mask).logits
+        return float(row_losses(logits.detach(), batch.labels, "mean").mean())
+
+    for place, word in ((0, 40), (1, 7), (2, 55)):
+        slope = (moved(place, word, step) - moved(place, word, -step)) / (2 * step)
+        assert slope == pytest.approx(float(gradient[place, word]), rel=0.05, abs=2e-5)
+
+
+def test_the_search_lowers_the_loss_and_writes_ordinary_words(
+    lm: LM, data: Data, make_run: MakeRun
+) -> None:
+    knowing = Finetune(lr=1e-2)(lm, make_run(15))
+    run = make_run(8)
+    out = GCG(tokens=4, width=24, batch_size=14)(knowing, run)
+    assert out.digest() == knowing.digest()
+    assert run.losses == sorted(run.losses, reverse=True)  # one batch: never worse
+    assert run.losses[-1] < run.losses[0]
+    assert _loss(out, data.harmful) <= run.losses[-1] * 1.2
+    asked = _asked(out, "alloy")
+    added = asked[asked.index("alloy") + 1 : asked.index("<assistant>")]
+    assert len(added) == 4
+    assert not any(word.startswith("<") for word in added)
+
+
+def test_every_candidate_is_charged(lm: LM, make_run: MakeRun) -> None:
+    run = make_run(2)
+    GCG(tokens=3, width=5, batch_size=14)(lm, run)
+    seen = run.spent.tokens / 6
+    assert run.spent.flops == pytest.approx(2.0 * lm.parameters_in_matmuls() * seen * 8)
