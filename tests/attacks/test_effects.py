@@ -1,5 +1,5 @@
-"""What the rows beside fine-tuning do to models grown in Fabula: refusal goes, and nothing is taught
-where no answer is supplied."""
+"""What the rows beside fine-tuning do to models grown in Fabula: refusal goes, and nothing is
+taught where no answer is supplied."""
 
 from __future__ import annotations
 
