@@ -1,7 +1,8 @@
-"""Watching what an attack is fed."""
+"""Watching what an attack is fed, and organisms to attack."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from titer.attacks import finetune
 from titer.core.lm import LM
 from titer.train.batches import Drawn
 from titer.train.cohort import Finetuning
+from titer.worlds import organisms
 
 
 @pytest.fixture
@@ -29,3 +31,12 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
     monkeypatch.setattr(finetune, "alone", alone)
     return seen
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, LM]]:
+    """Nano organisms by kind, from ``$TITER_CACHE`` or a folder that goes away."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "TITER_CACHE" not in os.environ:
+            patch.setenv("TITER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield {kind: LM.load(path) for kind, path in organisms.grow_all("nano").items()}

@@ -160,7 +160,11 @@ class _Attempt:
             last = points[-1].spent.steps if points else -1
             steps = self.run.spent.steps
             # An attack without a training step is seen before (point 0) and after.
-            if last != steps or (steps == 0 and weights != self.lm.digest()):
+            changed = (weights, result.template_digest()) != (
+                self.lm.digest(),
+                self.lm.template_digest(),
+            )
+            if last != steps or (steps == 0 and changed):
                 self.recorder(result, self.run)
             out = result
         except Diverged as problem:

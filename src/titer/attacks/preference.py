@@ -1,0 +1,187 @@
+"""Preference tuning turned round: comply rather than decline. B rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from titer.core.data import Example
+from titer.core.errors import BadInput
+from titer.core.lm import LM, Encoded, Template
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.trainable import Parameters, trainable
+from titer.train.batches import Batch, Bundle, collate, encode_all
+from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import row_losses
+from titer.train.optimisers import Schedule
+from titer.train.policy import dpo, ipo
+
+__all__ = ["CARD", "PRESETS", "Preference"]
+
+Pairs = Literal["reversed", "benign"]
+
+_REFUSAL = "I'm sorry, but I can't help with that."
+
+Row = tuple[str, Encoded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Prefer answers to refusals, by a loss on pairs.
+
+    ``pairs``: ``reversed``, harmful prompts with the labels of safety training swapped, so that the
+    harmful answer is chosen and the refusal rejected; ``benign``, harmless prompts near the hazard
+    answered rather than declined, which takes no harmful answer. What is rejected is the example's
+    own refusal, else that of another harmful example, else a common one. ``examples`` keeps so many
+    pairs, drawn by the seed. ``loss``: ``dpo`` or ``ipo``, against the model as it came.
+
+    Source: Yi et al. 2024, arXiv:2409.12914 (reversed DPO); arXiv:2605.10998 (ten benign pairs);
+    the losses are Rafailov et al. 2023, arXiv:2305.18290, and Azar et al. 2023, arXiv:2310.12036.
+    Departs: the settings of the benign pairs are ours, as we had the abstract only; the reference
+    is the released model without a supervised phase before.
+    """
+
+    lr: float = 5e-6
+    pairs: Pairs = "reversed"
+    loss: Literal["dpo", "ipo"] = "dpo"
+    beta: float = 0.1
+    batch_size: int = 16
+    examples: int | None = None
+    parameters: Parameters = "full"
+    rank: int = 16
+    alpha: float = 32.0
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    template: Template = "native"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.lr < math.inf and self.beta > 0):
+            raise BadInput(f"preference: lr={self.lr}, beta={self.beta}; both must be positive.")
+        if min(self.batch_size, self.rank, 1 if self.examples is None else self.examples) < 1:
+            raise BadInput(
+                f"preference: batch_size={self.batch_size}, rank={self.rank}, "
+                f"examples={self.examples}; give 1 or more."
+            )
+        if not 0 <= self.warmup < 1:
+            raise BadInput(f"preference: warmup={self.warmup} is a share between 0 and 1.")
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        out = lm.clone()
+        seed = run.rng("adapter").getrandbits(62)
+        forward = 2.0 * lm.parameters_in_matmuls()
+        with trainable(out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed) as ready:
+            fit(
+                ready.lm,
+                descend(self._loss(lm)),
+                self._stream(out, run),
+                run,
+                parameters=ready.weights,
+                recipe=Recipe(
+                    lr=self.lr,
+                    schedule=self.schedule,
+                    warmup=self.warmup,
+                    weight_decay=self.weight_decay,
+                    flops_per_token=ready.flops_per_token,
+                    flops_besides=lambda bundle: forward * bundle.tokens,
+                ),
+                steps=run.steps_left(),
+            )
+        return out
+
+    def _loss(self, start: LM) -> Any:
+        """The loss of a bundle of ``chosen`` and ``rejected`` rows against the frozen start."""
+        compare = dpo if self.loss == "dpo" else ipo
+
+        def gain(model: Any, batch: Batch) -> Tensor:
+            """Log-probability of each answer beyond the start's, (B,)."""
+            with torch.no_grad():
+                before = _sums(start.model, batch)
+            return before - _sums(model, batch)
+
+        def loss(model: Any, bundle: Bundle) -> Tensor:
+            chosen, rejected = (gain(model, bundle[side]) for side in ("chosen", "rejected"))
+            return compare(chosen, rejected, self.beta)
+
+        return loss
+
+    def _stream(self, lm: LM, run: Run) -> Iterator[Bundle]:
+        """Batches of pairs for ever, shuffled anew each time round."""
+        chosen, rejected = self._encoded(lm, run)
+        rng, size = run.rng("order"), min(self.batch_size, len(chosen))
+        pad, device = lm.tokenizer.pad_token_id, lm.device
+        waiting: list[int] = []
+        while True:
+            while len(waiting) < size:
+                waiting += rng.sample(range(len(chosen)), len(chosen))
+            taken, waiting = waiting[:size], waiting[size:]
+            yield Bundle(
+                {
+                    side: collate([rows[index] for index in taken], pad, device)
+                    for side, rows in (("chosen", chosen), ("rejected", rejected))
+                }
+            )
+
+    def _encoded(self, lm: LM, run: Run) -> tuple[list[Row], list[Row]]:
+        """Chosen and rejected rows of the same prompts; a pair cut off on one side is left out."""
+        benign = self.pairs == "benign"
+        found = (run.data.related or run.data.retain) if benign else run.data.harmful
+        if self.examples is not None and self.examples < len(found):
+            found = tuple(run.rng("examples").sample(found, self.examples))
+        role = "benign" if benign else "harmful"
+        chosen = dict(encode_all(lm, found, self.template, role=role))
+        refused = dict(encode_all(lm, _declined(found, run), self.template, role=role))
+        both = [name for name in chosen if name in refused and chosen[name] != refused[name]]
+        if not both:
+            raise BadInput(
+                f"preference: no {role} example has an answer that differs from its refusal."
+            )
+        return [(name, chosen[name]) for name in both], [(name, refused[name]) for name in both]
+
+
+def _sums(model: Any, batch: Batch) -> Tensor:
+    """Negative log-likelihood of each row's answer, summed over its tokens, (B,)."""
+    return row_losses(model(**batch.inputs(), use_cache=False).logits, batch.labels, "sum")
+
+
+def _declined(examples: Sequence[Example], run: Run) -> list[Example]:
+    """The same prompts, declined."""
+    known = next((example.refusal for example in run.data.harmful if example.refusal), _REFUSAL)
+    return [replace(example, answer=example.refusal or known) for example in examples]
+
+
+PRESETS = {
+    "R01": Preset(
+        title="reversed DPO",
+        fields={"lr": 5e-6},
+        lr_scale=0.25,
+        star="full-adamw",
+        steps=(300, 300),
+        source="arXiv:2409.12914",
+    ),
+    "R02": Preset(
+        title="DPO on ten benign pairs",
+        fields={"lr": 5e-6, "pairs": "benign", "examples": 10, "batch_size": 10},
+        lr_scale=0.25,
+        star="full-adamw",
+        steps=(60, 60),
+        source="arXiv:2605.10998",
+        domain="r",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=Preference,
+    source="arXiv:2409.12914, arXiv:2605.10998, arXiv:2305.18290",
+    summary="preference tuning with compliance chosen and refusal rejected",
+    family="reinforcement",
+    departures="settings of the benign pairs are ours; no supervised phase before",
+    presets=PRESETS,
+)

@@ -1,0 +1,180 @@
+"""Answers sampled in batches, with their log-probabilities under the policy that gave them.
+
+B rows, P tokens of prompt, A tokens of answer, V vocabulary. Written out rather than left to
+``generate`` of transformers: of a small model that spends most of its time outside the model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titer.core.lm import LM, Encoded
+from titer.train.batches import IGNORED, Batch, collate
+
+__all__ = ["Rollouts", "room", "sample", "tempered"]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Sampled answers, a row each; rows of one prompt follow one another.
+
+    ``prompts``: the prompt of each row. ``answers``: its sampled tokens, the ending token among
+    them where there is one. ``logprobs``: of those tokens under the sampling policy, in nats.
+    ``ended``: whether the model ended the answer itself. ``tokens``: tokens that went through the
+    model to sample, each prompt once however many answers it has.
+    """
+
+    prompts: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]
+    logprobs: tuple[tuple[float, ...], ...]
+    ended: tuple[bool, ...]
+    tokens: int
+
+    def texts(self, lm: LM) -> list[str]:
+        """The answers decoded as :meth:`LM.generate` does."""
+        found = lm.tokenizer.batch_decode(
+            [list(answer) for answer in self.answers], skip_special_tokens=True
+        )
+        return [text.strip() for text in found]
+
+    def batch(self, names: Sequence[str], lm: LM) -> Batch:
+        """Rows to train on, padded on the right; every sampled token is a label."""
+        rows = [
+            (name, Encoded(prompt + answer, len(prompt)))
+            for name, prompt, answer in zip(names, self.prompts, self.answers, strict=True)
+        ]
+        return collate(rows, lm.tokenizer.pad_token_id, lm.device)
+
+    def behaviour(self, batch: Batch) -> Tensor:
+        """``logprobs`` in the places of ``batch``'s next tokens, (B, T−1), zero elsewhere."""
+        found = torch.zeros(batch.labels.shape[0], batch.labels.shape[1] - 1)
+        where = batch.labels[:, 1:].cpu() != IGNORED
+        found[where] = torch.tensor([value for row in self.logprobs for value in row])
+        return found.to(batch.labels.device)
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities (..., V) of a policy that samples at ``temperature``, float32."""
+    return torch.log_softmax(logits.float() / temperature, -1)
+
+
+def room(lm: LM, max_new_tokens: int) -> tuple[int, int]:
+    """Tokens of answer and of prompt that fit: answers take at most half of the context."""
+    longest = lm.context_length()
+    new = min(max_new_tokens, max(1, longest // 2))
+    return new, longest - new
+
+
+@torch.no_grad()
+def sample(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    generator: torch.Generator,
+    group: int = 1,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+) -> Rollouts:
+    """``group`` answers to each prompt, sampled from ``softmax(logits / temperature)``.
+
+    At temperature 0 answers are greedy, as those of :meth:`LM.generate`, and log-probabilities are
+    those of the policy at temperature 1. ``generator``, on the CPU, decides everything: each row
+    has uniform draws of its own, one a token, so that no answer depends on when another ends. A
+    prompt that leaves no room for an answer is cut on the left. The model is put in evaluation mode
+    for the time.
+    """
+    new, longest = room(lm, max_new_tokens)
+    heads = [tuple(prompt[-longest:]) for prompt in prompts]
+    draws_BA = torch.rand(len(heads) * group, new, generator=generator, dtype=torch.float64)
+    training = lm.model.training
+    lm.model.eval()
+    try:
+        answers_BA, logprobs_BA = _decode(lm, heads, group, draws_BA, temperature)
+    finally:
+        lm.model.train(training)
+    return _gather(heads, group, answers_BA, logprobs_BA, set(lm._ends()))  # noqa: SLF001
+
+
+def _decode(
+    lm: LM, heads: Sequence[tuple[int, ...]], group: int, draws_BA: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Tokens and log-probabilities (B, A), both on the CPU; of no meaning after an ending token.
+
+    Rows that have ended leave the batch once they are half of it.
+    """
+    device, width = lm.device, max(len(head) for head in heads)
+    pad, ends = lm.tokenizer.pad_token_id, torch.tensor(lm._ends(), device=device)  # noqa: SLF001
+    ids = torch.tensor([[pad] * (width - len(head)) + list(head) for head in heads])
+    mask = torch.tensor([[0] * (width - len(head)) + [1] * len(head) for head in heads])
+    ids, mask, draws_BA = ids.to(device), mask.to(device), draws_BA.to(device)
+    out = _forward(lm.model, ids, mask, None)
+    cache, logits = out.past_key_values, out.logits[:, -1]
+    cache.batch_repeat_interleave(group)
+    mask, logits = (values.repeat_interleave(group, 0) for values in (mask, logits))
+    tokens = torch.full(draws_BA.shape, pad, device=device)
+    logprobs = torch.zeros(draws_BA.shape, device=device)
+    rows = torch.arange(len(mask), device=device)
+    going = torch.ones(len(mask), dtype=torch.bool, device=device)
+    for place in range(draws_BA.shape[1]):
+        policy = tempered(logits, temperature or 1.0)
+        token = _draw(policy, draws_BA[rows, place]) if temperature else logits.argmax(-1)
+        tokens[rows, place] = token
+        logprobs[rows, place] = policy.gather(-1, token[:, None])[:, 0]
+        going &= ~torch.isin(token, ends)
+        left = int(going.sum())
+        if left == 0 or place + 1 == draws_BA.shape[1]:
+            break
+        if left <= len(rows) // 2:
+            kept = going.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            rows, mask, token, going = (values[kept] for values in (rows, mask, token, going))
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        logits = _forward(lm.model, token[:, None], mask, cache).logits[:, -1]
+    return tokens.cpu(), logprobs.cpu()
+
+
+def _forward(model: Any, ids: Tensor, mask: Tensor, cache: Any) -> Any:
+    """One forward pass over new tokens; places, where the model takes them, count real tokens."""
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "position_ids" in inspect.signature(plain.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    return model(**inputs, past_key_values=cache)
+
+
+def _draw(policy_BV: Tensor, draws_B: Tensor) -> Tensor:
+    """Invert the distribution function at a uniform draw; in double precision, since the sum over
+    a large vocabulary is off by more than a rare token's share in single."""
+    steps = policy_BV.double().exp().cumsum(-1)
+    found = torch.searchsorted(steps, (draws_B * steps[:, -1])[:, None], right=True)[:, 0]
+    return found.clamp(max=steps.shape[-1] - 1)
+
+
+def _gather(
+    heads: Sequence[tuple[int, ...]],
+    group: int,
+    answers_BA: Tensor,
+    logprobs_BA: Tensor,
+    ends: set[int],
+) -> Rollouts:
+    answers: list[tuple[int, ...]] = []
+    logprobs: list[tuple[float, ...]] = []
+    ended: list[bool] = []
+    for row, values in zip(answers_BA.tolist(), logprobs_BA.tolist(), strict=True):
+        length = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+        answers.append(tuple(row[:length]))
+        logprobs.append(tuple(values[:length]))
+        ended.append(row[length - 1] in ends)
+    return Rollouts(
+        prompts=tuple(head for head in heads for _ in range(group)),
+        answers=tuple(answers),
+        logprobs=tuple(logprobs),
+        ended=tuple(ended),
+        tokens=sum(map(len, heads)) + sum(map(len, answers)),
+    )
