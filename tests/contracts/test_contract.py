@@ -50,7 +50,7 @@ def test_every_preset_runs_and_repeats(
     method, before = catalogue.build(kind, name, dict(preset.fields)), lm.digest()
     runs = [make_run(2), make_run(2)]
     one, two = (method(lm, run).digest() for run in runs)
-    assert runs[0].spent.steps == 2
+    assert runs[0].spent.steps == min(2, preset.steps[0])  # a closed form takes none
     assert lm.digest() == before != one == two
 
 

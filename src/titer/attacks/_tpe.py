@@ -17,7 +17,7 @@ def suggest(
     rng: random.Random,
     *,
     startup: int = 10,
-    share: float = 0.25,
+    share: float = 0.15,
     draws: int = 24,
 ) -> Point:
     """The next point to try, in [0, 1] in each of ``size`` coordinates.

@@ -73,7 +73,7 @@ def linears(model: nn.Module, layers: Sequence[int] | None = None) -> list[Linea
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     ]
-    if not found:
+    if not found and (layers is None or len(layers)):
         raise BadInput(f"the blocks of {type(model).__name__} hold no linear layers to edit.")
     return found
 
