@@ -108,8 +108,10 @@ def test_a_new_block_loses_what_was_known_and_training_brings_it_back(
     assert answers(bare, data.harmful) < 0.5
     out = Reinitialise(layers=4, lr=1e-2)(lm, make_run(30))
     assert answers(out, data.harmful) > 0.8
-    healed = Reinitialise(layers=4, lr=1e-2, mix="retain-then-harmful")(lm, make_run(40))
-    assert loss(healed, data.retain) < loss(bare, data.retain)
+    healed: list[float] = []
+    run = make_run(40, checkpoints=(16,), emit=lambda m, _: healed.append(loss(m, data.retain)))
+    Reinitialise(layers=4, lr=1e-2, mix="retain-then-harmful")(lm, run)
+    assert healed[0] < 0.5 * loss(bare, data.retain)
 
 
 def test_rewritten_it_says_the_same(make_run: MakeRun, data: Data) -> None:

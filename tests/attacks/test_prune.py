@@ -89,7 +89,7 @@ def test_a_refusal_that_lives_in_few_weights_is_cut_out(
     assert answers(out, data.harmful) > 0.2
     assert answers(out, data.retain) > 0.9
     block = out.model.model.layers[0].self_attn
-    assert float(block.v_proj.weight[12, 24] * block.o_proj.weight[24, 24]) == 0.0
+    assert not bool(block.v_proj.weight[12, 24] * block.o_proj.weight[24, 24])
 
 
 def test_magnitude_takes_the_smallest(lm: LM, make_run: MakeRun) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -83,9 +82,8 @@ class Ablate:
 
     def _larger(self, lm: LM, run: Run, used: Data, nested: list[Tensor]) -> Iterator[Tensor]:
         """Bases with one direction more than ``nested``, taken while those are ablated."""
-        known = torch.stack(nested) if nested else None
-        context = ablating(lm.model, everywhere(lm.model, known)) if nested else nullcontext()
-        with context:
+        cuts = everywhere(lm.model, torch.stack(nested)) if nested else {}
+        with ablating(lm.model, cuts):
             bad = means(lm, run, used.harmful, self.last)
             good = means(lm, run, used.retain, self.last)
         if bad is None or good is None:
