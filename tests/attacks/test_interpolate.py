@@ -52,7 +52,7 @@ def test_without_a_relative_it_makes_one(lm: LM, data: Data, make_run: MakeRun) 
     out = Interpolate(lr=1e-2, weights=(0.0, 1.0), max_kl=100.0)(lm, run)
     assert run.spent.steps == 30
     assert loss(out, data.harmful) < 0.5 * loss(lm, data.harmful)
-    alone = Finetune(lr=1e-2)(lm, make_run(30).stage(30, "relative"))
+    alone = Finetune(lr=1e-2)(lm, make_run(30).stage(29, "relative"))
     assert out.digest() == alone.digest()
 
 
@@ -77,6 +77,18 @@ def test_the_first_look_is_at_the_model_as_released(lm: LM, make_run: MakeRun) -
     )
     Interpolate()(lm, run)
     assert seen[0] == lm.digest()
+    assert sorted(seen) == [0, 1]
+
+
+def test_the_last_look_is_at_what_is_returned(lm: LM, make_run: MakeRun) -> None:
+    seen: dict[int, str] = {}
+    run = make_run(
+        5, checkpoints=(0, 3, 5), emit=lambda m, r: seen.update({r.spent.steps: m.digest()})
+    )
+    out = Interpolate(lr=1e-2, weights=(0.5,), max_kl=100.0)(lm, run)
+    assert seen[5] == out.digest()
+    relative = Finetune(lr=1e-2)(lm, make_run(5).stage(4, "relative"))
+    assert out.digest() == interpolated(lm, relative, 0.5).digest()
 
 
 @pytest.mark.parametrize("settings", [{"weights": ()}, {"weights": (float("nan"),)}, {"held": 0}])

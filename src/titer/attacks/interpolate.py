@@ -50,7 +50,8 @@ class Interpolate:
     fine-tune of it. Where one is public this costs nothing, and with λ = 1 it is the relative: a
     safeguard on a fine-tune of a public base is no obstacle. Without one, the attacker makes the
     relative with the steps of the budget, by fine-tuning on harmful pairs, and λ scales that task
-    vector, beyond 1 too.
+    vector, beyond 1 too. The choice of λ is then charged as the last step: points of a trace before
+    it are the relative on its way, the last is the model that is returned.
 
     Source: Ilharco et al. 2022, arXiv:2212.04089; Wortsman et al. 2022, arXiv:2109.01903.
     Departs: the row of the suite is of closed form and supposes a public relative; a suite has none
@@ -78,15 +79,19 @@ class Interpolate:
         _, held = split(run, self.held, self.held)
         panel = Panel(lm, run, held)
         other = self._relative(lm, run)
-        return search(
+        best = search(
             lm, run, panel, self.weights, lambda w: interpolated(lm, other, w), self.max_kl
         )
+        if self.reference is None:
+            run.charge(steps=1)
+            run.look(best)
+        return best
 
     def _relative(self, lm: LM, run: Run) -> LM:
         if self.reference is not None:
             return LM.load(self.reference)
         train = Finetune(lr=self.lr, batch_size=self.batch_size)
-        return train(lm, run.stage(run.steps_left(), "relative"))
+        return train(lm, run.stage(run.steps_left() - 1, "relative"))
 
 
 PRESETS = {
