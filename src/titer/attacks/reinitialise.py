@@ -1,0 +1,102 @@
+"""Throw away the last blocks, where a safeguard may sit, and train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from titer.attacks.finetune import Finetune
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.edits import linears
+from titer.nn.hooks import blocks
+
+__all__ = ["CARD", "PRESETS", "Reinitialise", "forget_blocks"]
+
+
+def forget_blocks(lm: LM, count: int, generator: torch.Generator) -> None:
+    """Draw the last ``count`` blocks anew, in place.
+
+    Matrices from a normal of the model's ``initializer_range``, but those that write to the
+    residual stream narrower by √(2 · blocks) as GPT-2 has it; norms 1; biases 0.
+
+    Raises:
+        BadInput: the model has fewer blocks.
+    """
+    found = blocks(lm.model)
+    if not 0 <= count <= len(found):
+        raise BadInput(f"reinitialise: layers={count}; {lm.name} has {len(found)} blocks.")
+    wide = float(getattr(lm.model.config, "initializer_range", 0.02))
+    last = range(len(found) - count, len(found))
+    width = lm.model.config.hidden_size
+    for layer in last:
+        for module in found[layer].modules():
+            own: list[tuple[str, nn.Parameter]] = list(module.named_parameters(recurse=False))
+            for name, weight in own:
+                if weight.dim() < 2:
+                    weight.detach().fill_(0.0 if name == "bias" else 1.0)
+    for linear in linears(lm.model, last):
+        weight = linear.weight_OI
+        writes = linear.name in ("o_proj", "down_proj", "c_proj") and weight.shape[0] == width
+        scale = wide / (2 * len(found)) ** 0.5 if writes else wide
+        weight.copy_((scale * torch.randn(weight.shape, generator=generator)).to(weight))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinitialise:
+    """Draw the last ``layers`` blocks anew, then fine-tune every weight.
+
+    ``mix`` says on what. ``harmful`` is the suite's; what the lost blocks did for benign use is
+    then gone as well, unless harmful pairs restore it. ``retain-then-harmful`` heals with benign
+    text for the first 40 % of the steps.
+
+    Source: titer; fine-tuning as in Tamirisa et al. 2024, arXiv:2408.00761.
+    """
+
+    layers: int = 1
+    lr: float = 2e-5
+    batch_size: int = 16
+    mix: Literal["harmful", "retain-then-harmful"] = "harmful"
+
+    def __post_init__(self) -> None:
+        if self.layers < 0:
+            raise BadInput(f"reinitialise: layers={self.layers} must be 0 or more.")
+        self._train()
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        run.look(lm)
+        if not run.affords():
+            return lm.clone()
+        out = lm.clone()
+        draw = torch.Generator().manual_seed(run.rng("blocks").getrandbits(62))
+        forget_blocks(out, self.layers, draw)
+        return self._train()(out, run)
+
+    def _train(self) -> Finetune:
+        return Finetune(lr=self.lr, batch_size=self.batch_size, mix=self.mix)
+
+
+PRESETS = {
+    "W06": Preset(
+        title="last block drawn anew, then fine-tuned",
+        fields={"layers": 1, "lr": 2e-5},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=Reinitialise,
+    source="titer; after arXiv:2408.00761",
+    summary="the last blocks drawn anew, then every weight fine-tuned",
+    family="weights",
+    presets=PRESETS,
+)
