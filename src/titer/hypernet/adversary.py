@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,13 +65,6 @@ class Adversary:
     def attacking(self, model: Any, batch: Batch) -> AbstractContextManager[None]:
         """``model`` under the patch for ``batch``."""
         return applied(model, self.edit, self.patch(model, batch))
-
-    @contextmanager
-    def held(self, model: Any, patch: Patch) -> Iterator[None]:
-        """``model`` under a patch made before, as a constant: no gradient reaches the network."""
-        still = {site: {k: t.detach() for k, t in own.items()} for site, own in patch.items()}
-        with applied(model, self.edit, still):
-            yield
 
     def flops(self, batch: Batch, forward: float, *, trained: bool = True) -> float:
         """Operations of writing the patch for a batch, and of its gradient if it is ``trained``.

@@ -41,16 +41,18 @@ def pair_norm(u_RI: Tensor, v_RO: Tensor, kind: Norm) -> Tensor:
 
 
 def shrink(size: Tensor, limit: Tensor) -> Tensor:
-    """The factor that brings ``size`` down to ``limit``; 1 inside."""
+    """The factor that brings ``size`` down to ``limit``, and 1 inside; finite, with its gradient,
+    for a size of zero and a limit without end."""
     tiny = torch.finfo(size.dtype).tiny
-    return torch.where(size > limit, limit / size.clamp(min=tiny), torch.ones_like(size))
+    limit = limit.to(size).clamp(tiny, 1 / tiny)
+    return limit / torch.maximum(size, limit)
 
 
 def cap(vectors: Tensor, limits_S: Tensor) -> Tensor:
     """Bound each slot's length by its site's limit; (P, S, R, width)."""
     squared = vectors.square().sum(-1, keepdim=True)
     length = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
-    return vectors * shrink(length, limits_S[:, None, None].to(length).expand_as(length))
+    return vectors * shrink(length, limits_S[:, None, None])
 
 
 def _median_length(model: Any, sites: Sequence[Site], batch: Batch) -> Tensor:

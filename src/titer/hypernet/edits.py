@@ -142,7 +142,7 @@ class LowRank:
         if self.budget is None:
             return dict(raw)
         size_PS = pair_norm(raw["u"], raw["v"], self.norm)
-        factor = shrink(size_PS, limits_S.to(size_PS).expand_as(size_PS))
+        factor = shrink(size_PS, limits_S)
         return {"u": raw["u"], "v": raw["v"] * factor[..., None, None]}
 
     def attach(
