@@ -24,7 +24,7 @@ _WAVES = 4
 
 def rms(x: Tensor) -> Tensor:
     """Each vector scaled to mean square one, so that the size of activations is no lever."""
-    return F.rms_norm(x, x.shape[-1:])
+    return F.rms_norm(x, x.shape[-1:], eps=1e-16)
 
 
 class _Block(nn.Module):
@@ -43,8 +43,8 @@ class Hypernetwork(nn.Module):
     For each site: features are RMS-normalised, projected by a matrix for their width, and pooled
     over each row's own prompt tokens by attention, whose query is the site's code (a learned one
     for its kind, waves of its relative depth). Code and pooled features go through residual blocks,
-    each slot adds a code of its own, and one matrix for each slot name and width writes vectors.
-    Nothing is sized by the model's depth or by the number of slots.
+    each slot scales the result by a code of its own, and one matrix for each slot name and width
+    writes vectors. Nothing is sized by the model's depth; a slot more costs H numbers.
 
     Slots that start at zero have a zero matrix, so the first gradient is theirs alone and the
     others have one from the second step. What the last matrices write is divided by H: an Adam step
@@ -129,7 +129,8 @@ class Hypernetwork(nn.Module):
         return rms(torch.cat(pooled, 1))
 
     def _write(self, z_PSH: Tensor, name: str, stack: Slots) -> Tensor:
-        h_PSRH = F.gelu(rms(z_PSH[:, :, None] + self.slot[name]))
+        # By product and not by sum: what all slots share would make every update of rank one.
+        h_PSRH = rms(z_PSH)[:, :, None] * self.slot[name]
         return self.heads[_end(name, stack)](h_PSRH) / h_PSRH.shape[-1]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from titer.core.data import Example
 from titer.core.errors import BadInput
+from titer.core.method import seed_for
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.apply import applied
 from titer.nn.hooks import residual
@@ -68,11 +69,9 @@ def turned(bundle: Bundle) -> Bundle:
 def rivals(examples: Sequence[Example], safe: Safe, default: str = DECLINE) -> list[Example]:
     """The same prompts in the same order, each with a safe answer.
 
-    ``refusal`` takes the example's own refusal, or ``default`` where it has none; ``distractor``
-    its first wrong choice, for hazards of knowledge.
-
-    Raises:
-        BadInput: an example has no wrong choice.
+    ``refusal`` takes the example's own refusal, or ``default`` where it has none. ``distractor``,
+    for hazards of knowledge, takes one of its wrong choices, always the same, and a refusal where
+    there are no choices.
     """
     return [
         Example(id=example.id, prompt=example.prompt, answer=_safe(example, safe, default))
@@ -81,12 +80,10 @@ def rivals(examples: Sequence[Example], safe: Safe, default: str = DECLINE) -> l
 
 
 def _safe(example: Example, safe: Safe, default: str) -> str:
-    if safe == "refusal":
+    wrong = [choice for choice in example.choices if choice != example.answer]
+    if safe == "refusal" or not wrong:
         return example.refusal or default
-    for choice in example.choices:
-        if choice != example.answer:
-            return choice
-    raise BadInput(f"example {example.id!r} has no wrong choice; use safe=refusal.")
+    return wrong[seed_for(0, example.id) % len(wrong)]
 
 
 def margins(model: Any, bundle: Bundle, reduction: Reduction = "sum") -> Tensor:
