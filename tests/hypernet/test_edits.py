@@ -18,6 +18,7 @@ from titer.hypernet.budgets import pair_norm, shrink
 from titer.hypernet.edits import edit_of
 from titer.hypernet.sites import Site, matrix
 
+BATCH = pairs(tiny_lm())["wanted"]
 SITE = Site(path="a", kind="a", depth=0.0, reads=6, writes=5)
 
 
@@ -140,8 +141,8 @@ def test_effective_rank_counts_unlike_directions() -> None:
         (lambda: LowRank(rank=0), "rank=0"),
         (lambda: SoftPrompt(tokens=0), "tokens=0"),
         (lambda: Ablation(directions=0), "directions=0"),
-        (lambda: attacker(tiny_lm(), LowRank(rank=30), None), "rank=30 exceeds"),  # type: ignore
-        (lambda: attacker(tiny_lm(), LowRank(), None, width=0), "width=0"),  # type: ignore
+        (lambda: attacker(tiny_lm(), LowRank(rank=30), BATCH), "rank=30 exceeds"),
+        (lambda: attacker(tiny_lm(), LowRank(), BATCH, width=0), "width=0"),
     ],
 )
 def test_wrong_settings_are_refused(made: Any, said: str) -> None:

@@ -368,7 +368,7 @@ class SoftPrompt:
 
 
 def edit_of(
-    family: Family, *, rank: int, budget: float | None, modules: Sequence[str] = ()
+    family: Family, *, rank: int, budget: float | None, modules: tuple[str, ...] = ()
 ) -> Edit:
     """An edit by name. ``rank`` counts slots, whatever they are; steering has one."""
     match family:

@@ -83,13 +83,12 @@ class Hypernetwork(nn.Module):
             {name: torch.randn(stack.count, width) for name, stack in sorted(stacks.items())}
         )
         ends = {_end(name, stack): stack for group in slots for name, stack in group.items()}
-        self.heads = nn.ModuleDict(
-            {end: nn.Linear(width, stack.width, bias=False) for end, stack in ends.items()}
-        )
-        for end, head in self.heads.items():
+        heads = {end: nn.Linear(width, s.width, bias=False) for end, s in ends.items()}
+        for end, head in heads.items():
             # A vector of about unit length, see the division by H in `_write`.
             std = 0.0 if ends[end].zero else math.sqrt(width / ends[end].width)
             nn.init.normal_(head.weight, std=std)
+        self.heads = nn.ModuleDict(heads)
         self.register_buffer("waves", _waves(sites), persistent=False)
         ranks = torch.tensor([self.kinds[site.kind] for site in sites])
         self.register_buffer("ranks", ranks, persistent=False)
