@@ -273,14 +273,13 @@ PRESETS = {
         fields={
             "lr": 1e-3,
             "parameters": "full",
-            "safe": "distractor",
-            "budget": 0.5,
+            "budget": 1.0,
             "width": 64,
             "edit_rank": 4,
-            "adversary_lr": 2e-3,
+            "adversary_lr": 1e-2,
             "batch_size": 16,
         },
-        steps=(300, 1000),
+        steps=(200, 1000),
         source="titer",
     ),
 }
