@@ -1,7 +1,8 @@
 """One forward pass of a hypernetwork against a K-step inner loop, generating and defending.
 
 *Attack*: from a batch of prompts to an attack on the model; the inner loop takes K AdamW steps on a
-copy of the weights. *Step*: a whole step of the defender; by hypernetwork, one turn of the
+copy of the weights, each on the preference loss that the network's adversary has too (a loss of one
+answer, as fine-tuning has, would cost it half). *Step*: a whole step of the defender; by hypernetwork, one turn of the
 adversary and the defender's gradient and update (`antidote`); by inner loop, K steps on a copy, the
 gradient of the same losses there, and the update. Both see batches of the same size. Random Llamas
 without padding. Goals: a step at least 30 times cheaper than with K = 64 and 4 times than with
@@ -32,7 +33,7 @@ from benchmarks._timing import (
 from titer.core.lm import LM
 from titer.defences.antidote import Antidote, Game
 from titer.hypernet import LowRank, attacker
-from titer.hypernet.objectives import likelihood, logits, margins, preference
+from titer.hypernet.objectives import logits, margins, preference, preferring
 from titer.train.batches import IGNORED, Batch, Bundle
 from titer.train.objectives import cross_entropy, kl_to
 from titer.train.optimisers import build_optimiser
@@ -73,13 +74,14 @@ def random_pairs(rows: int, tokens: int) -> Bundle:
 
 
 def inner(model: Any, bundle: Bundle, steps: int) -> Any:
-    """The attacked copy after so many steps of AdamW on the harmful answers."""
+    """The attacked copy after so many steps of AdamW toward the harmful answers."""
+    wants = preferring()
     attacked = copy.deepcopy(model)
     weights = list(attacked.parameters())
     optimiser = build_optimiser("adamw", weights, lr=1e-4, weight_decay=0.0)
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
-        likelihood(attacked, bundle).backward()
+        wants(attacked, bundle).backward()
         optimiser.step()
     return attacked
 

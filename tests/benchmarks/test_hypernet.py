@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks import hypernet
-from titer.hypernet.objectives import likelihood
+from titer.hypernet.objectives import preferring
 
 
 def test_it_prints_every_size_and_both_ways() -> None:
@@ -26,7 +26,7 @@ def test_an_inner_loop_attacks_a_copy_and_a_step_moves_the_defender() -> None:
     digest = bench.lm.digest()
     attacked = hypernet.inner(bench.lm.model, bench.bundle, 2)
     before, after = (
-        float(likelihood(model, bench.bundle).detach()) for model in (bench.lm.model, attacked)
+        float(preferring()(model, bench.bundle).detach()) for model in (bench.lm.model, attacked)
     )
     assert after < before
     bench.generate()
