@@ -2,11 +2,11 @@
 
 *Attack*: from a batch of prompts to an attack on the model; the inner loop takes K AdamW steps on a
 copy of the weights, each on the preference loss that the network's adversary has too (a loss of one
-answer, as fine-tuning has, would cost it half). *Step*: a whole step of the defender; by hypernetwork, one turn of the
-adversary and the defender's gradient and update (`antidote`); by inner loop, K steps on a copy, the
-gradient of the same losses there, and the update. Both see batches of the same size. Random Llamas
-without padding. Goals: a step at least 30 times cheaper than with K = 64 and 4 times than with
-K = 8, the same at every size.
+answer, as fine-tuning has, would cost it half). *Step*: a whole step of the defender; by
+hypernetwork, one turn of the adversary and the defender's gradient and update (`antidote`); by
+inner loop, K steps on a copy, the gradient of the same losses there, and the update. Both see
+batches of the same size. Random Llamas without padding. Goals: a step at least 30 times cheaper
+than with K = 64 and 4 times than with K = 8, the same at every size.
 """
 
 from __future__ import annotations
