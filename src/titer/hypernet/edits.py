@@ -389,7 +389,7 @@ def edit_of(
 
 
 def _weight(module: nn.Module) -> Tensor:
-    weight = matrix(getattr(module, "base_layer", module))
+    weight = matrix(module)
     if weight is None:
         raise BadInput(f"a {type(module).__name__} has no weight matrix to edit.")
     return weight

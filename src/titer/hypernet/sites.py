@@ -78,10 +78,10 @@ def at_linears(model: nn.Module, endings: Sequence[str] = ()) -> list[Site]:
     return kept
 
 
-def at_blocks(model: nn.Module) -> list[Site]:
+def at_blocks(model: Any) -> list[Site]:
     """The residual stream after each block."""
     names, stack = _paths(model), blocks(model)
-    width = int(_config(model).hidden_size)
+    width = int(model.config.hidden_size)
     last = max(1, len(stack) - 1)
     return [
         Site(path=names[id(block)], kind="block", depth=index / last, reads=width, writes=width)
@@ -95,10 +95,6 @@ def at_embedding(model: Any) -> list[Site]:
     rows, width = embedding.weight.shape
     path = _paths(model)[id(embedding)]
     return [Site(path=path, kind=EMBEDDING, depth=0.0, reads=rows, writes=width)]
-
-
-def _config(model: Any) -> Any:
-    return model.config
 
 
 def located(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
