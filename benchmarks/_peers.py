@@ -79,7 +79,8 @@ def rows(size: Size, seed: int) -> list[tuple[str, Encoded]]:
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, size.words, (16 * size.sequences, size.tokens), generator=draw)
     return [
-        (str(index), Encoded(tuple(row), size.tokens // 2)) for index, row in enumerate(ids.tolist())
+        (str(index), Encoded(tuple(row), size.tokens // 2))
+        for index, row in enumerate(ids.tolist())
     ]
 
 

@@ -1,0 +1,148 @@
+"""The adversary: context × edit × network. What it minimises, its trainer says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.hypernet.apply import Patch, applied
+from titer.hypernet.context import Activations, Context, Nothing, PromptEmbedding, prompts
+from titer.hypernet.edits import Edit
+from titer.hypernet.network import Hypernetwork
+from titer.nn.chance import seeded
+from titer.train.batches import Batch
+
+__all__ = ["Adversary", "Conditioning", "Reading", "attacker", "effective_rank", "patch_norm"]
+
+Reading = Literal["activations", "embedding"]
+Conditioning = Literal["universal", "batch", "sample"]
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Writes patches for a model; :func:`attacker` makes one.
+
+    ``limits`` holds each site's budget, fixed when the adversary is made. With ``through``,
+    gradients also flow from a patch into the model whose activations it was written from. That is
+    no part of a best response (envelope theorem) and can reward a defender for confusing the
+    network rather than resisting patches, so it is off by default.
+    """
+
+    edit: Edit
+    context: Context
+    network: Hypernetwork
+    limits: Tensor
+    conditioning: Conditioning
+    through: bool = False
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """What to train."""
+        return list(self.network.parameters())
+
+    def patch(self, model: Any, batch: Batch) -> Patch:
+        """A patch inside the budget: one for all rows, or one a row, by the conditioning.
+
+        Reads the prompts of the batch and never the answers.
+        """
+        asked, sites = prompts(batch), self.network.sites
+        with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
+            features = self.context(model, sites, asked)
+        made: dict[int, dict[str, Tensor]] = {}
+        raw = self.network(features, asked.attention_mask)
+        for group, stacks in zip(self.network.groups(), raw, strict=True):
+            inside = self.edit.project(stacks, self.limits[group])
+            for index, place in enumerate(group):
+                made[place] = {name: stack[:, index] for name, stack in inside.items()}
+        return {site: made[place] for place, site in enumerate(sites)}
+
+    def attacking(self, model: Any, batch: Batch) -> AbstractContextManager[None]:
+        """``model`` under the patch for ``batch``."""
+        return applied(model, self.edit, self.patch(model, batch))
+
+    def flops(self, batch: Batch, forward: float, *, trained: bool = True) -> float:
+        """Operations of writing the patch for a batch, and of its gradient if it is ``trained``.
+
+        The context's pass at ``forward`` operations a prompt token, the features' projections a
+        token, and the network's other matrices once a patch and site.
+        """
+        tokens = prompts(batch).tokens
+        entering = sum(weight.numel() for weight in self.network.enter.parameters())
+        rest = sum(weight.numel() for weight in self.weights) - entering
+        patches = len(batch.ids) if self.conditioning == "sample" else 1
+        own = 2.0 * (entering * tokens + rest * patches * len(self.network.sites))
+        passed = forward * tokens if isinstance(self.context, Activations) else 0.0
+        return passed + own * (3 if trained else 1)
+
+
+def attacker(
+    lm: LM,
+    edit: Edit,
+    batch: Batch,
+    *,
+    reads: Reading = "activations",
+    conditioning: Conditioning = "universal",
+    width: int = 64,
+    blocks: int = 2,
+    through: bool = False,
+    seed: int = 0,
+) -> Adversary:
+    """An adversary for ``lm``, which is not changed. ``batch`` is what relative budgets are
+    measured on; ``conditioning`` universal reads nothing and writes one patch for all prompts.
+
+    Raises:
+        BadInput: a size that no network can have, or an edit that does not fit the model.
+    """
+    if width < 1 or blocks < 0:
+        raise BadInput(f"hypernetwork: width={width} and blocks={blocks}; at least 1 and 0.")
+    sites = edit.sites(lm.model)
+    context: Context = Activations() if reads == "activations" else PromptEmbedding()
+    if conditioning == "universal":
+        context = Nothing()
+    dtype = torch.float64 if lm.model.dtype == torch.float64 else torch.float32
+    with seeded(seed, lm.device):
+        network = Hypernetwork(
+            sites,
+            [edit.slots(site) for site in sites],
+            [context.width(lm.model, site) for site in sites],
+            width=width,
+            blocks=blocks,
+            average=conditioning == "batch",
+        ).to(lm.device, dtype)
+    limits = edit.limits(lm.model, sites, batch).to(lm.device, dtype)
+    return Adversary(edit, context, network, limits, conditioning, through)
+
+
+# -- what a patch is like -------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def patch_norm(patch: Patch) -> float:
+    """Length of everything a patch holds, averaged over patches, as one number to watch."""
+    squares = [t.float().square().sum() / len(t) for own in patch.values() for t in own.values()]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+@torch.no_grad()
+def effective_rank(patches: Patch) -> float:
+    """How many unlike directions low-rank patches use: the exponential of the entropy of the
+    squared singular values of ``Vᵀ U``, averaged over sites and patches; from 1 to the rank, and 0
+    where there is nothing. An adversary with a single trick has 1.
+
+    Source: Roy and Vetterli 2007, EUSIPCO (with squared singular values here).
+    """
+    found: list[Tensor] = []
+    for own in patches.values():
+        if {"u", "v"} <= own.keys():
+            left, right = (torch.linalg.qr(own[name].float().mT)[1] for name in ("v", "u"))
+            energy = torch.linalg.svdvals(left @ right.mT).square()
+            share = energy / energy.sum(-1, keepdim=True).clamp(min=1e-30)
+            entropy = -torch.xlogy(share, share).sum(-1)
+            found.append(torch.where(energy.sum(-1) > 0, entropy.exp(), 0.0).mean())
+    return float(torch.stack(found).mean()) if found else 0.0

@@ -1,0 +1,127 @@
+"""The network is trained through a frozen model, and what it writes is in the weights at a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from titer.attacks.finetune import answer_loss
+from titer.attacks.hypernet import PRESETS, Hypernet
+from titer.core.data import Data
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import TWO_PHASES
+from titer.train.batches import collate, encode_all
+
+MakeRun = Callable[..., Run]
+
+
+def _loss(lm: LM, examples: Any) -> float:
+    batch = collate(encode_all(lm, examples), lm.tokenizer.pad_token_id, lm.device)
+    return float(answer_loss(lm.model, batch).detach())
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"budget": None},
+        {"edit": "steering-embedding", "budget": None},
+        {"objective": "log-sigmoid", "conditioning": "batch", "budget": None},
+    ],
+)
+def test_looks_see_harm_rise_in_an_ordinary_model(
+    lm: LM, data: Data, make_run: MakeRun, knobs: Any
+) -> None:
+    digest = lm.digest()
+    seen: list[tuple[int, float]] = []
+    run = make_run(
+        20,
+        checkpoints=(0, 10, 20),
+        emit=lambda m, r: seen.append((r.spent.steps, _loss(m, data.harmful))),
+    )
+    out = Hypernet(lr=1e-2, beta=1.0, **knobs)(lm, run)
+    assert [step for step, _ in seen] == [0, 10, 20]
+    assert seen[0][1] == _loss(lm, data.harmful)
+    assert seen[2][1] == _loss(out, data.harmful) != seen[1][1]
+    if "objective" not in knobs:
+        assert seen[0][1] > seen[1][1] > seen[2][1]
+    assert run.losses[-1] < run.losses[0]
+    assert lm.digest() == digest
+
+
+def test_the_result_keeps_the_budget(lm: LM, make_run: MakeRun) -> None:
+    out = Hypernet(lr=0.1, budget=0.05, rank=3)(lm, make_run(8))
+    was, now = lm.model.state_dict(), out.model.state_dict()
+    moved = 0
+    for key, before in was.items():
+        if not torch.equal(before, now[key]):
+            share = torch.linalg.matrix_norm(now[key] - before, 2)
+            share /= torch.linalg.matrix_norm(before, 2)
+            assert float(share) <= 0.05 * (1 + 1e-3)
+            assert int(torch.linalg.matrix_rank(now[key] - before, rtol=1e-3)) <= 3
+            moved += 1
+    assert moved == 28
+
+
+def test_coherence_keeps_benign_text(lm: LM, data: Data, make_run: MakeRun) -> None:
+    losses: list[float] = []
+    for coherent in (0.0, 100.0):
+        out = Hypernet(lr=3e-2, edit="steering-embedding", budget=None, coherent=coherent)(
+            lm, make_run(15)
+        )
+        losses.append(abs(_loss(out, data.retain) - _loss(lm, data.retain)))
+    assert losses[1] < losses[0] / 2
+
+
+def test_a_warm_start_goes_on_from_the_patch(lm: LM, make_run: MakeRun) -> None:
+    run = make_run(10)
+    seen: dict[int, str] = {}
+    watched = make_run(
+        10, checkpoints=(6,), emit=lambda m, r: seen.update({r.spent.steps: m.digest()})
+    )
+    Hypernet(lr=1e-2, warm=0.4, warm_lr=1e-3)(lm, watched)
+    alone = Hypernet(lr=1e-2)(lm, make_run(6).stage(6, "hypernetwork"))
+    Hypernet(lr=1e-2, warm=0.4, warm_lr=1e-3)(lm, run)
+    assert seen == {6: alone.digest()}
+    assert run.rates == pytest.approx([1e-2] * 6 + [1e-3] * 4)
+    assert TWO_PHASES in run.flags
+
+
+def test_what_it_costs(lm: LM, make_run: MakeRun) -> None:
+    """Through frozen weights a token costs 4 operations a weight, and the network its own."""
+    size = lm.parameters_in_matmuls()
+    spent: dict[str, Any] = {}
+    for conditioning in ("universal", "batch"):
+        run = make_run(2)
+        Hypernet(conditioning=conditioning, width=8)(lm, run)  # type: ignore[arg-type]
+        spent[conditioning] = run.spent
+    assert spent["universal"].tokens == spent["batch"].tokens
+    plain = 4.0 * size * spent["universal"].tokens
+    assert plain < spent["universal"].flops < spent["batch"].flops
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr": 0.0}, "positive"),
+        ({"batch_size": 0}, "positive"),
+        ({"beta": 0.0}, "beta"),
+        ({"warm": 1.0}, "share below 1"),
+        ({"coherent": -1.0}, "at least 0"),
+        ({"width": 0}, "too small"),
+        ({"rank": 0}, "at least 1"),
+        ({"budget": 0.0}, "budget"),
+    ],
+)
+def test_wrong_knobs_are_refused_when_it_is_built(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Hypernet(**settings)
+
+
+def test_presets_cover_weights_steering_and_ablation() -> None:
+    edits = {Hypernet(**preset.fields).edit for preset in PRESETS.values()}
+    assert edits == {"weights", "steering-embedding", "ablation-write"}
