@@ -26,6 +26,7 @@ __all__ = [
     "Terms",
     "Training",
     "Unlearner",
+    "descend_terms",
     "logits",
     "retain_loss",
     "unlearn",
@@ -217,6 +218,30 @@ def unlearn(
                 steps=steps,
             )
     return out
+
+
+def descend_terms(
+    defence: Any,
+    lm: LM,
+    run: Run,
+    terms: Terms,
+    *,
+    phases: Callable[[Trainable], Sequence[Phase]] | None = None,
+    accumulate: int = 1,
+    optimiser: Optimiser = "adamw",
+) -> LM:
+    """:func:`unlearn` with the knobs and the terms of a defence."""
+    return unlearn(
+        lm,
+        run,
+        Training.of(defence, terms.modules),
+        terms.loss,
+        frozen=terms.frozen,
+        packed=terms.packed,
+        phases=phases,
+        accumulate=accumulate,
+        optimiser=optimiser,
+    )
 
 
 def _besides(

@@ -10,7 +10,7 @@ from torch import Tensor
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Terms, Training, logits, retain_loss, unlearn
+from titer.defences._unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
 from titer.nn.trainable import Parameters
 from titer.train.batches import Batch
 from titer.train.objectives import cross_entropy
@@ -55,10 +55,7 @@ class GradDiff:
         )
 
     def __call__(self, lm: LM, run: Run) -> LM:
-        terms = self.terms(lm, run)
-        return unlearn(
-            lm, run, Training.of(self), terms.loss, frozen=terms.frozen, packed=terms.packed
-        )
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

@@ -12,7 +12,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Terms, Training, logits, retain_loss, unlearn
+from titer.defences._unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
 from titer.nn.trainable import Parameters
 from titer.train.batches import Batch
 from titer.train.objectives import Reduction, npo, row_losses
@@ -71,10 +71,7 @@ class NPO:
         )
 
     def __call__(self, lm: LM, run: Run) -> LM:
-        terms = self.terms(lm, run)
-        return unlearn(
-            lm, run, Training.of(self), terms.loss, frozen=terms.frozen, packed=terms.packed
-        )
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

@@ -12,7 +12,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Terms, Training, unlearn
+from titer.defences._unlearn import Terms, Training, descend_terms
 from titer.nn.hooks import blocks, residual
 from titer.nn.trainable import named_matrices
 from titer.train.batches import Batch
@@ -81,9 +81,7 @@ class RMU:
         return Terms(forget=forget, retain=retain, frozen=("retain",), modules=tuple(names))
 
     def __call__(self, lm: LM, run: Run) -> LM:
-        terms = self.terms(lm, run)
-        training = Training.of(self, terms.modules)
-        return unlearn(lm, run, training, terms.loss, frozen=terms.frozen)
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

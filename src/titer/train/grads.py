@@ -25,6 +25,7 @@ __all__ = [
     "gradient",
     "hessian_product",
     "slope",
+    "still",
     "trained",
 ]
 
@@ -81,7 +82,7 @@ def deposit(weights: Sequence[nn.Parameter], vector: Tensor, scale: float = 1.0)
 
 @contextmanager
 def displaced(weights: Sequence[nn.Parameter], vector: Tensor, by: float = 1.0) -> Iterator[None]:
-    """Inside, the weights stand ``by`` times ``vector`` away; afterwards they are bitwise as before.
+    """Inside, the weights stand ``by`` times ``vector`` away; after, they are bitwise as before.
 
     The sum is rounded to the weights' own precision.
     """
@@ -157,6 +158,17 @@ def hessian_product(
         ahead = gradient(loss(), weights)
     start = gradient(loss(), weights) if here is None else here
     return (ahead - start) / step
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """Inside, dropout is off: the difference of two gradients must not be that of two masks."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def wga(logits_BTV: Tensor, labels_BT: Tensor, beta: float) -> Tensor:
 
 
 def row_scale_slopes(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """How each row's summed loss changes as its logits are scaled, ``∂/∂w Σ_t CE(w z_t, y_t)`` at 1.
+    """How each row's summed loss changes with the scale of its logits: ``∂/∂w Σ_t CE(w z_t, y_t)``.
 
     In closed form ``Σ_t (Σ_v p_tv z_tv − z_t,y)``, so that its square needs no double backward.
 
