@@ -54,7 +54,7 @@ class ILU:
     parts: int = 2
     unbiased: bool = True
     form: Form = "auto"
-    radius: float = 0.01
+    radius: float = 0.003
     anneal: float = 0.0
     before: float = 0.0
     restart: bool = True

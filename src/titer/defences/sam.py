@@ -50,7 +50,7 @@ class SAM:
     rho: float = 0.01
     weight: float = 1.0
     form: Form = "auto"
-    radius: float = 0.01
+    radius: float = 0.003
     accumulate: int = 1
 
     def __post_init__(self) -> None:

@@ -127,7 +127,7 @@ def hessian_product(
     vector: Tensor,
     *,
     form: Form = "difference",
-    radius: float = 0.01,
+    radius: float = 0.003,
     here: Tensor | None = None,
 ) -> Tensor:
     """The Hessian of a loss times ``vector``, (P,).
@@ -177,8 +177,7 @@ def double_backward(model: Any) -> Iterator[None]:
 
     Flash and memory-efficient kernels have a first derivative only.
     """
-    config = model.config
-    chosen = getattr(config, "_attn_implementation", "eager")
+    chosen = getattr(getattr(model, "config", None), "_attn_implementation", "eager")
     log = logging.getLogger(__name__)
     if chosen in ("sdpa", "eager"):
         log.debug("attention %s with the math kernel, for a double backward", chosen)

@@ -157,7 +157,7 @@ class Penalty:
     kind: Kind
     parts: int = 2
     form: Form = "auto"
-    radius: float = 0.01
+    radius: float = 0.003
     unbiased: bool = True
     smoothing: float = 0.95
     _seen: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
