@@ -15,7 +15,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.nn.trainable import Parameters, Trainable, trainable
 from titer.train.batches import Batch, Bundle, bundles, cycle
-from titer.train.loop import GradFn, Recipe, descend, fit
+from titer.train.loop import Recipe, descend, fit
 from titer.train.nested import nested
 from titer.train.objectives import cross_entropy, kl_to
 from titer.train.optimisers import Optimiser
@@ -149,7 +149,7 @@ class Phase:
     ``passes`` says by name how many more, and ``forwards`` how many more forward passes.
     """
 
-    grad: GradFn[Bundle]
+    grad: Callable[[Any, Bundle], dict[str, float]]
     share: float = 1.0
     also: Mapping[str, Iterator[Batch]] = field(default_factory=dict[str, Iterator[Batch]])
     passes: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -16,7 +16,7 @@ from titer.nn.trainable import Trainable
 from titer.train.batches import Bundle
 from titer.train.environments import environments, places, streams
 from titer.train.grads import Form, exact
-from titer.train.loop import GradFn, descend
+from titer.train.loop import descend
 from titer.train.penalties import Kind, Penalty
 
 __all__ = ["CARD", "ILU", "PRESETS"]
@@ -133,7 +133,7 @@ class ILU:
 
     def _grad(
         self, terms: Terms, penalty: Penalty, at: Any, weight: Callable[[], float]
-    ) -> GradFn[Bundle]:
+    ) -> Callable[[Any, Bundle], dict[str, float]]:
         def grad(model: Any, bundle: Bundle) -> dict[str, float]:
             scale = weight()
             divide = max(1.0, scale) if self.rescale else 1.0
