@@ -129,6 +129,7 @@ def test_dropout_does_not_enter_the_differences(variant: Any, make_run: MakeRun)
         ({"variant": "gradient_norm"}, 1.0),
         ({"variant": "gradient_norm", "form": "exact"}, 3.0),
         ({"variant": "curvature"}, 3.0),
+        ({"variant": "curvature", "form": "exact"}, 7.0),
     ],
 )
 def test_what_it_costs_is_charged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +40,8 @@ class SAM:
     ``weight ‖∇ℓ_f(θ + ρ ĝ) − ∇ℓ_f(θ)‖² / ρ²`` with ``ĝ`` held constant, both with their real
     gradient (``form``; ``radius`` is the displacement of a difference). ``base`` is any unlearning
     defence; with ``rho`` or, for the other two, ``weight`` 0 the result is the base's to the bit.
+    On half-precision weights a small ``rho`` is lost to rounding: train adapters, or take a larger
+    one.
 
     Source: Fan et al. 2025, arXiv:2502.05374, ρ and the weights of NPO from its repository's script
     for Zephyr-7B (lr 5e-6, β 0.015, retain weight 2.25).
@@ -82,18 +85,16 @@ class SAM:
                 value = self._sharp(terms, model, bundle)
             else:
                 doubled = exact(self.form, ready.weights)
-                with still(model), double_backward(model) if doubled else still(model):
+                with still(model), double_backward(model) if doubled else nullcontext():
                     value = self._penalised(terms, model, bundle)
             return {"loss": float(kept.detach()) + value}
 
-        doubled = 2.0 if exact(self.form, ready.weights) else 0.0
-        more = {
-            "sam": 1.0,
-            "gradient_norm": 1.0 + doubled,
-            "curvature": 2.0 + 2.0 * doubled + (0.0 if doubled else 1.0),
-        }[self.variant]
-        asked = more if "forget" in terms.frozen else 0.0
-        return Phase(grad=grad, passes={"forget": more}, forwards={"forget": asked})
+        # A double backward counts as two passes on top of the one it differentiates.
+        product = 3.0 if exact(self.form, ready.weights) else 1.0
+        more = {"sam": 1.0, "gradient_norm": product, "curvature": 1.0 + 2.0 * product}
+        calls = {"sam": 1.0, "gradient_norm": 1.0, "curvature": 3.0}
+        asked = calls[self.variant] if "forget" in terms.frozen else 0.0
+        return Phase(grad=grad, passes={"forget": more[self.variant]}, forwards={"forget": asked})
 
     def _sharp(self, terms: Terms, model: Any, bundle: Bundle) -> float:
         weights = trained(model)

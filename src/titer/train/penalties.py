@@ -148,8 +148,9 @@ class Penalty:
     """One penalty with its estimator.
 
     ``parts``: how many disjoint parts an environment's batch is taken in, each with the memory of
-    its own size; two are the split halves. ``form``: how second derivatives are taken, and
-    ``radius`` how far the weights move for a difference. ``unbiased``: leave the squares out.
+    its own size; two are the split halves, and a batch of one row has no parts. ``form``: how
+    second derivatives are taken, and ``radius`` how far the weights move for a difference.
+    ``unbiased``: leave the squares out.
     ``smoothing``: what a step's variances keep of the earlier ones, for ``fishr``, whose only state
     this is.
     """
