@@ -105,8 +105,13 @@ def _inside(lm: LM, run: Run, row: Environment, times: int = 1) -> list[list[tor
     found = []
     for _ in range(times):
         (place,) = at(batches, 0)
-        with place.moved(lm.model):
-            found.append([weight.detach().clone() for weight in lm.model.parameters()])
+        visits = []
+        for _ in range(2):
+            with place.moved(lm.model):
+                visits.append([weight.detach().clone() for weight in lm.model.parameters()])
+        # Visited again in the same step, the weights stand at the same place.
+        assert all(torch.equal(a, b) for a, b in zip(*visits, strict=True))
+        found.append(visits[0])
     return found
 
 

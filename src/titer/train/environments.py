@@ -179,7 +179,22 @@ def _scrambled(
 
 # -- weights ----------------------------------------------------------------------------------
 
-Moved = Callable[[Any, int], AbstractContextManager[None]]
+Displacement = tuple[list[nn.Parameter], Tensor]
+Mover = Callable[[Any, int], Displacement | None]
+
+
+class _Stand:
+    """Where the weights stand for one step: found once, however often it is visited."""
+
+    def __init__(self, move: Mover, reserve: int) -> None:
+        self.move, self.reserve = move, reserve
+        self.found: Displacement | None = None
+        self.looked = False
+
+    def __call__(self, model: Any) -> AbstractContextManager[None]:
+        if not self.looked:
+            self.found, self.looked = self.move(model, self.reserve), True
+        return nullcontext() if self.found is None else displaced(*self.found)
 
 
 def places(
@@ -191,28 +206,27 @@ def places(
 
     def at(batches: Mapping[str, Batch], reserve: int) -> list[Place]:
         return [
-            Place(batches[f"environment {index}"], lambda m, go=move: go(m, reserve), row.weight)
+            Place(batches[f"environment {index}"], _Stand(move, reserve), row.weight)
             for index, (row, move) in enumerate(zip(rows, movers, strict=True))
         ]
 
     return at
 
 
-def _mover(lm: LM, run: Run, row: Environment, index: int) -> Moved:
+def _mover(lm: LM, run: Run, row: Environment, index: int) -> Mover:
     draw = torch.Generator().manual_seed(run.rng(f"environment {index} attack").getrandbits(62))
 
-    def by(change: Callable[[Tensor], Tensor]) -> Moved:
-        def move(model: Any, _reserve: int) -> AbstractContextManager[None]:
+    def by(change: Callable[[Tensor], Tensor]) -> Mover:
+        def move(model: Any, _reserve: int) -> Displacement:
             weights = _matrices(model)
             with torch.no_grad():
-                vector = flat([change(weight) for weight in weights])
-            return displaced(weights, vector)
+                return weights, flat([change(weight) for weight in weights])
 
         return move
 
     match row.attack:
         case "none":
-            return lambda _model, _reserve: nullcontext()
+            return lambda _model, _reserve: None
         case "noise":
             return by(lambda w: row.size * w.float().std() * _normal(w.shape, draw, w.device))
         case "rounding":
@@ -260,12 +274,12 @@ class _Adversary:
         self.calls = 0
         self.patch: Tensor | None = None
 
-    def __call__(self, model: Any, reserve: int) -> AbstractContextManager[None]:
+    def __call__(self, model: Any, reserve: int) -> Displacement | None:
         weights = list(model.parameters())
         if self.calls % self.row.every == 0:
             self.patch = self._attacked(model, weights, reserve)
         self.calls += 1
-        return nullcontext() if self.patch is None else displaced(weights, self.patch)
+        return None if self.patch is None else (weights, self.patch)
 
     def _attacked(self, model: Any, weights: list[nn.Parameter], reserve: int) -> Tensor | None:
         own = [name for name, _ in self.lm.model.named_parameters()]
