@@ -69,7 +69,7 @@ class SimNPO:
 PRESETS = {
     "simnpo-testbed": Preset(
         title="for models of about a million parameters",
-        fields={"lr": 5e-4},
+        fields={"lr": 2e-3, "beta": 1.0, "forget_weight": 1.0},
         steps=(250, 1000),
         source="titer",
     ),
