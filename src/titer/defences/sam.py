@@ -134,7 +134,7 @@ class SAM:
 PRESETS = {
     "sam-testbed": Preset(
         title="NPO+SAM for models of about a million parameters",
-        fields={"base": "npo-testbed", "rho": 0.1},
+        fields={"base": "npo-testbed", "rho": 0.3},
         steps=(250, 1000),
         source="titer",
     ),
