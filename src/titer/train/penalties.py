@@ -51,10 +51,6 @@ over environments, of the variance of the head's gradients a row. ``interaction`
 the environment undoes forgetting. ``loss``: no penalty, the loss itself (a control)."""
 
 
-def _here(_model: Any) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 @dataclass(frozen=True)
 class Place:
     """An environment at one step: a batch, where the weights are to stand for it, its weight.
@@ -64,7 +60,7 @@ class Place:
     """
 
     batch: Batch
-    moved: Callable[[Any], AbstractContextManager[None]] = _here
+    moved: Callable[[Any], AbstractContextManager[None]] = nullcontext
     weight: float = 1.0
 
 
@@ -187,18 +183,19 @@ class Penalty:
     def _of_one(
         self, model: Any, place: Place, scale: float, forget: Callable[[], Tensor]
     ) -> float:
+        batch = place.batch
         with self._differentiable(model), place.moved(model):
             match self.kind:
                 case "logit_scale":
-                    return self._logit_scale(model, place.batch, scale)
+                    return self._logit_scale(model, batch, scale)
                 case "param_scale":
-                    return self._param_scale(model, place.batch, scale)
+                    return self._param_scale(model, batch, scale)
                 case "grad_norm":
-                    return self._grad_norm(model, place.batch, scale)
+                    return self._grad_norm(model, batch, scale)
                 case "interaction":
-                    return self._interaction(model, place.batch, scale, forget)
+                    return self._interaction(model, batch, scale, forget)
                 case _:
-                    return _plain(model, place.batch, scale)
+                    return _plain(model, batch, scale)
 
     def price(self, half_precision: bool = False) -> Price:
         """What :meth:`add` costs beyond one pass over each environment's batch.
@@ -206,7 +203,7 @@ class Penalty:
         A double backward counts as two passes on top of the one it differentiates.
         """
         doubled = self.form == "exact" or (self.form == "auto" and half_precision)
-        product = 2.0 if doubled else 1.0
+        product = 3.0 if doubled else 1.0
         again = 0.0 if self.parts == 2 else 1.0
         match self.kind:
             case "loss" | "fishr":
@@ -214,21 +211,22 @@ class Penalty:
             case "logit_scale":
                 return Price(forwards=0.0 if self.parts == 2 else 1.0)
             case "param_scale" | "grad_norm":
-                return Price(passes=product + (1.0 if doubled else 0.0) + again)
+                return Price(passes=product + again)
             case "v_rex":
                 return Price(forwards=1.0)
             case "iga":
-                return Price(passes=product + (1.0 if doubled else 0.0))
+                return Price(passes=product)
             case "interaction":
-                more = product + (1.0 if doubled else 0.0)
-                return Price(passes=more, forget=1.0 + more)
+                return Price(passes=product, forget=1.0 + product)
             case _:
                 assert_never(self.kind)
 
     @contextmanager
     def _differentiable(self, model: Any) -> Iterator[None]:
         second = self.kind in ("param_scale", "grad_norm", "iga", "interaction")
-        with double_backward(model) if second and exact(self.form, trained(model)) else _here(None):
+        with (
+            double_backward(model) if second and exact(self.form, trained(model)) else nullcontext()
+        ):
             yield
 
     def _parted(self, batch: Batch) -> tuple[list[Batch], _Product]:
