@@ -76,8 +76,10 @@ def _pieces(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[Tensor]
 def deposit(weights: Sequence[nn.Parameter], vector: Tensor, scale: float = 1.0) -> None:
     """Add ``scale`` times a vector to ``.grad``."""
     for weight, piece in zip(weights, _pieces(vector, weights), strict=True):
-        part = (scale * piece).to(weight.dtype)
-        weight.grad = part if weight.grad is None else weight.grad + part
+        if weight.grad is None:
+            weight.grad = (scale * piece).to(weight.dtype)
+        else:
+            weight.grad.add_(piece.to(weight.dtype), alpha=scale)
 
 
 @contextmanager
@@ -157,7 +159,7 @@ def hessian_product(
     with displaced(weights, vector, step):
         ahead = gradient(loss(), weights)
     start = gradient(loss(), weights) if here is None else here
-    return (ahead - start) / step
+    return ahead.sub_(start).div_(step)
 
 
 @contextmanager
