@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,12 +13,25 @@ from torch import Tensor
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.nn.trainable import Parameters, trainable
+from titer.nn.trainable import Parameters, Trainable, trainable
 from titer.train.batches import Batch, Bundle, bundles, cycle
 from titer.train.loop import Recipe, descend, fit
+from titer.train.nested import nested
 from titer.train.objectives import cross_entropy, kl_to
+from titer.train.optimisers import Optimiser
 
-__all__ = ["Retain", "Training", "logits", "retain_loss", "unlearn"]
+__all__ = [
+    "Phase",
+    "Retain",
+    "Terms",
+    "Training",
+    "Unlearner",
+    "descend_terms",
+    "logits",
+    "retain_loss",
+    "unlearn",
+    "unlearner",
+]
 
 Retain = Literal["ce", "kl"]
 
@@ -56,6 +69,62 @@ class Training:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The two sides of an unlearning objective, each with its weight in it.
+
+    ``forget`` and ``retain`` take a model and a batch. ``frozen`` names the batches that a term
+    shows to the frozen start as well, ``packed`` those whose term is a mean over tokens, so that
+    rows of unlike length need no padding. ``modules`` narrows what trains. ``order`` is the order
+    of the two forward passes: where a weight is used twice in one, it decides the last bit.
+    """
+
+    forget: Callable[[Any, Batch], Tensor]
+    retain: Callable[[Any, Batch], Tensor]
+    frozen: tuple[str, ...] = ()
+    packed: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    order: tuple[Literal["forget", "retain"], ...] = ("forget", "retain")
+
+    def loss(self, model: Any, bundle: Bundle) -> Tensor:
+        """Both terms, added."""
+        sides = {"forget": self.forget, "retain": self.retain}
+        found = {name: sides[name](model, bundle[name]) for name in self.order}
+        return found["forget"] + found["retain"]
+
+
+class Unlearner(Protocol):
+    """A defence that descends :class:`Terms`, so that other defences can build on them."""
+
+    lr: float
+    batch_size: int
+    weight_decay: float
+    parameters: Parameters
+    rank: int
+    alpha: float
+
+    def terms(self, lm: LM, run: Run) -> Terms:
+        """The two terms against the frozen start ``lm``, chance drawn from ``run``."""
+        ...
+
+    def __call__(self, lm: LM, run: Run) -> LM: ...
+
+
+def unlearner(name: str, value: object) -> Any:
+    """The unlearning defence that a field of the defence ``name`` gives: see ``nested``.
+
+    Raises:
+        BadInput: a defence without a forget and a retain term.
+    """
+    found = nested("defence", value)
+    if not callable(getattr(found, "terms", None)):
+        raise BadInput(
+            f"{name}: base={value!r} has no forget and retain term; "
+            "give npo, simnpo, wga, grad_diff, rmu or random_mapping."
+        )
+    return found
+
+
 def logits(model: Any, batch: Batch) -> Tensor:
     """The model's output on a batch, (B, T, V)."""
     return model(**batch.inputs(), use_cache=False).logits
@@ -71,6 +140,22 @@ def retain_loss(kind: Retain, model: Any, frozen: Any, batch: Batch) -> Tensor:
     return kl_to(reference, out, batch.labels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the training with an optimiser of its own.
+
+    ``grad`` as in the loop. ``share`` of the steps that are left go to it. ``also`` holds batches
+    beyond ``forget`` and ``retain``, by name. A batch costs one pass forward and backward;
+    ``passes`` says by name how many more, and ``forwards`` how many more forward passes.
+    """
+
+    grad: Callable[[Any, Bundle], dict[str, float]]
+    share: float = 1.0
+    also: Mapping[str, Iterator[Batch]] = field(default_factory=dict[str, Iterator[Batch]])
+    passes: Mapping[str, float] = field(default_factory=dict[str, float])
+    forwards: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
 def unlearn(
     lm: LM,
     run: Run,
@@ -79,33 +164,30 @@ def unlearn(
     *,
     frozen: Sequence[str] = (),
     packed: Sequence[str] = (),
+    phases: Callable[[Trainable], Sequence[Phase]] | None = None,
+    accumulate: int = 1,
+    optimiser: Optimiser = "adamw",
 ) -> LM:
     """Descend ``loss`` over bundles of a ``forget`` and a ``retain`` batch; returns a new model.
 
     ``frozen`` names the batches that ``loss`` also shows to the frozen start: 2 operations a weight
     and token on top. ``packed`` names those whose part of the loss is a mean over tokens, so that
-    rows of unlike length need no padding.
+    rows of unlike length need no padding. ``phases`` says how to train instead of descending
+    ``loss`` in one go; ``accumulate`` bundles make a step.
     """
     out = lm.clone()
     forward = 2.0 * lm.parameters_in_matmuls()
-    stream = bundles(
-        forget=cycle(
+    streams = {
+        name: cycle(
             out,
-            run.data.harmful,
+            examples,
             batch_size=training.batch_size,
-            rng=run.rng("order forget"),
-            role="forget",
-            packed="forget" in packed,
-        ),
-        retain=cycle(
-            out,
-            run.data.retain,
-            batch_size=training.batch_size,
-            rng=run.rng("order retain"),
-            role="retain",
-            packed="retain" in packed,
-        ),
-    )
+            rng=run.rng(f"order {name}"),
+            role=name,
+            packed=name in packed,
+        )
+        for name, examples in (("forget", run.data.harmful), ("retain", run.data.retain))
+    }
     with trainable(
         out,
         training.parameters,
@@ -114,18 +196,64 @@ def unlearn(
         seed=run.rng("adapter").getrandbits(62),
         modules=training.modules,
     ) as ready:
-        fit(
-            ready.lm,
-            descend(loss),
-            stream,
-            run,
-            parameters=ready.weights,
-            recipe=Recipe(
-                lr=training.lr,
-                weight_decay=training.weight_decay,
-                flops_per_token=ready.flops_per_token,
-                flops_besides=lambda bundle: forward * sum(bundle[name].tokens for name in frozen),
-            ),
-            steps=run.steps_left(),
-        )
+        plan = [Phase(grad=descend(loss))] if phases is None else phases(ready)
+        for phase in plan:
+            steps = run.steps_left(phase.share)
+            if steps == 0 and phase is not plan[-1]:
+                continue
+            fit(
+                ready.lm,
+                phase.grad,
+                bundles(**streams, **phase.also),
+                run,
+                parameters=ready.weights,
+                recipe=Recipe(
+                    lr=training.lr,
+                    optimiser=optimiser,
+                    weight_decay=training.weight_decay,
+                    accumulate=accumulate,
+                    flops_per_token=ready.flops_per_token,
+                    flops_besides=_besides(phase, frozen, ready.flops_per_token, forward),
+                ),
+                steps=steps,
+            )
     return out
+
+
+def descend_terms(
+    defence: Any,
+    lm: LM,
+    run: Run,
+    terms: Terms,
+    *,
+    phases: Callable[[Trainable], Sequence[Phase]] | None = None,
+    accumulate: int = 1,
+    optimiser: Optimiser = "adamw",
+) -> LM:
+    """:func:`unlearn` with the knobs and the terms of a defence."""
+    return unlearn(
+        lm,
+        run,
+        Training.of(defence, terms.modules),
+        terms.loss,
+        frozen=terms.frozen,
+        packed=terms.packed,
+        phases=phases,
+        accumulate=accumulate,
+        optimiser=optimiser,
+    )
+
+
+def _besides(
+    phase: Phase, frozen: Sequence[str], both: float, forward: float
+) -> Callable[[Bundle], float]:
+    """What a bundle costs beyond one pass forward and backward of every batch."""
+
+    def price(bundle: Bundle) -> float:
+        found = forward * sum(bundle[name].tokens for name in frozen)
+        found += both * sum(more * bundle[name].tokens for name, more in phase.passes.items())
+        return found + forward * sum(
+            more * bundle[name].tokens for name, more in phase.forwards.items()
+        )
+
+    return price

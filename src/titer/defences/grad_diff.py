@@ -10,9 +10,9 @@ from torch import Tensor
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Training, logits, retain_loss, unlearn
+from titer.defences._unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
 from titer.nn.trainable import Parameters
-from titer.train.batches import Bundle
+from titer.train.batches import Batch
 from titer.train.objectives import cross_entropy
 
 __all__ = ["CARD", "PRESETS", "GradDiff"]
@@ -38,14 +38,24 @@ class GradDiff:
     def __post_init__(self) -> None:
         Training.of(self)
 
-    def __call__(self, lm: LM, run: Run) -> LM:
-        def loss(model: Any, bundle: Bundle) -> Tensor:
-            forget = cross_entropy(logits(model, bundle["forget"]), bundle["forget"].labels)
-            kept = retain_loss(self.retain, model, lm.model, bundle["retain"])
-            return self.retain_weight * kept - self.forget_weight * forget
+    def terms(self, lm: LM, run: Run) -> Terms:
+        """Minus the cross-entropy of the hazard, plus what is kept."""
 
-        frozen = ("retain",) if self.retain == "kl" else ()
-        return unlearn(lm, run, Training.of(self), loss, frozen=frozen, packed=("forget", "retain"))
+        def forget(model: Any, batch: Batch) -> Tensor:
+            return -self.forget_weight * cross_entropy(logits(model, batch), batch.labels)
+
+        def retain(model: Any, batch: Batch) -> Tensor:
+            return self.retain_weight * retain_loss(self.retain, model, lm.model, batch)
+
+        return Terms(
+            forget=forget,
+            retain=retain,
+            frozen=("retain",) if self.retain == "kl" else (),
+            packed=("forget", "retain"),
+        )
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

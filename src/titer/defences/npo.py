@@ -12,9 +12,9 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Training, logits, retain_loss, unlearn
+from titer.defences._unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
 from titer.nn.trainable import Parameters
-from titer.train.batches import Batch, Bundle
+from titer.train.batches import Batch
 from titer.train.objectives import Reduction, npo, row_losses
 
 __all__ = ["CARD", "NPO", "PRESETS"]
@@ -48,20 +48,30 @@ class NPO:
             raise BadInput(f"npo: beta={self.beta} must be positive.")
         Training.of(self)
 
-    def __call__(self, lm: LM, run: Run) -> LM:
+    def terms(self, lm: LM, run: Run) -> Terms:
+        """The losing side of a preference, plus what is kept."""
+
         def rows(model: Any, batch: Batch) -> Tensor:
             return row_losses(logits(model, batch), batch.labels, self.reduction)
 
-        def loss(model: Any, bundle: Bundle) -> Tensor:
-            forget = bundle["forget"]
+        def forget(model: Any, batch: Batch) -> Tensor:
             with torch.no_grad():
-                reference = rows(lm.model, forget)
-            kept = retain_loss(self.retain, model, lm.model, bundle["retain"])
-            pushed = npo(rows(model, forget), reference, self.beta)
-            return self.forget_weight * pushed + self.retain_weight * kept
+                reference = rows(lm.model, batch)
+            return self.forget_weight * npo(rows(model, batch), reference, self.beta)
 
-        frozen = ("forget", "retain") if self.retain == "kl" else ("forget",)
-        return unlearn(lm, run, Training.of(self), loss, frozen=frozen, packed=("retain",))
+        def retain(model: Any, batch: Batch) -> Tensor:
+            return self.retain_weight * retain_loss(self.retain, model, lm.model, batch)
+
+        return Terms(
+            forget=forget,
+            retain=retain,
+            frozen=("forget", "retain") if self.retain == "kl" else ("forget",),
+            packed=("retain",),
+            order=("retain", "forget"),
+        )
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

@@ -12,10 +12,10 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
-from titer.defences._unlearn import Training, unlearn
+from titer.defences._unlearn import Terms, Training, descend_terms
 from titer.nn.hooks import blocks, residual
 from titer.nn.trainable import named_matrices
-from titer.train.batches import Bundle
+from titer.train.batches import Batch
 from titer.train.objectives import activation_distance, unit_target
 
 __all__ = ["CARD", "PRESETS", "RMU"]
@@ -51,7 +51,12 @@ class RMU:
             raise BadInput("rmu: modules must name at least one matrix and depth be at least 1.")
         Training.of(self)
 
-    def __call__(self, lm: LM, run: Run) -> LM:
+    def terms(self, lm: LM, run: Run) -> Terms:
+        """Hazardous activations to a random vector, the others where they were.
+
+        Raises:
+            BadInput: the model has no such block or no matrix of these names.
+        """
         count = len(blocks(lm.model))
         layer = max(round(count * 7 / 32), min(self.depth, count) - 1)
         layer = layer if self.layer is None else self.layer
@@ -63,17 +68,20 @@ class RMU:
         target = self.steering * unit_target(width, run.rng("direction").getrandbits(62))
         target = target.to(lm.device)
 
-        def loss(model: Any, bundle: Bundle) -> Tensor:
-            forget, kept = bundle["forget"], bundle["retain"]
-            with torch.no_grad():
-                pinned = residual(lm.model, kept.inputs(), layer)
-            pushed = residual(model, forget.inputs(), layer)
-            held = residual(model, kept.inputs(), layer)
-            return activation_distance(
-                pushed, target, forget.attention_mask
-            ) + self.retain_weight * activation_distance(held, pinned, kept.attention_mask)
+        def forget(model: Any, batch: Batch) -> Tensor:
+            pushed = residual(model, batch.inputs(), layer)
+            return activation_distance(pushed, target, batch.attention_mask)
 
-        return unlearn(lm, run, Training.of(self, names), loss, frozen=("retain",))
+        def retain(model: Any, batch: Batch) -> Tensor:
+            with torch.no_grad():
+                pinned = residual(lm.model, batch.inputs(), layer)
+            held = residual(model, batch.inputs(), layer)
+            return self.retain_weight * activation_distance(held, pinned, batch.attention_mask)
+
+        return Terms(forget=forget, retain=retain, frozen=("retain",), modules=tuple(names))
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        return descend_terms(self, lm, run, self.terms(lm, run))
 
 
 PRESETS = {

@@ -20,10 +20,14 @@ __all__ = [
     "answer_loss",
     "cross_entropy",
     "kl_to",
+    "mapping_distance",
     "npo",
     "row_losses",
+    "row_scale_slopes",
+    "simnpo",
     "token_losses",
     "unit_target",
+    "wga",
 ]
 
 Reduction = Literal["sum", "mean"]
@@ -85,6 +89,64 @@ def npo(rows_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
     Source: Zhang et al. 2024, arXiv:2404.05868, equation 3; with ``reduction="sum"`` it is theirs.
     """
     return -(2.0 / beta) * F.logsigmoid(beta * (rows_B - reference_B)).mean()
+
+
+def simnpo(rows_B: Tensor, beta: float, delta: float = 0.0) -> Tensor:
+    """Reference-free preference unlearning, ``-(2/β) mean log σ(β (A − δ))``.
+
+    Args:
+        rows_B: each row's negative log-likelihood, averaged over its tokens.
+        beta: inverse temperature.
+        delta: margin, in nats a token.
+
+    Source: Fan et al. 2024, arXiv:2410.07163.
+    """
+    return -(2.0 / beta) * F.logsigmoid(beta * (rows_B - delta)).mean()
+
+
+def wga(logits_BTV: Tensor, labels_BT: Tensor, beta: float) -> Tensor:
+    """Weighted gradient ascent, ``-mean p^β ℓ`` over supervised tokens; ``p`` is a constant.
+
+    With β = 0 it is minus the cross-entropy.
+
+    Source: Wang et al. 2025, arXiv:2502.19301.
+    """
+    losses = token_losses(logits_BTV, labels_BT)
+    count = (labels_BT[:, 1:] != IGNORED).sum().clamp(min=1)
+    confidence = (-losses.detach()).exp().pow(beta)
+    return -(confidence * losses).sum() / count
+
+
+def row_scale_slopes(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """How each row's summed loss changes with the scale of its logits: ``∂/∂w Σ_t CE(w z_t, y_t)``.
+
+    In closed form ``Σ_t (Σ_v p_tv z_tv − z_t,y)``, so that its square needs no double backward.
+
+    Args:
+        logits_BTV: the model's output.
+        labels_BT: unshifted labels; :data:`~titer.train.batches.IGNORED` carries no loss.
+
+    Returns:
+        (B,), float32 at least.
+
+    Source: Arjovsky et al. 2019, arXiv:1907.02893 (IRMv1).
+    """
+    labels = labels_BT[:, 1:]
+    mask = labels != IGNORED
+    # Only supervised positions: the vocabulary is wide and prompts are long.
+    scores_NV = _single(logits_BTV[:, :-1][mask])
+    # A constant on all logits drops out of the difference, but not of its rounding.
+    scores_NV = scores_NV - scores_NV.detach().amax(-1, keepdim=True)
+    wanted_N = scores_NV.gather(-1, labels[mask].unsqueeze(-1)).squeeze(-1)
+    slopes_N = (scores_NV.softmax(-1) * scores_NV).sum(-1) - wanted_N
+    rows = torch.arange(len(labels), device=labels.device).unsqueeze(-1).expand_as(labels)[mask]
+    return slopes_N.new_zeros(len(labels)).index_add(0, rows, slopes_N)
+
+
+def mapping_distance(hidden_BTD: Tensor, targets_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over real tokens of ``1 − |cos(h, target)|``."""
+    cosine = F.cosine_similarity(_single(hidden_BTD), _single(targets_BTD), dim=-1)
+    return ((1.0 - cosine.abs()) * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 
 def kl_to(reference_BTV: Tensor, logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:

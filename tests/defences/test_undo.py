@@ -1,0 +1,120 @@
+"""Unlearn, noise, distil: the noise by hand, the limits, and what is paid."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from titer.attacks.finetune import Finetune, answer_loss
+from titer.conformance import ARCHITECTURES, tiny_lm
+from titer.core.data import Data
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import TWO_PHASES
+from titer.defences.npo import NPO
+from titer.defences.undo import UNDO, distance, noised
+from titer.train.batches import collate, encode_all, pack
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_noise_is_mixed_in_by_its_share(architecture: Any) -> None:
+    lm = tiny_lm(architecture)
+    none, half, full, again = (copy.deepcopy(lm.model) for _ in range(4))
+    noised(none, 0.0, 1.0, 3)
+    noised(half, 0.5, 1.0, 3)
+    noised(full, 1.0, 1.0, 3)
+    noised(again, 1.0, 1.0, 4)
+    rows = zip(
+        lm.model.named_parameters(),
+        *(model.parameters() for model in (none, half, full, again)),
+        strict=True,
+    )
+    for (name, was), *others in rows:
+        same, mixed, fresh, other = (weight.detach() for weight in others)
+        assert_close(same, was)
+        assert_close(mixed, 0.5 * (was + fresh))
+        if was.dim() >= 2:
+            bound = (6 / sum(was.shape)) ** 0.5
+            assert float(fresh.abs().max()) <= bound
+            assert_close(fresh.std(), torch.tensor(bound / 3**0.5), rtol=0.15, atol=0)
+            assert not torch.equal(fresh, other)
+        else:
+            assert bool((fresh == float(name.endswith("weight"))).all())
+    embedding, head = full.get_input_embeddings(), full.get_output_embeddings()
+    tied = lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
+    assert (embedding.weight is head.weight) == tied
+
+
+def test_with_all_steps_for_the_first_part_it_is_its_base(lm: LM, make_run: MakeRun) -> None:
+    base = NPO(lr=1e-3)
+    assert UNDO(base=base, first=1.0)(lm, make_run(3)).digest() == base(lm, make_run(3)).digest()
+
+
+def test_a_student_without_noise_is_its_teacher(lm: LM, make_run: MakeRun) -> None:
+    """There is nothing to learn, and it hardly moves."""
+    base, run = NPO(lr=1e-3), make_run(6)
+    out = UNDO(base=base, first=0.5, share=0.0, lr=1e-5)(lm, run)
+    assert max(run.losses[3:]) < 1e-4
+    assert TWO_PHASES in run.flags
+    teacher = base(lm, make_run(3))
+    for a, b in zip(out.model.parameters(), teacher.model.parameters(), strict=True):
+        assert float((a - b).detach().abs().max()) < 1e-4
+
+
+def test_the_distance_is_zero_at_the_teacher_and_ignores_padding(lm: LM, data: Data) -> None:
+    rows = encode_all(lm, data.retain)
+    padded = collate(rows, lm.tokenizer.pad_token_id, lm.device)
+    packed = pack(rows, lm.device, torch.float32)
+    other = tiny_lm(seed=1).model
+    assert float(distance(lm.model, lm.model, padded).detach()) < 1e-6
+    one, two = (float(distance(lm.model, other, batch).detach()) for batch in (padded, packed))
+    assert one > 1e-3
+    assert one == pytest.approx(two, rel=1e-3)
+
+
+def test_a_scrambled_student_learns_what_the_teacher_shows(
+    lm: LM, data: Data, make_run: MakeRun
+) -> None:
+    def loss(model: Any, examples: Any) -> float:
+        batch = collate(encode_all(lm, examples), lm.tokenizer.pad_token_id, lm.device)
+        return float(answer_loss(model.model, batch).detach())
+
+    knowing = Finetune(lr=1e-2, mix="retain")(lm, make_run(40))
+    run = make_run(160)
+    out = UNDO(base="none", share=1.0, scale=1.0, first=0.01, lr=1e-2)(knowing, run)
+    assert loss(knowing, data.retain) < 0.5
+    assert loss(out, data.retain) < 1.0 < loss(lm, data.retain)
+
+
+def test_both_parts_are_paid_for(lm: LM, make_run: MakeRun) -> None:
+    run, first = make_run(4), make_run(2)
+    UNDO(base=NPO(batch_size=4), first=0.5, batch_size=99)(lm, run)
+    NPO(batch_size=4)(lm, first)
+    assert run.spent.steps == 4
+    rest = run.spent.tokens - first.spent.tokens
+    size = lm.parameters_in_matmuls()
+    assert run.spent.flops - first.spent.flops == pytest.approx((6.0 + 2.0) * size * rest)
+
+
+def test_text_decides_what_is_read(lm: LM, data: Data, make_run: MakeRun) -> None:
+    bare = Data(harmful=data.harmful, retain=data.retain)
+    with pytest.raises(BadInput, match="no distillation examples"):
+        UNDO(text=("unrelated",), first=0.5)(lm, make_run(4, data=bare))
+    UNDO(first=0.5)(lm, make_run(4, data=bare))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"share": 1.5}, {"first": 0.0}, {"lr": 0.0}, {"scale": -1.0}, {"text": ()}, {"base": 3}],
+)
+def test_bad_settings_are_refused(settings: Any) -> None:
+    with pytest.raises(BadInput):
+        UNDO(**settings)
