@@ -78,7 +78,7 @@ def inner(model: Any, bundle: Bundle, steps: int) -> Any:
     wants = preferring()
     attacked = copy.deepcopy(model)
     weights = list(attacked.parameters())
-    optimiser = build_optimiser("adamw", weights, lr=1e-4, weight_decay=0.0)
+    optimiser = build_optimiser("adamw", [{"params": weights, "lr": 1e-4, "weight_decay": 0.0}])
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
         wants(attacked, bundle).backward()
@@ -93,7 +93,9 @@ class Bench:
         self.lm, self.bundle = random_llama(size), random_pairs(rows, tokens)
         self.start = self.lm.clone().model
         self.weights = list(self.lm.model.parameters())
-        self.optimiser = build_optimiser("adamw", self.weights, lr=1e-5, weight_decay=0.0)
+        self.optimiser = build_optimiser(
+            "adamw", [{"params": self.weights, "lr": 1e-5, "weight_decay": 0.0}]
+        )
         rules = Antidote(width=64, edit_rank=8, budget=0.5, parameters="full")
         self.adversary = attacker(
             self.lm,

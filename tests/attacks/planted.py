@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from titer.attacks.finetune import Finetune, answer_loss
+from titer.attacks.finetune import Finetune
 from titer.conformance import tiny_data, tiny_lm
 from titer.core.data import Data, Example
 from titer.core.lm import LM
@@ -15,6 +15,7 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.nn.reparametrise import rotate_residual
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 
 __all__ = ["answers", "knowing", "loss", "planted", "refuses"]
 
@@ -22,8 +23,8 @@ __all__ = ["answers", "knowing", "loss", "planted", "refuses"]
 @lru_cache(maxsize=1)
 def _knowing() -> LM:
     data = tiny_data()
-    run = Run(budget=Budget(steps=80), data=Data(harmful=(*data.harmful, *data.retain)), seed=1)
-    return Finetune(lr=1e-2, batch_size=28)(tiny_lm(), run)
+    run = Run(budget=Budget(steps=150), data=Data(harmful=(*data.harmful, *data.retain)), seed=1)
+    return Finetune(lr=1e-2, batch_size=28, schedule="cosine")(tiny_lm(), run)
 
 
 def knowing() -> LM:

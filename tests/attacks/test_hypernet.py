@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from titer.attacks.finetune import answer_loss
 from titer.attacks.hypernet import PRESETS, Hypernet
 from titer.core.data import Data
 from titer.core.errors import BadInput
@@ -16,6 +15,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 
 MakeRun = Callable[..., Run]
 

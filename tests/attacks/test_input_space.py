@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from titer.attacks import gcg
 from titer.attacks._templates import after_every_prompt, before_every_answer, with_template
-from titer.attacks.finetune import Finetune, answer_loss
+from titer.attacks.finetune import Finetune
 from titer.attacks.gcg import GCG, swaps
 from titer.attacks.in_context import InContext
 from titer.attacks.soft_prompt import SoftPrompt
@@ -24,7 +24,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
 from titer.train.batches import collate, encode_all
-from titer.train.objectives import row_losses
+from titer.train.objectives import answer_loss, row_losses
 
 MakeRun = Callable[..., Run]
 

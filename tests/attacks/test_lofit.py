@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from titer.attacks.finetune import answer_loss
 from titer.attacks.lofit import PRESETS, LoFiT, strongest
 from titer.conformance import tiny_lm
 from titer.core.data import Data
@@ -18,6 +17,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.nn.heads import heads
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 
 MakeRun = Callable[..., Run]
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from titer.attacks.finetune import answer_loss
 from titer.attacks.prune import PRESETS, Prune, largest, snip
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.data import Data
@@ -19,6 +18,7 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.nn.edits import linears
 from titer.train.batches import collate, encode_all
+from titer.train.objectives import answer_loss
 
 from .planted import answers, planted, refuses
 

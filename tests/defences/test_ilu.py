@@ -125,7 +125,8 @@ def test_accumulated_gradients_are_the_mean(lm: LM, make_run: MakeRun) -> None:
     one = ILU(**settings)(lm, runs[0])
     two = ILU(**settings, accumulate=2)(lm, runs[1])
     assert runs[1].spent.tokens == 2 * runs[0].spent.tokens
-    assert runs[1].losses[0] == pytest.approx(runs[0].losses[0], rel=1e-5)
+    # A difference of two losses of four nats, packed in another order.
+    assert runs[1].losses[0] == pytest.approx(runs[0].losses[0], abs=1e-5)
     for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         # Rows come in another order, and so the halves differ: close, not equal.
         assert float((a - b).detach().abs().max()) <= 2.1e-3

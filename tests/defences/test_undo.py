@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from titer.attacks.finetune import Finetune, answer_loss
+from titer.attacks.finetune import Finetune
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.data import Data
 from titer.core.errors import BadInput
@@ -19,7 +19,8 @@ from titer.core.method import Run
 from titer.core.records import TWO_PHASES
 from titer.defences.npo import NPO
 from titer.defences.undo import UNDO, distance, noised
-from titer.train.batches import collate, encode_all, pack
+from titer.train.batches import Drawn, collate, encode_all, pack
+from titer.train.objectives import answer_loss
 
 MakeRun = Callable[..., Run]
 
@@ -72,7 +73,7 @@ def test_a_student_without_noise_is_its_teacher(lm: LM, make_run: MakeRun) -> No
 def test_the_distance_is_zero_at_the_teacher_and_ignores_padding(lm: LM, data: Data) -> None:
     rows = encode_all(lm, data.retain)
     padded = collate(rows, lm.tokenizer.pad_token_id, lm.device)
-    packed = pack(rows, lm.device, torch.float32)
+    packed = pack(lm, [Drawn(tuple(rows))])
     other = tiny_lm(seed=1).model
     assert float(distance(lm.model, lm.model, padded).detach()) < 1e-6
     one, two = (float(distance(lm.model, other, batch).detach()) for batch in (padded, packed))

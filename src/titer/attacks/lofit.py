@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from titer.attacks.finetune import answer_loss
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Template
@@ -20,6 +19,7 @@ from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.heads import Heads, fold, heads, rescaled, shifted
 from titer.train.batches import Batch, cycle
 from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import answer_loss
 from titer.train.optimisers import Schedule
 
 __all__ = ["CARD", "PRESETS", "LoFiT", "strongest"]

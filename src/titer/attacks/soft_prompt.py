@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from titer.attacks._templates import after_every_prompt, with_template
-from titer.attacks.finetune import answer_loss
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
@@ -20,6 +19,7 @@ from titer.core.records import Card, Preset
 from titer.nn.chance import seeded
 from titer.train.batches import cycle
 from titer.train.loop import Recipe, descend, fit
+from titer.train.objectives import answer_loss
 
 __all__ = ["CARD", "PRESETS", "SoftPrompt"]
 

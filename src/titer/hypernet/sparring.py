@@ -29,7 +29,9 @@ class Sparring:
         self, adversary: Adversary, wants: Objective, *, lr: float, coherent: float = 0.0
     ) -> None:
         self.adversary, self.wants, self.coherent = adversary, wants, coherent
-        self._optimiser = build_optimiser("adamw", adversary.weights, lr=lr, weight_decay=0.0)
+        self._optimiser = build_optimiser(
+            "adamw", [{"params": adversary.weights, "lr": lr, "weight_decay": 0.0}]
+        )
 
     def __call__(self, model: Any, bundle: Bundle) -> float:
         """One step; returns the loss before it.

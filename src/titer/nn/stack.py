@@ -66,6 +66,15 @@ class Stack:
         """The tensors that the layers read, (K, ...) each: what a loss depends on."""
         return self._leaves
 
+    def register(self) -> None:
+        """List the adapters' factors among the model's parameters, their gradients their own:
+        for methods that find what trains by looking through the model."""
+        for (_, first, second), (_, _, _, layer) in zip(self._paths, self._swaps, strict=True):
+            for name, index in (("lora_A", first), ("lora_B", second)):
+                leaf = self._leaves[index]
+                leaf.grad = None
+                layer.register_parameter(name, leaf)
+
     def gradients(self) -> Tensor:
         """Gradients of the members still here, (K, P), in the order of :attr:`members`."""
         return self.grad[: len(self.members)]

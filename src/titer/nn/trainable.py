@@ -46,9 +46,9 @@ def trainable(
     knobs = Weights(which=which, rank=rank, alpha=alpha, seed=seed, modules=tuple(modules))
     if which == "lora":
         with stacked(lm, [knobs]) as stack:
-            for leaf in stack.leaves():
-                leaf.grad = None
-            yield Trainable(lm, stack.leaves(), cost(lm, knobs, stack.parameters(0)))
+            price = cost(lm, knobs, stack.parameters(0))
+            stack.register()
+            yield Trainable(lm, stack.leaves(), price)
             stack.merge(0)
         return
     flags = [(weight, weight.requires_grad) for weight in lm.model.parameters()]

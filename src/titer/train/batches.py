@@ -37,7 +37,7 @@ class Batch:
 
     ``input_ids``, ``attention_mask``, ``labels``: int64 (B, T); labels are not shifted and hold
     :data:`IGNORED` at prompts and padding. ``ids``: the examples' ids. ``tokens``: real tokens.
-    ``positions`` is set where sequences share rows, see :func:`titer.train.packing.pack`.
+    ``positions`` is set by :func:`pack`, 0 at padding.
     """
 
     input_ids: Tensor
@@ -148,7 +148,7 @@ def pack(lm: LM, groups: Sequence[Drawn]) -> Batch:
     if {len(shared) for shared in bins} == {len(group) for group in lengths} == {len(lengths[0])}:
         plain = collate([row for group in groups for row in group.rows], pad, device)
         places = torch.arange(plain.input_ids.shape[1], device=device)
-        return replace(plain, positions=places.expand_as(plain.input_ids))
+        return replace(plain, positions=places * plain.attention_mask)
     ids, labels, positions, owner = (
         torch.from_numpy(array).to(device) for array in fill(sequences, length, bins, pad, IGNORED)
     )
