@@ -114,7 +114,9 @@ class Study:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
         kind = "r" if self.world.harm == "refusal" else "k"
-        return [row for row in self.suite.rows if kind in row.preset()[1].domain]
+        return [
+            row for row in self.suite.rows if kind in row.kinds and kind in row.preset()[1].domain
+        ]
 
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""

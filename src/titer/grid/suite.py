@@ -18,12 +18,15 @@ class Row:
 
     With several ``multiples`` the attacker keeps the one that does best on the selection split, and
     all of them are charged. ``cross`` rows also attack the hazards a model was not immunised on.
+    ``kinds``: hazards it is for, ``k`` knowledge that should be gone, ``r`` requests that should be
+    refused; its preset may narrow them further.
     """
 
     id: str
     multiples: tuple[float, ...] = (1.0,)
     mandatory: bool = True
     cross: bool = False
+    kinds: str = "kr"
 
     def preset(self) -> tuple[str, Preset]:
         """The method and the preset behind this row."""
@@ -82,20 +85,28 @@ def _rows(*ids: str, cross: tuple[str, ...] = ("S03",)) -> tuple[Row, ...]:
     )
 
 
+_QUICK = ("S03", "P02", "M01", "V01", "R03", "W04", "H03", "M05")
+"""Schedule break, adapter at a high rate, mixture, ablation, reinforcement, rounding and noise,
+collapse and repair; and erasure (knowledge) or prefill (refusal)."""
+
+_CORE = (
+    *(f"S0{number}" for number in range(1, 10)),
+    *(f"P0{number}" for number in range(1, 8)),
+    *(f"M0{number}" for number in range(1, 7)),
+    *(f"R0{number}" for number in range(1, 7)),
+    *(f"V0{number}" for number in range(1, 5)),
+    *(f"W0{number}" for number in range(1, 8)),
+    "H03",
+    "I01",
+    "I02",
+    "I05",
+)
+
 SUITES = {
-    "quick": Suite(name="quick", version="v0", rows=_rows("S03", "P02", "M01", "H03", "M05")),
-    "core": Suite(
-        name="core",
-        version="v0",
-        rows=_rows(
-            *(f"S0{number}" for number in range(1, 10)),
-            *(f"P0{number}" for number in range(1, 7)),
-            *(f"M0{number}" for number in range(1, 7)),
-            "H03",
-        ),
-    ),
+    "quick": Suite(name="quick", version="v0", rows=(*_rows(*_QUICK), Row(id="I01", kinds="r"))),
+    "core": Suite(name="core", version="v0", rows=_rows(*_CORE)),
 }
-"""Version v0 marks suites that do not yet hold every row they are named for."""
+"""Version v0 marks suites that may still change."""
 
 
 def suite(name: str) -> Suite:
