@@ -171,3 +171,11 @@ def test_a_chain_of_one_is_that_one() -> None:
     assert chain(only) is only
     with pytest.raises(BadInput, match="at least one"):
         chain()
+
+
+def test_a_stopped_run_is_at_its_end_and_says_why() -> None:
+    run = Run(budget=Budget(steps=5), data=Data())
+    assert not run.exhausted()
+    run.stage(3, "first").stop("breached")
+    assert run.exhausted()
+    assert run.flags == ["breached"]

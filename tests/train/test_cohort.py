@@ -284,3 +284,19 @@ def test_a_batch_stream_is_the_same_packed_or_not(lm: LM, data: Data) -> None:
     whole = cycle(lm, data.harmful, batch_size=4, rng=random.Random(3))
     for _ in range(5):
         assert next(drawn).ids == next(whole).ids
+
+
+def test_a_look_may_stop_another_member_before_it_goes_on(data: Data, make_run: MakeRun) -> None:
+    lm = _lm("llama")
+    runs: list[Run] = []
+
+    def emit(_lm: LM, run: Run) -> None:
+        if run.spent.steps == 2:
+            runs[0].stop("outdone")
+
+    runs += [make_run(6, seed=seed, checkpoints=(2, 6), emit=emit) for seed in (1, 2, 3)]
+    members = [Finetune(parameters="lora", lr=1e-3).finetuning(lm, run) for run in runs]
+    found: dict[int, Any] = {}
+    together(lm, members, lambda number, result: found.update({number: result}))
+    assert [run.spent.steps for run in runs] == [2, 6, 6]
+    assert all(isinstance(result, LM) for result in found.values())

@@ -39,6 +39,7 @@ class _Ledger:
     losses: list[float] = field(default_factory=list[float])
     rates: list[float] = field(default_factory=list[float])
     flags: list[str] = field(default_factory=list[str])
+    stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +82,24 @@ class Run:
         return self._ledger.flags
 
     def exhausted(self) -> bool:
-        """True when not even a free step is allowed any more: stop now.
+        """True when not even a free step is allowed any more, or :meth:`stop` was called: stop now.
 
         Steps, tokens and operations are used up by spending. Examples are not: those already seen
         may be seen again.
         """
         used, limit = self.spent, self.budget
         return (
-            (limit.steps is not None and used.steps >= limit.steps)
+            self._ledger.stopped
+            or (limit.steps is not None and used.steps >= limit.steps)
             or (limit.tokens is not None and used.tokens >= limit.tokens)
             or (limit.flops is not None and used.flops >= limit.flops)
         )
+
+    def stop(self, why: str) -> None:
+        """Take no further step, and flag why; whoever looks may call it."""
+        self._ledger.stopped = True
+        if why not in self.flags:
+            self.flags.append(why)
 
     def affords(self, *, tokens: int = 0, examples: Iterable[str] = (), flops: float = 0.0) -> bool:
         """Whether one more step at this price stays inside the budget on every axis."""

@@ -43,6 +43,7 @@ class Price(TypedDict):
 
 
 B = TypeVar("B", bound=Charged)
+R = TypeVar("R")
 
 GradFn = Callable[[Any, B], dict[str, float]]
 """Adds gradients to ``.grad`` and returns logs, among them ``loss``."""
@@ -270,33 +271,42 @@ class _Drive(Generic[B]):
 
     def run(self) -> None:
         while self.here:
+            # All are looked at before any goes on, so that a look may stop another member.
+            for number in list(self.here):
+                self._guarded(number, self._look)
             drawn: dict[int, tuple[list[B], Price]] = {}
             for number in list(self.here):
-                try:
-                    step = self._draw(number)
-                except Exception as error:
-                    self._leave(number, error)
-                    continue
-                if step is None:
-                    self._leave(number)
-                else:
+                step = self._guarded(number, self._draw)
+                if step is not None:
                     drawn[number] = step
+                elif number in self.here:
+                    self._leave(number)
             if drawn:
                 self._step(drawn)
 
+    def _guarded(self, number: int, work: Callable[[int], R]) -> R | None:
+        """A member whose look or data fail leaves; the others go on."""
+        try:
+            return work(number)
+        except Exception as error:
+            self._leave(number, error)
+            return None
+
+    def _look(self, number: int) -> None:
+        member = self.here[number]
+        if member.at_end() or not member.run.due():
+            return
+        with (
+            self.steppers.averaged(number),
+            self.vehicle.alone(number) as lm,
+            seeded(0, lm.device),
+        ):
+            lm.model.eval()
+            member.run.look(lm)
+
     def _draw(self, number: int) -> tuple[list[B], Price] | None:
         member = self.here[number]
-        if member.at_end():
-            return None
-        if member.run.due():
-            with (
-                self.steppers.averaged(number),
-                self.vehicle.alone(number) as lm,
-                seeded(0, lm.device),
-            ):
-                lm.model.eval()
-                member.run.look(lm)
-        return member.draw()
+        return None if member.at_end() else member.draw()
 
     def _step(self, drawn: dict[int, tuple[list[B], Price]]) -> None:
         model = self.vehicle.lm.model
