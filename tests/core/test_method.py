@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from titer.core.data import Data
 from titer.core.errors import BadInput, BudgetExceeded
 from titer.core.lm import LM
 from titer.core.method import Chain, Run, chain, seed_for
