@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -122,7 +123,7 @@ def _adapted(lm: LM, which: Parameters) -> tuple[Any, list[nn.Parameter]]:
 
 def by_trainer(lm: LM, which: Parameters, size: Size, steps: int) -> Sample:
     """One adversary through ``transformers.Trainer``."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -157,7 +158,11 @@ def by_trainer(lm: LM, which: Parameters, size: Size, steps: int) -> Sample:
             dataloader_pin_memory=False,
         )
         data: Any = items
-        Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Ticks()]).train()
+        trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Ticks()])
+        trainer.remove_callback(PrinterCallback)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.train()
     return clock.sample()
 
 

@@ -9,7 +9,7 @@ from titer.core import catalogue
 from titer.core.records import Trial
 from titer.grid.study import Study
 
-__all__ = ["cohorts", "room"]
+__all__ = ["cohorts", "fill", "room"]
 
 _TOKENS = 1000
 """Tokens of one step of a cohort on one thread. More no longer fill the caches: matrix products
@@ -53,14 +53,24 @@ def _kind(trial: Trial) -> Hashable:
 
 
 def room(study: Study, parameters: int, trial: Trial) -> int:
-    """How many trials like this one pay in one pass, on a processor with one thread."""
+    """How many trials like this one pay in one pass."""
     method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     batch = getattr(method, "batch_size", 0)
-    if not batch or (getattr(method, "parameters", "") != "lora" and parameters > _COPIES):
+    if not batch or getattr(method, "share", None) is None:
         return 1
     world = study.world
     examples = (
         world.tasks[trial.task].train if trial.task else world.hazards[trial.domain].attack
     )[:_LOOKED_AT]
     words = sum(len(f"{e.prompt} {e.answer}".split()) for e in examples) / max(1, len(examples))
-    return max(1, min(_MOST, round(_TOKENS / (batch * (words + 4)))))
+    return fill(batch * (words + 4), parameters, adapters=method.parameters == "lora")
+
+
+def fill(tokens: float, parameters: int, *, adapters: bool) -> int:
+    """How many members of so many tokens a step pay in one pass, on a processor with one thread.
+
+    ``parameters`` are the base's.
+    """
+    if not adapters and parameters > _COPIES:
+        return 1
+    return max(1, min(_MOST, round(_TOKENS / max(1.0, tokens))))
