@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -156,6 +157,23 @@ class Run:
         if self.due():
             self._ledger.looked.add(self._ledger.steps)
             self.emit(lm, self)
+
+    @staticmethod
+    def look_together(
+        lm: LM, runs: Sequence[Run], alone: Callable[[int], AbstractContextManager[LM]]
+    ) -> bool:
+        """Report several runs in one pass, where their ``emit`` has a way to: an attribute ``many``
+        that takes these arguments and says whether it did.
+
+        ``lm`` takes batches of K rows a run, grouped in the order of ``runs``, all of which are
+        :meth:`due`; ``alone(place)`` gives one of them as a model of its own.
+        """
+        many = getattr(runs[0].emit, "many", None)
+        if many is None or not many(lm, runs, alone):
+            return False
+        for run in runs:
+            run._ledger.looked.add(run._ledger.steps)
+        return True
 
     def rng(self, name: str) -> random.Random:
         """A generator of its own for one named source of chance."""

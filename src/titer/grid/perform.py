@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from titer.core.errors import Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Point, Status, Trace, Trial
-from titer.grid.probes import Probe, ask, judge, probes, task_probes
+from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.store import Store, atomic_folder
 from titer.train.cohort import Finetuning, together
 from titer.worlds.source import load_world
@@ -97,16 +98,49 @@ class _Recorder:
         self.generations: list[dict[str, Any]] = []
 
     def __call__(self, lm: LM, run: Run) -> None:
-        spent = run.spent
-        first = not self.points
-        chosen = [
-            probe for probe in self.asked if probe.due(first=first, last=spent.steps >= self.end)
-        ]
-        if first and spent.steps == 0 and self.start and self.start.fits(lm):
+        chosen = self.due(run)
+        at_start = not self.points and run.spent.steps == 0
+        if at_start and self.start and self.start.fits(lm):
             records = self.start.records
         else:
             records = ask(lm, chosen)
-        recent = run.losses[-10:]
+        self.take(lm, run, chosen, records)
+
+    def many(
+        self, lm: LM, runs: Sequence[Run], alone: Callable[[int], AbstractContextManager[LM]]
+    ) -> bool:
+        """The looks of several runs with the same questions; those that stacked models can be asked
+        together, in one pass. See :meth:`Run.look_together`."""
+        panel = [run.emit for run in runs]
+        recorders = [other for other in panel if isinstance(other, _Recorder)]
+        chosen = self.due(runs[0])
+        if (
+            len(recorders) < len(runs)
+            or not self.points
+            or any(other.due(run) != chosen for other, run in zip(recorders, runs, strict=True))
+        ):
+            return False
+        shared = ask_each(lm, [probe for probe in chosen if probe.together], len(runs))
+        single = [probe for probe in chosen if not probe.together]
+        for place, (other, run) in enumerate(zip(recorders, runs, strict=True)):
+            with alone(place) as one:
+                other.take(one, run, chosen, {**shared[place], **ask(one, single)})
+        return True
+
+    def due(self, run: Run) -> list[Probe]:
+        """What is asked at this look."""
+        first, last = not self.points, run.spent.steps >= self.end
+        return [probe for probe in self.asked if probe.due(first=first, last=last)]
+
+    def take(
+        self,
+        lm: LM,
+        run: Run,
+        chosen: Sequence[Probe],
+        records: dict[str, list[dict[str, Any]]],
+    ) -> None:
+        """Judge what was said, and keep it."""
+        spent, recent = run.spent, run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
         self.points.append(Point(spent=spent, scores=judge(chosen, records), logs=logs))
         self.generations.append({"steps": spent.steps, "records": records})

@@ -97,6 +97,9 @@ class _Cohort:
         gradients.mul_((bounds / (norms + 1e-6)).clamp(max=1.0)[:, None])
         return dict(zip(here, norms.tolist(), strict=True))
 
+    def order(self) -> list[int]:
+        return list(self.stack.members)
+
     def alone(self, member: int) -> AbstractContextManager[LM]:
         return self.stack.alone(member)
 

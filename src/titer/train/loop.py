@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
@@ -149,6 +149,10 @@ class Vehicle(Protocol[B]):
         """Bound each member's gradient norm; the norms before."""
         ...
 
+    def order(self) -> list[int]:
+        """The members still here, in the order of the rows that ``lm`` takes."""
+        ...
+
     def alone(self, member: int) -> AbstractContextManager[LM]:
         """One member as a model to be asked."""
         ...
@@ -184,6 +188,9 @@ class _Single(Generic[B]):
             member: float(nn.utils.clip_grad_norm_(self._parameters, limit))
             for member, limit in limits.items()
         }
+
+    def order(self) -> list[int]:
+        return [0]
 
     @contextmanager
     def alone(self, member: int) -> Iterator[LM]:
@@ -272,8 +279,10 @@ class _Drive(Generic[B]):
     def run(self) -> None:
         while self.here:
             # All are looked at before any goes on, so that a look may stop another member.
-            for number in list(self.here):
-                self._guarded(number, self._look)
+            due = [n for n, m in self.here.items() if not m.at_end() and m.run.due()]
+            if len(due) < 2 or len(due) < len(self.here) or not self._look_together():
+                for number in due:
+                    self._guarded(number, self._look)
             drawn: dict[int, tuple[list[B], Price]] = {}
             for number in list(self.here):
                 step = self._guarded(number, self._draw)
@@ -293,16 +302,27 @@ class _Drive(Generic[B]):
             return None
 
     def _look(self, number: int) -> None:
-        member = self.here[number]
-        if member.at_end() or not member.run.due():
-            return
         with (
             self.steppers.averaged(number),
             self.vehicle.alone(number) as lm,
             seeded(0, lm.device),
         ):
             lm.model.eval()
-            member.run.look(lm)
+            self.here[number].run.look(lm)
+
+    def _look_together(self) -> bool:
+        """Look at all members in one pass; a fault leaves it to single looks to find whose."""
+        order, lm = self.vehicle.order(), self.vehicle.lm
+        with ExitStack() as held:
+            for number in order:
+                held.enter_context(self.steppers.averaged(number))
+            held.enter_context(seeded(0, lm.device))
+            lm.model.eval()
+            runs = [self.here[number].run for number in order]
+            try:
+                return Run.look_together(lm, runs, lambda place: self.vehicle.alone(order[place]))
+            except Exception:
+                return False
 
     def _draw(self, number: int) -> tuple[list[B], Price] | None:
         member = self.here[number]

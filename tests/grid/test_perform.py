@@ -1,0 +1,78 @@
+"""Trials in a cohort against the same trials by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.toy import data_folder, model_folder
+from titer.core import catalogue
+from titer.core.lm import LM
+from titer.core.records import Budget, Trial, part
+from titer.grid import perform
+from titer.worlds.source import load_world
+
+
+def _trial(seed: int, **fields: object) -> Trial:
+    attack = part("finetune", catalogue.build("attack", "finetune", {"lr": 1e-2, **fields}))
+    return Trial(
+        model="m",
+        world="w",
+        domain="alloy",
+        attack=attack,
+        budget=Budget(steps=6),
+        seed=seed,
+        suite="s",
+        checkpoints=(0, 1, 3, 6),
+    )
+
+
+@pytest.mark.parametrize("parameters", ["lora", "full"])
+def test_trials_say_together_what_they_say_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: str
+) -> None:
+    lm = LM.load(model_folder(tmp_path / "m"))
+    world = load_world(str(data_folder(tmp_path / "d")))
+    trials = [
+        _trial(0, parameters=parameters),
+        _trial(1, parameters=parameters, optimiser="schedule-free"),
+        _trial(2, parameters=parameters, lr=3e-3, schedule="cosine"),
+    ]
+    passes: list[int] = []
+    own = perform.ask_each
+
+    def counted(lm: LM, asked: object, copies: int) -> object:
+        passes.append(copies)
+        return own(lm, asked, copies)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(perform, "ask_each", counted)
+    together = [trace for trace, _, _ in perform.attack_together(lm, trials, world)]
+    assert passes == [3, 3], "steps 1 and 3 were looked at in one pass"
+    keys = tuple(trial.key for trial in trials)
+    for trial, trace in zip(trials, together, strict=True):
+        single, _, _ = perform.attack(lm, trial, world)
+        assert trace.cohort == keys
+        assert single.cohort == ()
+        assert trace.status == single.status == "ok"
+        assert [point.spent for point in trace.points] == [point.spent for point in single.points]
+        assert trace.losses == pytest.approx(single.losses, rel=1e-3)
+        for point, other in zip(trace.points, single.points, strict=True):
+            assert set(point.scores) == set(other.scores)
+
+
+def test_a_cohort_that_falls_apart_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = LM.load(model_folder(tmp_path / "m"))
+    world = load_world(str(data_folder(tmp_path / "d")))
+    trials = [_trial(seed, parameters="lora") for seed in (0, 1)]
+
+    def broken(*_: object) -> None:
+        raise MemoryError("no room for two")
+
+    monkeypatch.setattr(perform, "together", broken)
+    done = list(perform.attack_together(lm, trials, world))
+    for trial, (trace, _, _) in zip(trials, done, strict=True):
+        assert trace.status == "ok"
+        assert trace.weights == perform.attack(lm, trial, world)[0].weights
