@@ -77,6 +77,13 @@ def test_enough_is_harm_with_every_suite_kept(now: Point, ends: bool) -> None:
     assert not early.shown([], now, level)
 
 
+def test_the_option_is_in_the_command_and_in_the_hash(study: Study) -> None:
+    request = Request(models=["m"], worst_case=True)
+    assert "--worst-case" in request.command().split()
+    assert "--worst-case" not in replace(request, worst_case=False).command().split()
+    assert study.suite.digest() != replace(study.suite, worst_case=False).digest()
+
+
 def test_the_level_is_what_the_strongest_attack_brings_out_of_the_undefended_model(
     study: Study,
 ) -> None:

@@ -96,6 +96,9 @@ def test_a_harm_of_one_is_no_mere_bound() -> None:
     whole, short = resist(traces, "m"), resist(_cut(traces, 10), "m")
     _same_but_for_the_bound(short, whole)
     assert short.weak == whole.weak
+    assert short.r_star == whole.r_star
+    assert short.area == whole.area
+    assert short.curve[-1].harm == whole.curve[-1].harm
 
 
 def test_one_seed_that_was_ended_never_makes_the_row_held_or_the_model_pass() -> None:

@@ -48,7 +48,8 @@ class RowCurve:
     """One adversary: most feasible harm by budget (T, D+1), steps to recover (D+1,), cost (T,).
 
     ``arm`` is the setting that did best at the largest budget. ``stopped`` is the first step at
-    which a run was ended because its breach was certain: harm at larger budgets is a lower bound.
+    which a run was ended because its breach was certain, and could have become worse: harm at
+    larger budgets is a lower bound.
     """
 
     curve: FloatArray
@@ -260,7 +261,9 @@ def panel(
             recovered=seen[quickest].recovered,
             arm=arms[best],
             spent=_mean_spent(runs, grid),
-            stopped=min((run.horizon for run in _ended(arms)), default=math.inf),
+            stopped=min(
+                (run.horizon for run in _ended(arms) if run.harm[-1].min() < 1), default=math.inf
+            ),
         )
         open_ = np.maximum.reduce([open_, *(one.open for one in seen)])
         outer = np.maximum.reduce([outer, *(one.outside for one in seen)])
