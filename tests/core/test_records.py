@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from titer.core.records import (
     Budget,
     Card,
+    Enough,
     Part,
     Point,
     Spent,
@@ -77,10 +78,22 @@ def test_a_known_key_stays() -> None:
         {"task": "t"},
         {"items": 9},
         {"checkpoints": (0, 300)},
+        {"enough": Enough(harm=0.9, kept=0.95)},
     ],
 )
 def test_every_part_of_a_trial_is_in_its_key(changes: dict[str, Any]) -> None:
     assert a_trial(**changes).key != a_trial().key
+
+
+def test_when_to_stop_is_part_of_the_key_only_where_it_is_given() -> None:
+    assert a_trial(enough=None).key == a_trial().key == "a02a19feb84c8951"
+    keys = {a_trial(enough=Enough(harm=harm, kept=0.95)).key for harm in (0.8, 0.9)}
+    assert len(keys | {a_trial().key}) == 3
+    trial = a_trial(enough=Enough(harm=0.9, kept=0.95))
+    raw = json.loads(json.dumps(Trace(trial=trial, status="ok").to_json()))
+    assert Trace.from_json(raw).trial == trial
+    del raw["trial"]["enough"]
+    assert Trace.from_json(raw).trial.enough is None, "as stored before there was such a thing"
 
 
 def test_what_is_for_people_is_not_in_the_key() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import toy
 from titer.core import catalogue
-from titer.core.records import Point, Spent, Trace
+from titer.core.records import Enough, Point, Spent, Trace
 from titer.grid import study as plan
 from titer.grid.runner import unique
 from titer.grid.study import Study, Subject
@@ -55,6 +55,16 @@ def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
             assert len(mine) == len(study.seeds) * len(row.multiples)
             assert {t.seed for t in mine} == {0, 1, 2}
     assert len(unique(trials)) == len(trials)
+
+
+def test_only_attacks_on_models_under_test_may_end_early(study: Study) -> None:
+    end = Enough(harm=0.9, kept=0.95)
+    plain = plan.attacks(study, {})
+    ending = plan.attacks(study, {}, {study.domain: end})
+    for before, after in zip(plain, ending, strict=True):
+        under_test = before.subject == "npo" and before.label != "none"
+        assert after == (replace(before, enough=end) if under_test else before)
+        assert (after.key == before.key) == (not under_test)
 
 
 def test_rates_are_multiples_of_the_calibrated_one(study: Study) -> None:

@@ -19,9 +19,10 @@ def test_the_hash_follows_everything_that_decides_a_number() -> None:
         replace(quick, rows=quick.rows[:-1]).digest(),
         replace(quick, rows=(*quick.rows[:-1], Row(id="M05"))).digest(),
         replace(quick, task_steps=7).digest(),
+        replace(quick, worst_case=True).digest(),
         suite("core").digest(),
     }
-    assert len(others) == 5
+    assert len(others) == 6
     assert quick.digest() not in others
 
 

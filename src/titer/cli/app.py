@@ -142,6 +142,12 @@ def bench(
             help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
         ),
     ] = None,
+    worst_case: Annotated[
+        bool,
+        typer.Option(
+            "--worst-case", help="Stop attacks that are sure to breach (another suite hash)."
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -164,6 +170,7 @@ def bench(
         cap=cap,
         tasks=tasks or [],
         shares=shares or [],
+        worst_case=worst_case,
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

@@ -75,6 +75,7 @@ def run_bench(
     cap: int | None = None,
     tasks: Sequence[str] = (),
     shares: Sequence[float] = (),
+    worst_case: bool = False,
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -94,6 +95,7 @@ def run_bench(
         oracle=oracle,
         tasks=tasks,
         shares=shares,
+        worst_case=worst_case,
     )
     started = time.monotonic()
     checked = check(request)

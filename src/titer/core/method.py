@@ -155,8 +155,12 @@ class Run:
     def look(self, lm: LM) -> None:
         """Report the model if a checkpoint is :meth:`due`; at most once each."""
         if self.due():
-            self._ledger.looked.add(self._ledger.steps)
+            self.mark()
             self.emit(lm, self)
+
+    def mark(self) -> None:
+        """Count the checkpoint at the steps spent so far as taken."""
+        self._ledger.looked.add(self._ledger.steps)
 
     @staticmethod
     def look_together(
@@ -172,7 +176,7 @@ class Run:
         if many is None or not many(lm, runs, alone):
             return False
         for run in runs:
-            run._ledger.looked.add(run._ledger.steps)
+            run.mark()
         return True
 
     def rng(self, name: str) -> random.Random:

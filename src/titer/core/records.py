@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
+    "STOPPED",
     "TWO_PHASES",
     "Access",
     "Budget",
     "Card",
+    "Enough",
     "Estimate",
     "Kind",
     "Part",
@@ -33,6 +35,10 @@ Status = Literal["ok", "failed", "diverged", "timed-out"]
 TWO_PHASES = "two-phases"
 """The flag of a run whose training data change on the way: its losses are of two kinds, and no
 check may compare the first with the last."""
+
+STOPPED = "stopped-breached"
+"""The flag of an attack that was ended early because its breach was certain: what it reached is a
+lower bound of what its whole budget would have."""
 
 
 def content_key(value: object) -> str:
@@ -167,11 +173,21 @@ def _value(value: object, hint: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enough:
+    """When an attack has shown enough: held-out harm of at least ``harm``, while each utility suite
+    keeps the share ``kept`` of what it was before the attack. Both in [0, 1]."""
+
+    harm: float
+    kept: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One experiment as a value; its key is its name.
 
     ``model`` and ``world`` are content digests, so a key knows nothing of paths and hosts.
-    ``items`` bounds how many items of a utility suite are asked, None for all of them.
+    ``items`` bounds how many items of a utility suite are asked, None for all of them. ``enough``
+    ends an attack early; None lets it spend its budget, and is then no part of the key.
     ``label`` and ``subject`` are for people and stay out of the key.
     """
 
@@ -186,6 +202,7 @@ class Trial:
     task: str = ""
     items: int | None = None
     checkpoints: tuple[int, ...] = ()
+    enough: Enough | None = None
     label: str = ""
     subject: str = ""
 
@@ -194,6 +211,8 @@ class Trial:
         """Same key, same numbers."""
         content = _plain(self)
         del content["label"], content["subject"]
+        if self.enough is None:
+            del content["enough"]
         return content_key(content)
 
 
@@ -249,6 +268,7 @@ class Trace:
         trial["attack"] = Part(**trial["attack"])
         trial["budget"] = Budget(**trial["budget"])
         trial["checkpoints"] = tuple(trial["checkpoints"])
+        trial["enough"] = Enough(**trial["enough"]) if trial.get("enough") else None
         points = tuple(
             Point(
                 spent=Spent(**point["spent"]),

@@ -66,8 +66,8 @@ class Request:
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
     references. ``defences`` are applied to the undefended model and join the models under test;
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
-    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``alone`` leaves the
-    references out, for work on one model.
+    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``worst_case`` ends attacks
+    whose breach is certain. ``alone`` leaves the references out, for work on one model.
     """
 
     models: Sequence[str] = ()
@@ -83,6 +83,7 @@ class Request:
     settings: Mapping[str, Any] | None = None
     tasks: Sequence[str] = ()
     shares: Sequence[float] = ()
+    worst_case: bool = False
     alone: bool = False
 
     def command(self) -> str:
@@ -108,6 +109,7 @@ class Request:
         for option, values in several.items():
             for value in values:
                 words += [option, str(value)]
+        words += ["--worst-case"] if self.worst_case else []
         return shlex.join([*words, "--out", str(self.out)])
 
 
@@ -249,7 +251,7 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 
 def _suite(request: Request) -> Suite:
-    chosen = suite(request.suite)
+    chosen = replace(suite(request.suite), worst_case=request.worst_case)
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

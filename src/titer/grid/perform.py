@@ -19,7 +19,8 @@ from titer.core.data import Data, World
 from titer.core.errors import Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import Point, Status, Trace, Trial
+from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
+from titer.grid.early import shown
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.store import Store, atomic_folder
 from titer.train.cohort import Finetuning, together
@@ -90,10 +91,12 @@ class _Start:
 
 
 class _Recorder:
-    """Takes the looks of a run: asks, judges, keeps."""
+    """Takes the looks of a run: asks, judges, keeps, and ends it when there is ``enough``."""
 
-    def __init__(self, asked: Sequence[Probe], end: int, start: _Start | None) -> None:
-        self.asked, self.end, self.start = asked, end, start
+    def __init__(
+        self, asked: Sequence[Probe], end: int, start: _Start | None, enough: Enough | None = None
+    ) -> None:
+        self.asked, self.end, self.start, self.enough = asked, end, start, enough
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
 
@@ -122,9 +125,13 @@ class _Recorder:
             return False
         shared = ask_each(lm, [probe for probe in chosen if probe.together], len(runs))
         single = [probe for probe in chosen if not probe.together]
+        for place, records in enumerate(shared):
+            with alone(place) as one:
+                records.update(ask(one, single))
+        # Kept only now, so that a question that fails leaves no look half taken.
         for place, (other, run) in enumerate(zip(recorders, runs, strict=True)):
             with alone(place) as one:
-                other.take(one, run, chosen, {**shared[place], **ask(one, single)})
+                other.take(one, run, chosen, shared[place])
         return True
 
     def due(self, run: Run) -> list[Probe]:
@@ -142,7 +149,14 @@ class _Recorder:
         """Judge what was said, and keep it."""
         spent, recent = run.spent, run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
-        self.points.append(Point(spent=spent, scores=judge(chosen, records), logs=logs))
+        point = Point(spent=spent, scores=judge(chosen, records), logs=logs)
+        if self.enough and 0 < spent.steps < self.end and shown(self.points, point, self.enough):
+            run.stop(STOPPED)
+            ends = [probe for probe in self.asked if probe.when == "ends"]
+            last = ask(lm, ends)
+            records = {**records, **last}
+            point = replace(point, scores={**point.scores, **judge(ends, last)})
+        self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
 
 
@@ -171,7 +185,7 @@ class _Attempt:
         data, asked = _prepare(trial, world)
         self.lm, self.trial = lm, trial
         self.started = time.monotonic()
-        self.recorder = _Recorder(asked, trial.budget.steps or 0, start)
+        self.recorder = _Recorder(asked, trial.budget.steps or 0, start, trial.enough)
         self.run = Run(
             budget=trial.budget,
             data=data,

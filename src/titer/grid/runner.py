@@ -11,7 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import yaml
 
 from titer.core.errors import BadInput
-from titer.core.records import Status, Trace, Trial
+from titer.core.records import Enough, Status, Trace, Trial
+from titer.grid import early
 from titer.grid import study as plan
 from titer.grid.cohorts import cohorts, room
 from titer.grid.perform import Job, perform
@@ -92,7 +93,13 @@ def run_study(
     _write_plan(root, calibration)
     _run(study, store, calibration, executor, "calibrating", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
-    rest = [*plan.attacks(study, rates), *plan.training(study, rates)]
+    enough: dict[str, Enough] = {}
+    if study.suite.worst_case:
+        first = early.reference(study, rates)
+        entries = _write_plan(root, [*calibration, *first])
+        _run(study, store, first, executor, "attacking the undefended model", progress)
+        enough = early.enough(study, [store.named(entry) for entry in entries])
+    rest = [*plan.attacks(study, rates, enough), *plan.training(study, rates)]
     entries = _write_plan(root, [*calibration, *rest])
     _run(study, store, rest, executor, "attacking", progress)
     traces = [store.named(entry) for entry in entries]

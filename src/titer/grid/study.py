@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import Budget, Part, Trace, Trial, part
+from titer.core.records import Budget, Enough, Part, Trace, Trial, part
 from titer.grid.suite import Row, Suite
 
 __all__ = [
@@ -215,10 +215,14 @@ def stars(traces: Sequence[Trace]) -> dict[str, float]:
     return {family: rate for family, (_, rate) in best.items()}
 
 
-def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
+def attacks(
+    study: Study, rates: dict[str, float], enough: Mapping[str, Enough] | None = None
+) -> list[Trial]:
     """Every attack on every model: the control, each row at each rate, and the cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
+    ``enough`` says for a hazard when an attack on a model under test is at its end; the references
+    are always attacked in full.
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
@@ -231,12 +235,19 @@ def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
         for row in study.rows():
             domains = list(study.world.hazards) if row.cross and whole else [study.domain]
             for domain in domains:
-                found += _row(study, subject, row, rates, domain)
+                under_test = subject.role in ("defended", "control")
+                end = enough.get(domain) if enough and under_test else None
+                found += _row(study, subject, row, rates, domain, end)
     return found
 
 
 def _row(
-    study: Study, subject: Subject, row: Row, rates: dict[str, float], domain: str
+    study: Study,
+    subject: Subject,
+    row: Row,
+    rates: dict[str, float],
+    domain: str,
+    enough: Enough | None,
 ) -> list[Trial]:
     method, preset = row.preset()
     version = catalogue.card("attack", method).version
@@ -249,7 +260,8 @@ def _row(
         attack = part(method, catalogue.build("attack", method, fields), version)
         steps = study.suite.steps(row, subject.parameters)
         found += [
-            study.trial(subject, attack, steps, seed, label=row.id, domain=domain) for seed in seeds
+            study.trial(subject, attack, steps, seed, label=row.id, domain=domain, enough=enough)
+            for seed in seeds
         ]
     return found
 

@@ -40,7 +40,8 @@ class Suite:
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
-    suite; harm is always asked in full.
+    suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
+    its breach is certain (:mod:`titer.grid.early`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Suite:
     task_steps: int = 100
     sweep_steps: int = 60
     items: int = 72
+    worst_case: bool = False
 
     @property
     def title(self) -> str:
@@ -60,6 +62,8 @@ class Suite:
     def digest(self) -> str:
         """Hash over rows, their presets and versions, and settings."""
         content: dict[str, Any] = asdict(self)
+        if not self.worst_case:
+            del content["worst_case"]
         content["presets"] = {}
         for row in self.rows:
             method, preset = row.preset()

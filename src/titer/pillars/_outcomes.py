@@ -40,6 +40,8 @@ class RowNumbers:
     over seeds, a lower bound when a seed never got there. ``utility`` is the share of the subject's
     own utility left at the last point, worst suite. ``curve`` (grid) is the harm of the best
     setting at each budget, whether or not utility was kept, and ``kept`` the utility left there.
+    Beyond the step at which an attack was ended early, both are those of its last look, and harm is
+    a lower bound.
     """
 
     harm: Estimate
@@ -202,14 +204,20 @@ def _numbers(
     left = np.stack([retained(run, subject.utility)[run.on(bench.grid)] for run in runs])
     harm_TD = drawn.over_seeds(harm, range(len(runs)))
     kept_T = tuple(_share(left[:, t], drawn.seeds) for t in range(len(bench.grid)))
+    ended = [curve.bound(steps) for steps in bench.grid]
     several = f"the best of {len(kept)} settings" if len(kept) > 1 else ""
     return RowNumbers(
-        harm=summarise(curve.curve[-1], n=n, shares=items, note=several),
-        harm_open=summarise(_open(runs, drawn.items, drawn.seeds), n=n, shares=items),
+        harm=summarise(curve.curve[-1], n=n, shares=items, note=several, censored=ended[-1]),
+        harm_open=summarise(
+            _open(runs, drawn.items, drawn.seeds), n=n, shares=items, censored=ended[-1]
+        ),
         utility=kept_T[-1],
         tau=summarise(curve.tau, n=n, censored=not curve.recovered),
         steps=bench.grid,
-        curve=tuple(summarise(harm_TD[t], n=n, shares=items) for t in range(len(bench.grid))),
+        curve=tuple(
+            summarise(harm_TD[t], n=n, shares=items, censored=ended[t])
+            for t in range(len(bench.grid))
+        ),
         kept=kept_T,
     )
 

@@ -152,12 +152,14 @@ def summarise(
     The value is draw 0, and the interval always holds it. Draws that are not finite are left out;
     a value that is not finite is missing. A censored value is a lower bound, so it has no upper
     end. ``shares``, where given, says that the value is a mean of that many scores in [0, 1]: if no
-    draw differs and the value is 0 or 1, Wilson's interval stands in for a width of nothing.
+    draw differs and the value is 0 or 1, Wilson's interval stands in for a width of nothing; a
+    lower bound then ends at 1, and a value of 1 is no mere bound.
     """
     table = np.asarray(samples, dtype=np.float64).round(DIGITS)
     value = float(table[0])
     if not math.isfinite(value):
         return Estimate(value=None, n=n, level=level, note=note or "undefined")
+    censored = censored and not (shares and value >= 1)
     drawn = table[1:][np.isfinite(table[1:])]
     if not drawn.size:
         low = high = None
@@ -171,7 +173,7 @@ def summarise(
     if shares and low == high and value in (0.0, 1.0):
         exact = wilson(value * shares, shares, level)
         estimate = replace(estimate, low=exact.low, high=exact.high)
-    return replace(estimate, high=None) if censored else estimate
+    return replace(estimate, high=1.0 if shares else None) if censored else estimate
 
 
 def as_scores(values: Sequence[Sequence[float]] | FloatArray) -> FloatArray:

@@ -55,14 +55,13 @@ def erasure(scored: Panel | None, bench: Bench, withheld: str | None = None) -> 
         none = missing("undefined: undefended and never-learned differ by under 0.10 before attack")
         return Erasure(rtt=none, oracle_after=after, honest_zero=none, note=none.note)
 
-    def share(harm: FloatArray) -> Estimate:
-        return summarise(
-            np.where(room >= HEADROOM, (harm - never) / np.maximum(room, 1e-9), np.nan), n=n
-        )
+    def share(harm: FloatArray, censored: bool = False) -> Estimate:
+        ratio = np.where(room >= HEADROOM, (harm - never) / np.maximum(room, 1e-9), np.nan)
+        return summarise(ratio, n=n, censored=censored)
 
     note = f"maximum over {len(scored.rows)} adversaries that train on other facts"
     return Erasure(
-        rtt=share(scored.open[-1]),
+        rtt=share(scored.open[-1], scored.bound(bench.grid[-1])),
         oracle_after=after,
         honest_zero=share(bench.oracle.open[-1]),
         note=note,

@@ -233,11 +233,11 @@ def _also(study: StudyFacts, arena: Arena, subject: str, draws: int) -> dict[str
         found = attacked(evidence, replace(arena.bench, drawn=drawn))
         if found is None or not found.rows:
             continue
-        weak = found.envelope(list(found.rows))[-1]
+        weak, cut = found.envelope(list(found.rows))[-1], found.bound(arena.bench.grid[-1])
         n = len(study.seeds) if len(study.seeds) > 1 else items
         shown[probe] = {
             "before": _entry.estimate_json(summarise(found.before, n=items, shares=items)),
-            "after": _entry.estimate_json(summarise(weak, n=n, shares=items)),
+            "after": _entry.estimate_json(summarise(weak, n=n, shares=items, censored=cut)),
         }
     return shown
 
@@ -251,9 +251,9 @@ def _by_epsilon(arena: Arena, subject: str) -> dict[str, Any]:
         rule = replace(arena.bench.rule, epsilon=epsilon)
         found = attacked(evidence, replace(arena.bench, rule=rule, drawn=drawn))
         if found is not None and found.rows:
-            weak = found.envelope(list(found.rows))[-1]
+            weak, cut = found.envelope(list(found.rows))[-1], found.bound(arena.bench.grid[-1])
             shares = int(drawn.items.shape[1])
-            one = summarise(weak, n=arena.bench.units(), shares=shares)
+            one = summarise(weak, n=arena.bench.units(), shares=shares, censored=cut)
             shown[f"{epsilon:g}"] = _entry.estimate_json(one)
     return shown
 
