@@ -142,6 +142,10 @@ def bench(
             help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
         ),
     ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="Rates by full search or by halving (another suite hash)."),
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -164,6 +168,7 @@ def bench(
         cap=cap,
         tasks=tasks or [],
         shares=shares or [],
+        search=search,
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

@@ -75,6 +75,7 @@ def run_bench(
     cap: int | None = None,
     tasks: Sequence[str] = (),
     shares: Sequence[float] = (),
+    search: str | None = None,
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -94,6 +95,7 @@ def run_bench(
         oracle=oracle,
         tasks=tasks,
         shares=shares,
+        search=search,
     )
     started = time.monotonic()
     checked = check(request)

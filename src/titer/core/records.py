@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
+    "OUTDONE",
     "TWO_PHASES",
     "Access",
     "Budget",
@@ -33,6 +34,10 @@ Status = Literal["ok", "failed", "diverged", "timed-out"]
 TWO_PHASES = "two-phases"
 """The flag of a run whose training data change on the way: its losses are of two kinds, and no
 check may compare the first with the last."""
+
+OUTDONE = "outdone"
+"""How the flag of a run begins that a search stopped early because others did better: nothing is
+known of it after its last look, so it may show a breach and never that a model held."""
 
 
 def content_key(value: object) -> str:
@@ -236,6 +241,11 @@ class Trace:
     seconds: float = 0.0
     weights: str = ""
     cohort: tuple[str, ...] = ()
+
+    @property
+    def outdone(self) -> bool:
+        """Whether a search stopped it before its end."""
+        return any(flag.startswith(OUTDONE) for flag in self.flags)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""

@@ -67,7 +67,8 @@ class Request:
     references. ``defences`` are applied to the undefended model and join the models under test;
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
     curve. ``cap`` bounds the attackers' steps and not the defenders'. ``alone`` leaves the
-    references out, for work on one model.
+    references out, for work on one model. ``search`` says how rates are looked for; None is the
+    suite's own way.
     """
 
     models: Sequence[str] = ()
@@ -84,6 +85,7 @@ class Request:
     tasks: Sequence[str] = ()
     shares: Sequence[float] = ()
     alone: bool = False
+    search: str | None = None
 
     def command(self) -> str:
         """The command line that makes this study again."""
@@ -96,6 +98,7 @@ class Request:
             "--domain": self.domain,
             "--undefended": self.undefended,
             "--oracle": self.oracle,
+            "--search": self.search,
         }
         for option, value in plain.items():
             if value not in (None, "fabula"):
@@ -250,6 +253,10 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 def _suite(request: Request) -> Suite:
     chosen = suite(request.suite)
+    if request.search == "full" or request.search == "halving":
+        chosen = replace(chosen, search=request.search)
+    elif request.search is not None:
+        raise BadInput(f"--search {request.search}: there is full and halving.")
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

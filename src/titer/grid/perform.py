@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from titer.core.errors import Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Point, Status, Trace, Trial
+from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, judge, probes, task_probes
 from titer.grid.store import Store, atomic_folder
 from titer.train.cohort import Finetuning, together
@@ -42,7 +43,8 @@ class Cohesive(Protocol):
 class Job:
     """Trials on one model that run together, with the places they need.
 
-    ``keep`` names a folder for the tampered model of a job of one trial.
+    ``keep`` names a folder for the tampered model of a job of one trial. The trials of a ``search``
+    are its candidates, and those that are outdone on the way are stopped.
     """
 
     trials: tuple[Trial, ...]
@@ -50,6 +52,7 @@ class Job:
     world: str
     root: str
     keep: str | None = None
+    search: bool = False
 
     @property
     def size(self) -> int:
@@ -95,6 +98,7 @@ class _Recorder:
         self.asked, self.end, self.start = asked, end, start
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
+        self.told: Callable[[Run, Sequence[Point]], None] | None = None
 
     def __call__(self, lm: LM, run: Run) -> None:
         spent = run.spent
@@ -110,6 +114,8 @@ class _Recorder:
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
         self.points.append(Point(spent=spent, scores=judge(chosen, records), logs=logs))
         self.generations.append({"steps": spent.steps, "records": records})
+        if self.told:
+            self.told(run, self.points)
 
 
 def _prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
@@ -197,10 +203,15 @@ def attack(lm: LM, trial: Trial, world: World, start: _Start | None = None) -> D
 
 
 def attack_together(
-    lm: LM, trials: Sequence[Trial], world: World, starts: Sequence[_Start | None] = ()
+    lm: LM,
+    trials: Sequence[Trial],
+    world: World,
+    starts: Sequence[_Start | None] = (),
+    search: bool = False,
 ) -> Iterator[Done]:
     """Run several trials' methods on one model as a cohort; each as it ends.
 
+    In a ``search`` they are its candidates: those that are outdone at a rung stop there.
     Where the cohort as a whole cannot go on (memory, say), those that have not ended run alone.
     """
     begun = list(starts) or [None] * len(trials)
@@ -212,20 +223,26 @@ def attack_together(
     attempts = [
         _Attempt(lm, trial, world, start) for trial, start in zip(trials, begun, strict=True)
     ]
+    race = Search(trials) if search else None
     members: dict[int, Finetuning] = {}
     for number, attempt in enumerate(attempts):
         name, fields = attempt.trial.attack.name, dict(attempt.trial.attack.fields)
+        attempt.recorder.told = partial(race.looked, number) if race else None
         try:
             method: Cohesive = catalogue.build("attack", name, fields)
             members[number] = method.finetuning(lm, attempt.run)
         except Exception as problem:
             ended[number] = attempt.end(problem)
+            if race:
+                race.lost(number)
     numbers = list(members)
 
     def left(place: int, result: LM | Exception) -> None:
         number = numbers[place]
         trace, said, _ = attempts[number].end(result, keys)
         ended[number] = trace, said, None
+        if race and trace.status != "ok":
+            race.lost(number)
 
     try:
         if members:
@@ -249,7 +266,7 @@ def perform(job: Job) -> Status:
     starts = [
         _start(job.model, job.world, trial.domain, trial.task, trial.items) for trial in job.trials
     ]
-    done = list(attack_together(lm, job.trials, world, starts))
+    done = list(attack_together(lm, job.trials, world, starts, job.search))
     store = Store(Path(job.root))
     for trace, generations, out in done:
         store.put(trace, generations)

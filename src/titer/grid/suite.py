@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from titer.core import catalogue
 from titer.core.errors import UnknownName, nearest
@@ -40,7 +40,8 @@ class Suite:
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
-    suite; harm is always asked in full.
+    suite; harm is always asked in full. ``search`` says how a rate is looked for: ``full`` runs
+    every candidate to its end, ``halving`` stops those that are outdone on the way.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Suite:
     task_steps: int = 100
     sweep_steps: int = 60
     items: int = 72
+    search: Literal["full", "halving"] = "full"
 
     @property
     def title(self) -> str:
@@ -60,6 +62,8 @@ class Suite:
     def digest(self) -> str:
         """Hash over rows, their presets and versions, and settings."""
         content: dict[str, Any] = asdict(self)
+        if self.search == "full":  # suites had their hashes before there was a choice
+            del content["search"]
         content["presets"] = {}
         for row in self.rows:
             method, preset = row.preset()
