@@ -1,7 +1,8 @@
 """Successive halving: candidates of a search train side by side, and at each rung the worse stop.
 
 Source: Jamieson & Talwalkar 2016, arXiv:1502.07943. Departs: rungs are looks that a run has anyway,
-so that halving asks no model once more; candidates go on from where they are instead of anew.
+so that halving asks no model once more; candidates go on from where they are instead of anew; the
+last two run to their end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ __all__ = ["Search", "outdone", "rungs", "searches"]
 
 ETA = 2
 """One candidate in so many stays at each rung; three would leave one of three after ten steps."""
+
+FINAL = 2
+"""So many run to their end. The faster of two neighbours leads early and is often overtaken late,
+which no early look can tell; and one may yet diverge."""
 
 FIRST = 10
 """Steps before the first rung: fewer than these say little of where a rate leads."""
@@ -85,7 +90,7 @@ def searches(study: Study, trials: Sequence[Trial]) -> tuple[list[list[Trial]], 
         rates = {trial.attack.fields.get("lr") for trial in alike}
         halved = (
             one.purpose in ("attack", "calibrate")
-            and len(rates) > 1
+            and len(rates) > FINAL
             and len(alike) <= MOST
             and len(alike) == len(rates) * len({trial.seed for trial in alike})
             and bool(rungs(one))
@@ -140,7 +145,7 @@ class Search:
             return
         del self.rungs[0]
         self.keep /= ETA
-        for rate in outdone(known, math.ceil(self.keep)):
+        for rate in outdone(known, max(FINAL, math.ceil(self.keep))):
             for member in self.race.pop(rate):
                 if self.standing[member][0] == step:
                     self.runs[member].stop(f"{OUTDONE} at step {step}")
