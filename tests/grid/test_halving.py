@@ -22,7 +22,7 @@ from titer.grid.halving import MOST, Search, outdone, rungs, searches
 from titer.grid.perform import attack_together
 from titer.grid.runner import run_study
 from titer.grid.store import Store
-from titer.grid.study import Share, Study, Subject
+from titer.grid.study import Role, Share, Study, Subject
 from titer.grid.suite import Row, suite
 from titer.worlds.fabula import fabula
 from titer.worlds.source import load_world
@@ -186,9 +186,10 @@ def test_harm_counts_where_utility_is_kept() -> None:
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     source = str(toy.data_folder(tmp_path / "data"))
+    roles: list[tuple[str, Role]] = [("base", "undefended"), ("npo", "defended")]
     subjects = tuple(
         Subject(name=name, source=name, folder=name, digest=name, role=role, parameters=20_000)
-        for name, role in (("base", "undefended"), ("npo", "defended"))
+        for name, role in roles
     )
     return Study(
         suite=replace(suite("quick"), search="halving"),
