@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from made_traces import STEPS, arena, resist, study, trace
+from made_traces import STEPS, arena, evidence, resist, study, trace
 
 from titer.core import Trace
+from titer.pillars._checks import loss_checks
 
 GOOD = (0.9,) * 4
 
@@ -22,7 +23,7 @@ def _halved(
     made = study()
     for seed in range(3):
         early = {"steps": STEPS[:3], "flags": ("outdone at step 10",), "losses": (1.0,) * 10}
-        made.append(trace("m", "S", seed, stopped, utility, lr=1.0, **early))  # type: ignore[arg-type]
+        made.append(trace("m", "S", seed, stopped, utility, **early))  # type: ignore[arg-type]
         made.append(trace("m", "S", seed, went, GOOD, lr=2.0, status=status))  # type: ignore[arg-type]
     return made
 
@@ -53,6 +54,23 @@ def test_a_run_that_was_stopped_is_too_short_for_the_checks_on_losses() -> None:
     made = [replace(t, losses=tuple(3.0 - step / 50 for step in range(100)))
             if t.trial.subject == "base" else t for t in _halved()]  # fmt: skip
     assert resist(made, "m").rows[0].validity == "valid"
+    whole = [replace(t, flags=()) for t in made]
+    assert "S5 loss-did-not-fall" in resist(whole, "m").rows[0].validity, "the check would bite"
+
+
+def test_losses_are_compared_with_a_stopped_twin_as_far_as_it_went() -> None:
+    """Ten flat steps are nothing beside a fall over a hundred, and are beside one over ten."""
+    falling = tuple(3.0 - step / 10 for step in range(10))
+    late = (3.0,) * 10 + tuple(3.0 - step / 10 for step in range(20))
+    early = {"steps": STEPS[:3], "flags": ("outdone at step 10",)}
+    zero = evidence(
+        [trace("base", "S", 0, (0.9,) * 3, GOOD, losses=falling, **early)],  # type: ignore[arg-type]
+        "base",
+    )
+    mine = evidence([trace("m", "S", 0, (0.25,) * 4, GOOD, losses=late)], "m")
+    run, twin = mine.arms[0].runs[0], zero.arms[0].runs[0]
+    assert "S5" in loss_checks(run, twin)[0]
+    assert loss_checks(run, replace(twin, outdone=False))[0] == ""
 
 
 def test_every_setting_that_was_tried_is_charged() -> None:
