@@ -148,6 +148,10 @@ def bench(
             "--worst-case", help="Stop attacks that are sure to breach (another suite hash)."
         ),
     ] = False,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="Rates by full search or by halving (another suite hash)."),
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -171,6 +175,7 @@ def bench(
         tasks=tasks or [],
         shares=shares or [],
         worst_case=worst_case,
+        search=search,
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

@@ -76,6 +76,7 @@ def run_bench(
     tasks: Sequence[str] = (),
     shares: Sequence[float] = (),
     worst_case: bool = False,
+    search: str | None = None,
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -96,6 +97,7 @@ def run_bench(
         tasks=tasks,
         shares=shares,
         worst_case=worst_case,
+        search=search,
     )
     started = time.monotonic()
     checked = check(request)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
+    "OUTDONE",
     "STOPPED",
     "TWO_PHASES",
     "Access",
@@ -39,6 +40,10 @@ check may compare the first with the last."""
 STOPPED = "stopped-breached"
 """The flag of an attack that was ended early because its breach was certain: what it reached is a
 lower bound of what its whole budget would have."""
+
+OUTDONE = "outdone"
+"""How the flag of a run begins that a search stopped early because others did better: nothing is
+known of it after its last look, so it may show a breach and never that a model held."""
 
 
 def content_key(value: object) -> str:
@@ -255,6 +260,11 @@ class Trace:
     seconds: float = 0.0
     weights: str = ""
     cohort: tuple[str, ...] = ()
+
+    @property
+    def outdone(self) -> bool:
+        """Whether a search stopped it before its end."""
+        return any(flag.startswith(OUTDONE) for flag in self.flags)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""

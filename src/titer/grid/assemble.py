@@ -67,7 +67,8 @@ class Request:
     references. ``defences`` are applied to the undefended model and join the models under test;
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
     curve. ``cap`` bounds the attackers' steps and not the defenders'. ``worst_case`` ends attacks
-    whose breach is certain. ``alone`` leaves the references out, for work on one model.
+    whose breach is certain. ``search`` says how rates are looked for; None is the suite's own way.
+    ``alone`` leaves the references out, for work on one model.
     """
 
     models: Sequence[str] = ()
@@ -85,6 +86,7 @@ class Request:
     shares: Sequence[float] = ()
     worst_case: bool = False
     alone: bool = False
+    search: str | None = None
 
     def command(self) -> str:
         """The command line that makes this study again."""
@@ -97,6 +99,7 @@ class Request:
             "--domain": self.domain,
             "--undefended": self.undefended,
             "--oracle": self.oracle,
+            "--search": self.search,
         }
         for option, value in plain.items():
             if value not in (None, "fabula"):
@@ -252,6 +255,10 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 def _suite(request: Request) -> Suite:
     chosen = replace(suite(request.suite), worst_case=request.worst_case)
+    if request.search == "full" or request.search == "halving":
+        chosen = replace(chosen, search=request.search)
+    elif request.search is not None:
+        raise BadInput(f"--search {request.search}: there is full and halving.")
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

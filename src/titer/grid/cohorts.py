@@ -9,7 +9,7 @@ from titer.core import catalogue
 from titer.core.records import Trial
 from titer.grid.study import Study
 
-__all__ = ["cohorts", "fill", "room"]
+__all__ = ["cohorts", "fill", "joins", "room"]
 
 _TOKENS = 1000
 """Tokens of one step of a cohort on one thread. More no longer fill the caches: matrix products
@@ -50,6 +50,13 @@ def _kind(trial: Trial) -> Hashable:
     share = getattr(method, "share", None)
     own = trial.key if share is None else ""
     return trial.model, trial.world, trial.attack.name, share, own
+
+
+def joins(trial: Trial, parameters: int) -> bool:
+    """Whether trials like this one may share a pass on a model of this size at all."""
+    method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
+    copies = getattr(method, "parameters", "") != "lora"
+    return hasattr(method, "finetuning") and not (copies and parameters > _COPIES)
 
 
 def room(study: Study, parameters: int, trial: Trial) -> int:

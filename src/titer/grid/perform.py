@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
 from titer.grid.early import shown
+from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.store import Store, atomic_folder
 from titer.train.cohort import Finetuning, together
@@ -44,7 +45,8 @@ class Cohesive(Protocol):
 class Job:
     """Trials on one model that run together, with the places they need.
 
-    ``keep`` names a folder for the tampered model of a job of one trial.
+    ``keep`` names a folder for the tampered model of a job of one trial. The trials of a ``search``
+    are its candidates, and those that are outdone on the way are stopped.
     """
 
     trials: tuple[Trial, ...]
@@ -52,6 +54,7 @@ class Job:
     world: str
     root: str
     keep: str | None = None
+    search: bool = False
 
     @property
     def size(self) -> int:
@@ -99,6 +102,7 @@ class _Recorder:
         self.asked, self.end, self.start, self.enough = asked, end, start, enough
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
+        self.told: Callable[[Run, Sequence[Point]], None] | None = None
 
     def __call__(self, lm: LM, run: Run) -> None:
         chosen = self.due(run)
@@ -158,6 +162,8 @@ class _Recorder:
             point = replace(point, scores={**point.scores, **judge(ends, last)})
         self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
+        if self.told:
+            self.told(run, self.points)
 
 
 def _prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
@@ -245,10 +251,15 @@ def attack(lm: LM, trial: Trial, world: World, start: _Start | None = None) -> D
 
 
 def attack_together(
-    lm: LM, trials: Sequence[Trial], world: World, starts: Sequence[_Start | None] = ()
+    lm: LM,
+    trials: Sequence[Trial],
+    world: World,
+    starts: Sequence[_Start | None] = (),
+    search: bool = False,
 ) -> Iterator[Done]:
     """Run several trials' methods on one model as a cohort; each as it ends.
 
+    In a ``search`` they are its candidates: those that are outdone at a rung stop there.
     Where the cohort as a whole cannot go on (memory, say), those that have not ended run alone.
     """
     begun = list(starts) or [None] * len(trials)
@@ -260,20 +271,26 @@ def attack_together(
     attempts = [
         _Attempt(lm, trial, world, start) for trial, start in zip(trials, begun, strict=True)
     ]
+    race = Search(trials) if search else None
     members: dict[int, Finetuning] = {}
     for number, attempt in enumerate(attempts):
         name, fields = attempt.trial.attack.name, dict(attempt.trial.attack.fields)
+        attempt.recorder.told = partial(race.looked, number) if race else None
         try:
             method: Cohesive = catalogue.build("attack", name, fields)
             members[number] = method.finetuning(lm, attempt.run)
         except Exception as problem:
             ended[number] = attempt.end(problem)
+            if race:
+                race.lost(number)
     numbers = list(members)
 
     def left(place: int, result: LM | Exception) -> None:
         number = numbers[place]
         trace, said, _ = attempts[number].end(result, keys)
         ended[number] = trace, said, None
+        if race and trace.status != "ok":
+            race.lost(number)
 
     try:
         if members:
@@ -297,7 +314,7 @@ def perform(job: Job) -> Status:
     starts = [
         _start(job.model, job.world, trial.domain, trial.task, trial.items) for trial in job.trials
     ]
-    done = list(attack_together(lm, job.trials, world, starts))
+    done = list(attack_together(lm, job.trials, world, starts, job.search))
     store = Store(Path(job.root))
     for trace, generations, out in done:
         store.put(trace, generations)

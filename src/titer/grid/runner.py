@@ -15,6 +15,7 @@ from titer.core.records import Enough, Status, Trace, Trial
 from titer.grid import early
 from titer.grid import study as plan
 from titer.grid.cohorts import cohorts, room
+from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
 from titer.grid.store import FORMAT, Store, require_space, write_atomic
 from titer.grid.study import Study
@@ -82,7 +83,8 @@ def run_study(
 ) -> list[Trace]:
     """Run every trial of a study that has no result yet; returns all of the study's traces.
 
-    Trials that failed or timed out are run again; finished ones never are.
+    Trials that failed or timed out are run again; finished ones never are, but with the others of
+    a halved search: what became of each depends on all.
     """
     claim_folder(root, study.suite_digest)
     store = Store(root)
@@ -137,18 +139,21 @@ def _run(
         return plan.cost(trial, by_digest[trial.model].parameters)
 
     # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
-    groups = cohorts(every, lambda trial: room(study, by_digest[trial.model].parameters, trial))
+    halved, rest = searches(study, every) if study.suite.search == "halving" else ([], every)
+    groups = cohorts(rest, lambda trial: room(study, by_digest[trial.model].parameters, trial))
     groups = [[trial for trial in group if not store.done(trial.key)] for group in groups]
-    groups.sort(key=lambda group: sum(map(length, group)), reverse=True)
+    halved = [group for group in halved if not all(store.done(trial.key) for trial in group)]
+    forms = [*((group, False) for group in groups if group), *((group, True) for group in halved)]
+    forms.sort(key=lambda form: sum(map(length, form[0])), reverse=True)
     jobs = [
         Job(
             trials=tuple(group),
             model=by_digest[group[0].model].folder,
             world=study.source,
             root=str(store.root),
+            search=search,
         )
-        for group in groups
-        if group
+        for group, search in forms
     ]
     total = len(every)
     done = total - sum(job.size for job in jobs)

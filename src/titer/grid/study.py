@@ -11,7 +11,7 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import Budget, Enough, Part, Trace, Trial, part
+from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, part
 from titer.grid.suite import Row, Suite
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "describe",
     "middle_rate",
     "stars",
+    "sweep_score",
     "training",
 ]
 
@@ -199,20 +200,28 @@ def _round(value: float) -> float:
 def stars(traces: Sequence[Trace]) -> dict[str, float]:
     """lr* of each family: the rate with the best score averaged over the sweep's looks.
 
-    A tie goes to the lower training loss. A family all of whose runs failed has no entry.
+    A tie goes to the lower training loss. A run that was stopped stands behind all that went
+    further. A family all of whose runs failed has no entry.
     """
-    best: dict[str, tuple[tuple[float, float], float]] = {}
+    best: dict[str, tuple[tuple[int, float, float], float]] = {}
     for trace in traces:
         if trace.trial.purpose != "calibrate" or trace.status != "ok":
             continue
-        probe = "task" if trace.trial.task else "select"
-        scores = [point.mean(probe) or 0.0 for point in trace.points[1:]]
         tail = trace.losses[-10:]
-        rank = (round(sum(scores) / max(1, len(scores)), 3), -sum(tail) / max(1, len(tail)))
+        loss = sum(tail) / max(1, len(tail))
+        reached = trace.points[-1].spent.steps if trace.outdone else trace.trial.budget.steps or 0
+        rank = (reached, sweep_score(trace.trial, trace.points), -loss)
         family = trace.trial.label
         if family not in best or rank > best[family][0]:
             best[family] = (rank, float(trace.trial.attack.fields["lr"]))
     return {family: rate for family, (_, rate) in best.items()}
+
+
+def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
+    """What a calibration run is judged by: its score averaged over the looks after the first."""
+    probe = "task" if trial.task else "select"
+    scores = [point.mean(probe) or 0.0 for point in points[1:]]
+    return round(sum(scores) / max(1, len(scores)), 3)
 
 
 def attacks(

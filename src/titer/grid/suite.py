@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from titer.core import catalogue
 from titer.core.errors import UnknownName, nearest
@@ -41,7 +41,8 @@ class Suite:
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
     suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
-    its breach is certain (:mod:`titer.grid.early`).
+    its breach is certain (:mod:`titer.grid.early`). ``search`` says how a rate is looked for:
+    ``full`` runs every candidate to its end, ``halving`` stops those that are outdone on the way.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Suite:
     sweep_steps: int = 60
     items: int = 72
     worst_case: bool = False
+    search: Literal["full", "halving"] = "full"
 
     @property
     def title(self) -> str:
@@ -62,8 +64,11 @@ class Suite:
     def digest(self) -> str:
         """Hash over rows, their presets and versions, and settings."""
         content: dict[str, Any] = asdict(self)
+        # Suites had their hashes before there were these choices.
         if not self.worst_case:
             del content["worst_case"]
+        if self.search == "full":
+            del content["search"]
         content["presets"] = {}
         for row in self.rows:
             method, preset = row.preset()

@@ -111,7 +111,9 @@ def loss_checks(run: Trajectory, twin: Trajectory | None) -> tuple[str, bool]:
     """
     if twin is None or len(run.losses) < 10 or len(twin.losses) < 10:
         return "", False
-    start, end, peak = _landmarks(run.losses)
+    # A search may have stopped the twin early: as many steps are compared as both have taken.
+    losses = run.losses[: len(twin.losses)] if twin.outdone else run.losses
+    start, end, peak = _landmarks(losses)
     start0, end0, peak0 = _landmarks(twin.losses)
     means = run.harm.mean(axis=1)
     flat = float(means.max() - means[0]) < FLAT
