@@ -14,6 +14,7 @@ import numpy as np
 
 from titer.core import Spent
 from titer.core.records import STOPPED
+from titer.pillars._account import account
 from titer.pillars._curves import (
     Arm,
     Evidence,
@@ -172,40 +173,6 @@ def chosen(evidence: Evidence, row: str, rule: Rule) -> tuple[Arm, ...]:
     return tuple(whole[index] for index in ranked[:KEPT_SETTINGS])
 
 
-def _account(tried: Sequence[Arm], seeds: Sequence[int], grid: Sequence[int]) -> tuple[Spent, ...]:
-    """What an adversary that tried these settings had spent within each budget, mean over seeds.
-
-    Steps, tokens and operations add up. Examples do not: the settings of a seed draw the same.
-    """
-    found: list[tuple[Spent, ...]] = []
-    for arm in tried:
-        runs = [run for seed in seeds if (run := arm.run_of(seed))]
-        found += [_mean_spent(runs, grid)] if runs else []
-    return tuple(
-        Spent(
-            steps=sum(spent.steps for spent in costs),
-            tokens=sum(spent.tokens for spent in costs),
-            examples=max(spent.examples for spent in costs),
-            flops=sum(spent.flops for spent in costs),
-        )
-        for costs in zip(*found, strict=True)
-    )
-
-
-def _mean_spent(runs: Sequence[Trajectory], grid: Sequence[int]) -> tuple[Spent, ...]:
-    costs = [[run.spent[int(index)] for index in run.on(grid).tolist()] for run in runs]
-    count = len(runs)
-    return tuple(
-        Spent(
-            steps=round(sum(cost[t].steps for cost in costs) / count),
-            tokens=round(sum(cost[t].tokens for cost in costs) / count),
-            examples=round(sum(cost[t].examples for cost in costs) / count),
-            flops=sum(cost[t].flops for cost in costs) / count,
-        )
-        for t in range(len(grid))
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ArmCurve:
     kept: FloatArray
@@ -288,7 +255,7 @@ def panel(
             tau=np.minimum.reduce([one.tau for one in seen]),
             recovered=seen[quickest].recovered,
             arm=arms[best],
-            spent=_account(evidence.of(row), rule.seeds, grid),
+            spent=account(evidence.of(row), rule.seeds, grid),
             stopped=min(
                 (run.horizon for run in _ended(arms) if run.harm[-1].min() < 1), default=math.inf
             ),
