@@ -185,13 +185,13 @@ def test_killed_in_the_middle_and_run_again_it_ends_with_the_same_results(
         [sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     deadline = time.monotonic() + 120
-    while len(list(killed.glob("trials/*/status.json"))) < 4:
+    while len(list(killed.glob("trials/[!.]*/status.json"))) < 4:
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in killed.glob("trials/*/status.json")}
+    finished = {path: path.stat().st_mtime_ns for path in killed.glob("trials/[!.]*/status.json")}
     assert not (killed / "results.jsonl").exists()
 
     run_study(study, killed, Inline())
