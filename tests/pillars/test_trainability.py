@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_traces import trace
@@ -103,3 +105,20 @@ def test_no_seed_picks_its_own_rate() -> None:
     found = trained([*made, *lucky]).tasks["rhyme"]
     assert found.gap.value == pytest.approx((1 + 0.5 + 0.5) / 3 - 1)
     assert found.best_lr == 1e-2
+
+
+def test_a_task_that_nobody_learns_is_left_out_and_named() -> None:
+    """It says nothing of a defence; a task that crashed still withholds the figure."""
+
+    def other(made: list[Trace]) -> list[Trace]:
+        return [replace(one, trial=replace(one.trial, task="kin")) for one in made]
+
+    learnt = [*runs("base", FAST), *runs("m", FAST)]
+    idle = other([*runs("base", (0.5,) * 4), *runs("m", (0.5,) * 4)])
+    both = {"rhyme": False, "kin": False}
+    found = trained([*learnt, *idle], both)
+    assert found.ratio.value == 1
+    assert found.ratio.note == "worst of 1 tasks, rhyme; the undefended model does not learn kin"
+    crash = other([*runs("base", FAST), *runs("m", FAST, status="failed")])
+    assert trained([*learnt, *crash], both).ratio.value is None
+    assert trained(idle, {"kin": False}).ratio.value is None
