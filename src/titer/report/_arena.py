@@ -48,6 +48,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 def open_arena(
     study: StudyFacts, traces: Sequence[Trace], domain: str, draws: int, seed: int
 ) -> Arena:
+    """The evidence of one hazard, ready to be judged."""
     here = [trace for trace in traces if trace.trial.domain == domain]
     grid = curve_grid(here)
     rule = Rule(

@@ -277,6 +277,7 @@ class _Drive(Generic[B]):
         }
 
     def run(self) -> None:
+        """Step until nobody is left."""
         while self.here:
             # All are looked at before any goes on, so that a look may stop another member.
             due = [n for n, m in self.here.items() if not m.at_end() and m.run.due()]
