@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from titer.core.errors import BadInput
-from titer.core.files import atomic_file, atomic_folder, require_space, write_atomic
+from titer.core.files import atomic_file, atomic_folder, locked, require_space, write_atomic
 
 
 def _half_a_file(path: Path) -> None:
@@ -57,3 +58,19 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
 def test_other_errors_of_the_system_are_not_disguised(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="broken"), atomic_file(tmp_path / "file"):
         raise OSError(errno.EIO, "broken")
+
+
+def test_a_lock_holds_the_next_one_up(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with locked(tmp_path / "locks" / "one"):
+            order.append("second")
+
+    waiting = threading.Thread(target=second, daemon=True)
+    with locked(tmp_path / "locks" / "one"):
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]

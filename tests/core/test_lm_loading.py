@@ -154,3 +154,24 @@ def test_a_flipped_header_loads_or_is_refused(folder: Path, bit: int, cut: int):
             LM.load(folder)
     finally:
         path.write_bytes(before)
+
+
+def test_weights_are_mapped_from_the_file_and_not_copied(tmp_path: Path) -> None:
+    """Workers on one machine share the pages of a model that none of them changes."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("the system does not tell what is mapped")
+    folder = tmp_path / "m"
+    tiny_lm("llama").save(folder)
+    lm = LM.load(folder)
+    spans = [
+        tuple(int(end, 16) for end in line.split()[0].split("-"))
+        for line in maps.read_text().splitlines()
+        if line.endswith(str(folder / "model.safetensors"))
+    ]
+    own = {name: weight.data_ptr() for name, weight in lm.model.named_parameters()}
+    elsewhere = [
+        name for name, at in own.items() if not any(low <= at < high for low, high in spans)
+    ]
+    assert own
+    assert not elsewhere

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from titer.core.errors import BadInput
 
-__all__ = ["atomic_file", "atomic_folder", "require_space", "room", "write_atomic"]
+__all__ = ["atomic_file", "atomic_folder", "locked", "require_space", "room", "write_atomic"]
 
 
 @contextmanager
@@ -45,6 +45,20 @@ def require_space(folder: Path, needed: int) -> None:
             f"no space left: {folder} needs about {needed / 2**20:,.0f} MiB and its disk has "
             f"{free / 2**20:,.0f}; free some or choose another --out."
         )
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Hold a lock between processes. The system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows: what two processes both want is made twice
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

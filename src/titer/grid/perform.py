@@ -23,6 +23,7 @@ from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
 from titer.grid.early import shown
 from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
+from titer.grid.starts import Start, start
 from titer.grid.store import Store, atomic_folder
 from titer.train.cohort import Finetuning, together
 from titer.worlds.source import load_world
@@ -74,30 +75,11 @@ def load_named_world(source: str) -> World:
     return load_world(source)
 
 
-class _Start:
-    """What an untouched model says, asked once for all the trials that start from it.
-
-    An attack may have changed the model before its first look, so the answers are handed out only
-    where a few of them come out the same again, to the bit.
-    """
-
-    SAMPLE = 8
-
-    def __init__(self, lm: LM, asked: Sequence[Probe]) -> None:
-        self.sample = [replace(probe, items=probe.items[: self.SAMPLE]) for probe in asked[:1]]
-        self.signs = ask(lm, self.sample)
-        self.records = ask(lm, asked)
-
-    def fits(self, lm: LM) -> bool:
-        """Whether ``lm`` is still the model these answers are from."""
-        return ask(lm, self.sample) == self.signs
-
-
 class _Recorder:
     """Takes the looks of a run: asks, judges, keeps, and ends it when there is ``enough``."""
 
     def __init__(
-        self, asked: Sequence[Probe], end: int, start: _Start | None, enough: Enough | None = None
+        self, asked: Sequence[Probe], end: int, start: Start | None, enough: Enough | None = None
     ) -> None:
         self.asked, self.end, self.start, self.enough = asked, end, start, enough
         self.points: list[Point] = []
@@ -173,13 +155,6 @@ def _prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
     return world.attacker(trial.domain), probes(world, trial.domain, trial.items)
 
 
-@lru_cache(maxsize=16)
-def _start(folder: str, source: str, domain: str, task: str, items: int | None) -> _Start:
-    world = load_named_world(source)
-    asked = task_probes(world, task) if task else probes(world, domain, items)
-    return _Start(load_model(folder), asked)
-
-
 Done = tuple[Trace, list[dict[str, Any]], LM | None]
 """What a trial left, what was said, and the tampered model."""
 
@@ -187,7 +162,7 @@ Done = tuple[Trace, list[dict[str, Any]], LM | None]
 class _Attempt:
     """A trial on its way: its run, its looks, and how it ended."""
 
-    def __init__(self, lm: LM, trial: Trial, world: World, start: _Start | None) -> None:
+    def __init__(self, lm: LM, trial: Trial, world: World, start: Start | None) -> None:
         data, asked = _prepare(trial, world)
         self.lm, self.trial = lm, trial
         self.started = time.monotonic()
@@ -240,7 +215,7 @@ class _Attempt:
         return trace, self.recorder.generations, out
 
 
-def attack(lm: LM, trial: Trial, world: World, start: _Start | None = None) -> Done:
+def attack(lm: LM, trial: Trial, world: World, start: Start | None = None) -> Done:
     """Run one trial's method on a model."""
     attempt = _Attempt(lm, trial, world, start)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
@@ -254,7 +229,7 @@ def attack_together(
     lm: LM,
     trials: Sequence[Trial],
     world: World,
-    starts: Sequence[_Start | None] = (),
+    starts: Sequence[Start | None] = (),
     search: bool = False,
 ) -> Iterator[Done]:
     """Run several trials' methods on one model as a cohort; each as it ends.
@@ -311,11 +286,10 @@ def perform(job: Job) -> Status:
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     lm, world = load_model(job.model), load_named_world(job.world)
-    starts = [
-        _start(job.model, job.world, trial.domain, trial.task, trial.items) for trial in job.trials
-    ]
+    root = Path(job.root)
+    starts = [start(root, lm, trial, _prepare(trial, world)[1]) for trial in job.trials]
     done = list(attack_together(lm, job.trials, world, starts, job.search))
-    store = Store(Path(job.root))
+    store = Store(root)
     for trace, generations, out in done:
         store.put(trace, generations)
         if job.keep and out is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from titer.core.errors import UnknownName, nearest
+from titer.core.files import locked
 from titer.worlds._fabula_recipe import Shape, Training
 from titer.worlds.fabula import content
 
@@ -151,7 +152,7 @@ def organism(
     parent = organism("base", size, seed, progress) if kind == "aligned" else None
     folder = _place(kind, size, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.name):
+    with locked(cache_root() / "locks" / folder.name):
         if found := cached(kind, size, seed):
             return found
         growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -162,21 +163,6 @@ def organism(
         finally:
             shutil.rmtree(growing, ignore_errors=True)
     return folder
-
-
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Hold the lock of one organism. The system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows: two processes may grow the same, once each
-        yield
-        return
-    locks = cache_root() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with (locks / name).open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def grow_all(
