@@ -24,12 +24,25 @@ from titer.core.data import Data
 from titer.core.lm import LM, Encoded
 from titer.core.method import Run
 from titer.core.records import Budget
+from titer.nn.stack import stacked
+from titer.nn.trainable import cost
 from titer.nn.weights import Parameters, Weights
-from titer.train.batches import IGNORED, Drawn
-from titer.train.cohort import Finetuning, together
+from titer.train.batches import IGNORED, Drawn, pack
+from titer.train.cohort import Finetuning, answer_losses, together
 from titer.train.loop import Member, Recipe
 
-__all__ = ["SIZES", "Clock", "Size", "build", "by_loop", "by_titer", "by_trainer", "rows"]
+__all__ = [
+    "SIZES",
+    "Clock",
+    "Size",
+    "adapter_bytes",
+    "build",
+    "by_loop",
+    "by_titer",
+    "by_trainer",
+    "rows",
+    "useful",
+]
 
 RANK, ALPHA, LR = 8, 16.0, 1e-4
 SKIP = 3
@@ -54,8 +67,11 @@ SIZES = {
     "S": Size(128, 352, 4, 4, 2048, 8, 48),
     "M": Size(256, 704, 4, 4, 2048, 8, 48),
     "L": Size(512, 1408, 10, 8, 8192, 8, 48),
+    "0.5B": Size(1280, 3456, 22, 20, 32000, 4, 128),
+    "1.2B": Size(2048, 8192, 16, 32, 32000, 4, 128),
+    "8B": Size(4096, 14336, 32, 32, 32000, 4, 128),
 }
-"""0.2, 1.3, 4.3 and 40 million parameters."""
+"""0.2, 1.3, 4.3 and 40 million parameters, and three sizes for a graphics card."""
 
 
 def build(size: Size, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LM:
@@ -73,6 +89,35 @@ def build(size: Size, dtype: torch.dtype = torch.float32, device: str = "cpu") -
     torch.manual_seed(0)
     model: Any = LlamaForCausalLM(config)
     return LM(model.to(device=device, dtype=dtype), SimpleNamespace(pad_token_id=0), "random")
+
+
+def adapter_bytes(lm: LM, size: Size) -> int:
+    """What a further adapter should take: 16 bytes a parameter (itself, its gradient, two moments)
+    and the activations that its backward pass needs."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with stacked(lm, [Weights(which="lora", rank=RANK)]) as stack:
+        own = {weight.untyped_storage().data_ptr() for weight in lm.model.parameters()}
+        own.add(stack.theta.untyped_storage().data_ptr())
+        drawn = Drawn(tuple(rows(size, 0)[: size.sequences]))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = answer_losses(lm, pack(lm, [drawn]))
+        activations = sum(taken for place, taken in kept.items() if place not in own)
+        del loss
+        return 16 * stack.parameters(0) + activations
+
+
+def useful(lm: LM, size: Size) -> float:
+    """Operations of an adversary's step: 4 a frozen weight and token, 6 an adapter's."""
+    knobs = Weights(which="lora", rank=RANK)
+    with stacked(lm, [knobs]) as stack:
+        extra = stack.parameters(0)
+    return cost(lm, knobs, extra) * size.sequences * size.tokens
 
 
 def rows(size: Size, seed: int) -> list[tuple[str, Encoded]]:

@@ -11,6 +11,7 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -25,7 +26,7 @@ from titer.grid.perform import Job, attack, load_model, load_named_world
 from titer.grid.runner import Ended
 from titer.grid.store import Store
 from titer.train import cohort
-from titer.train.batches import Batch, collate
+from titer.train.batches import Batch, Drawn, collate
 from titer.train.cohort import Finetuning
 from titer.train.optimisers import multiplier
 
@@ -67,11 +68,14 @@ _TOGETHER = cohort.together
 
 
 class _Rows(IterableDataset[tuple[str, Encoded]]):
-    def __init__(self, one: Finetuning) -> None:
-        self.one = one
+    """Rows in the order of the trial; ``size`` of them make a step."""
+
+    def __init__(self, batches: Iterator[Drawn]) -> None:
+        first = next(batches)
+        self.size, self.batches = len(first.rows), chain([first], batches)
 
     def __iter__(self) -> Iterator[tuple[str, Encoded]]:
-        for drawn in self.one.member.batches:
+        for drawn in self.batches:
             yield from drawn.rows
 
 
@@ -107,12 +111,12 @@ def _by_trainer(lm: LM, one: Finetuning) -> LM:
     schedule = LambdaLR(
         optimiser, lambda step: multiplier(recipe.schedule, min(step, steps - 1), steps, warmup)
     )
-    size = len(next(one.member.batches).rows)
+    data = _Rows(one.member.batches)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         arguments = TrainingArguments(
             output_dir=folder,
-            per_device_train_batch_size=size,
+            per_device_train_batch_size=data.size,
             max_steps=steps,
             max_grad_norm=recipe.clip or 0.0,
             logging_strategy="no",
@@ -123,7 +127,6 @@ def _by_trainer(lm: LM, one: Finetuning) -> LM:
             dataloader_pin_memory=False,
             remove_unused_columns=False,
         )
-        data: Any = _Rows(one)
         trainer = Trainer(
             model=adapted,
             args=arguments,
@@ -135,13 +138,13 @@ def _by_trainer(lm: LM, one: Finetuning) -> LM:
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     merged = adapted.merge_and_unload() if one.weights.which == "lora" else adapted
-    return LM(merged.eval(), lm.tokenizer, lm.source)
+    return LM(merged.eval(), lm.tokenizer, lm.name)
 
 
 def _adapted(lm: LM, one: Finetuning) -> tuple[LM, Any, list[torch.nn.Parameter]]:
     """What is looked at, what the Trainer trains, and its weights."""
     model: Any = copy.deepcopy(lm.model)
-    held = LM(model, lm.tokenizer, lm.source)
+    held = LM(model, lm.tokenizer, lm.name)
     adapted = model
     if one.weights.which == "lora":
         from peft import LoraConfig, get_peft_model

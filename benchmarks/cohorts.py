@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from unittest.mock import patch
 
 from benchmarks._timing import (
     Figure,
@@ -41,7 +42,9 @@ PARTS = ("lora", "full", "auto", "workers", "busy", "machine", "memory")
 MEMBERS = (1, 4, 16, 32)
 
 
-def rates(which: str, name: str, threads: int, rounds: int, steps: int) -> list[Figure]:
+def rates(
+    which: str, name: str, threads: int, rounds: int, steps: int, cohorts: Sequence[int] = MEMBERS
+) -> list[Figure]:
     """Trainer, plain loop, and titer at several cohort sizes."""
     import torch
 
@@ -55,7 +58,7 @@ def rates(which: str, name: str, threads: int, rounds: int, steps: int) -> list[
         "Trainer": partial(by_trainer, lm, kind, size, steps),
         "plain loop": partial(by_loop, lm, kind, size, steps),
     }
-    for members in MEMBERS:
+    for members in cohorts:
         if kind == "full" and members * sum(w.numel() for w in lm.model.parameters()) > 40e6:
             continue
         alternatives[f"titer K={members}"] = partial(by_titer, lm, kind, size, steps, [members])
@@ -190,17 +193,11 @@ def machine(name: str, members: int, rounds: int, steps: int) -> list[Figure]:
     square matrix product of 1,024, one thread."""
     import torch
 
-    from benchmarks._peers import RANK, SIZES, build, by_titer
-    from titer.nn.stack import stacked
-    from titer.nn.trainable import cost
-    from titer.nn.weights import Weights
+    from benchmarks._peers import SIZES, build, by_titer, useful
 
     torch.set_num_threads(1)
     size, lm = SIZES[name], build(SIZES[name])
-    knobs = Weights(which="lora", rank=RANK)
-    with stacked(lm, [knobs]) as stack:
-        extra = stack.parameters(0)
-    work = cost(lm, knobs, extra) * size.sequences * size.tokens
+    work = useful(lm, size)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     shares: list[float] = []
     for _ in range(rounds):
@@ -225,60 +222,45 @@ def _resident(name: str, members: int, results: object) -> None:
     results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # type: ignore[attr-defined]
 
 
+_ALLOCATORS = {"gives back at once": str(2**16), "keeps, as a study's workers": str(2**30)}
+"""How glibc treats large tensors. What the first takes at most is what is alive at most; the second
+is faster, since it asks the system for no page twice, and larger."""
+
+
 def memory(name: str, rounds: int) -> list[Figure]:
     """Bytes of a further adapter (from peak sizes at K = 8 and 24), against 16 a parameter plus the
     activations that a single one keeps for its backward pass."""
-    import torch
+    from benchmarks._peers import SIZES, adapter_bytes, build
 
-    from benchmarks._peers import RANK, SIZES, build, rows
-    from titer.nn.stack import stacked
-    from titer.nn.weights import Weights
-    from titer.train.batches import Drawn, pack
-    from titer.train.cohort import answer_losses
-
-    size, lm = SIZES[name], build(SIZES[name])
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with stacked(lm, [Weights(which="lora", rank=RANK)]) as stack:
-        own = {weight.untyped_storage().data_ptr() for weight in lm.model.parameters()}
-        own.add(stack.theta.untyped_storage().data_ptr())
-        drawn = Drawn(tuple(rows(size, 0)[: size.sequences]))
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = answer_losses(lm, pack(lm, [drawn]))
-        activations = sum(bytes_ for place, bytes_ in kept.items() if place not in own)
-        predicted = 16 * stack.parameters(0) + activations
-        del loss
+    predicted = adapter_bytes(build(SIZES[name]), SIZES[name])
     context = multiprocessing.get_context("spawn")
-    values: list[float] = []
-    for _ in range(rounds):
-        sizes: list[int] = []
-        for members in (8, 24):
-            results = context.Queue()
-            one = context.Process(target=_resident, args=(name, members, results))
-            one.start()
-            sizes.append(results.get())
-            one.join()
-        values.append((sizes[1] - sizes[0]) / 16 / predicted)
-    low, high = interval(values)
-    return [
-        Figure(
-            what=f"memory of a further adapter: lora {name}",
-            unit="ratio",
-            median=median(values),
-            low=low,
-            high=high,
-            against=f"16 B x parameters + activations = {predicted / 2**20:.1f} MiB",
-        )
-    ]
+    figures: list[Figure] = []
+    for allocator, threshold in _ALLOCATORS.items():
+        setting = {key: threshold for key in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")}
+        values: list[float] = []
+        for _ in range(rounds):
+            sizes: list[int] = []
+            for members in (8, 24):
+                results = context.Queue()
+                one = context.Process(target=_resident, args=(name, members, results))
+                with patch.dict(os.environ, setting):
+                    one.start()
+                sizes.append(results.get())
+                one.join()
+            values.append((sizes[1] - sizes[0]) / 16 / predicted)
+        against = f"16 B x parameters + activations = {predicted / 2**20:.1f} MiB"
+        what = f"memory of a further adapter: lora {name}, allocator {allocator}"
+        figures.append(absolute(what, "ratio", values, against))
+    return figures
 
 
 def measure(
-    parts: Sequence[str], sizes: Sequence[str], threads: Sequence[int], rounds: int, steps: int
+    parts: Sequence[str],
+    sizes: Sequence[str],
+    threads: Sequence[int],
+    rounds: int,
+    steps: int,
+    cohorts: Sequence[int] = MEMBERS,
 ) -> list[Figure]:
     """All the parts asked for."""
     figures: list[Figure] = []
@@ -287,7 +269,7 @@ def measure(
         if part in ("lora", "full"):
             for name in sizes:
                 for count in threads:
-                    figures += rates(part, name, count, rounds, steps)
+                    figures += rates(part, name, count, rounds, steps, cohorts)
         elif part == "auto":
             for name in sizes:
                 figures += grouping("lora", name, rounds, steps)
@@ -310,6 +292,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--sizes", nargs="+", choices=("XS", "S", "M", "L"), default=["XS", "S"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--members", type=int, nargs="+", default=list(MEMBERS))
     parser.add_argument("--steps", type=int, default=12, help="steps a timing")
     asked = parser.parse_args(words)
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -319,7 +302,9 @@ def main(words: Sequence[str] | None = None) -> None:
         os.environ.update(MALLOC_MMAP_THRESHOLD_=str(2**30), MALLOC_TRIM_THRESHOLD_=str(2**30))
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.cohorts", *sys.argv[1:]])
     with watched():
-        figures = measure(asked.part, asked.sizes, asked.threads, asked.rounds, asked.steps)
+        figures = measure(
+            asked.part, asked.sizes, asked.threads, asked.rounds, asked.steps, asked.members
+        )
     show(figures, as_json=asked.json)
 
 

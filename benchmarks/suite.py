@@ -25,7 +25,11 @@ _GOALS = {1: "", 2: "goal: 5", 4: "goal: 8"}
 
 
 def serial(model: str, suite: str, cap: int | None, out: Path, threads: int) -> dict[str, float]:
-    """The same study by the Trainer; returns seconds and how many fine-tunes it took."""
+    """The same study by the Trainer; returns seconds and how many fine-tunes it took.
+
+    Raises:
+        RuntimeError: a trial failed, so that the time says nothing.
+    """
     from benchmarks._serial import Serially
     from titer.grid.assemble import Request, assemble, check
     from titer.grid.runner import run_study
@@ -35,12 +39,10 @@ def serial(model: str, suite: str, cap: int | None, out: Path, threads: int) -> 
     executor = Serially(threads)
     began = time.perf_counter()
     traces = run_study(study, out, executor)
-    return {
-        "wall": time.perf_counter() - began,
-        "trained": executor.trained,
-        "trials": len(traces),
-        "failed": sum(trace.status == "failed" for trace in traces),
-    }
+    wall = time.perf_counter() - began
+    if failed := [trace for trace in traces if trace.status == "failed"]:
+        raise RuntimeError(f"{len(failed)} trials failed: {failed[0].error[-2000:]}")
+    return {"wall": wall, "trained": executor.trained, "trials": len(traces)}
 
 
 def _script(words: Sequence[str]) -> Sample:
@@ -51,7 +53,7 @@ def _script(words: Sequence[str]) -> Sample:
     """
     began, before = time.perf_counter(), children()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
+    if done.returncode:
         raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr[-2000:]}")
     return Sample(wall=time.perf_counter() - began, cpu=children() - before)
 
