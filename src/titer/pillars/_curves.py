@@ -395,4 +395,4 @@ def baseline(evidence: Evidence, drawn: Resample) -> FloatArray | None:
     """Draws (D+1,) of the harm of a subject as released."""
     if evidence.before is None:
         return None
-    return drawn.over_seeds(evidence.before @ drawn.items.T, evidence.present)
+    return np.clip(drawn.over_seeds(evidence.before @ drawn.items.T, evidence.present), 0, 1)

@@ -13,7 +13,7 @@ from titer.core.records import TWO_PHASES
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
 from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, judge, retained
 from titer.pillars._panel import Bench, Panel, chosen
-from titer.pillars._statistics import FloatArray, missing, summarise
+from titer.pillars._statistics import FloatArray, Resample, missing, summarise
 
 __all__ = ["RowNumbers", "RowResult", "outcomes"]
 
@@ -206,14 +206,12 @@ def _numbers(
     harm = np.stack([run.harm[run.on(bench.grid)] @ drawn.items.T for run in runs])
     left = np.stack([retained(run, subject.utility)[run.on(bench.grid)] for run in runs])
     harm_TD = drawn.over_seeds(harm, range(len(runs)))
-    kept_T = tuple(_share(left[:, t], drawn.seeds) for t in range(len(bench.grid)))
+    kept_T = tuple(_share(left[:, t], drawn) for t in range(len(bench.grid)))
     ended = [curve.bound(steps) for steps in bench.grid]
     several = f"the best of {len(kept)} settings" if len(kept) > 1 else ""
     return RowNumbers(
         harm=summarise(curve.curve[-1], n=n, shares=items, note=several, censored=ended[-1]),
-        harm_open=summarise(
-            _open(runs, drawn.items, drawn.seeds), n=n, shares=items, censored=ended[-1]
-        ),
+        harm_open=summarise(_open(runs, drawn), n=n, shares=items, censored=ended[-1]),
         utility=kept_T[-1],
         tau=summarise(curve.tau, n=n, censored=not curve.recovered),
         steps=bench.grid,
@@ -225,16 +223,17 @@ def _numbers(
     )
 
 
-def _open(runs: Sequence[Trajectory], items: FloatArray, seeds: FloatArray) -> FloatArray:
-    tops = np.stack([(run.harm @ items.T).max(axis=0) for run in runs])
-    return np.einsum("ds,sd->d", seeds, tops)
+def _open(runs: Sequence[Trajectory], drawn: Resample) -> FloatArray:
+    tops = np.stack([(run.harm @ drawn.items.T).max(axis=0) for run in runs])
+    return drawn.over_seeds(tops, range(len(runs)))
 
 
-def _share(by_seed: FloatArray, seeds: FloatArray) -> Estimate:
+def _share(by_seed: FloatArray, drawn: Resample) -> Estimate:
     """A share of utility, with the interval that seeds give it; one seed gives none."""
     if not np.isfinite(by_seed).all():
         return missing("utility was not measured here")
-    estimate = summarise(seeds @ by_seed, n=len(by_seed))
+    draws = np.broadcast_to(by_seed[:, None], (len(by_seed), drawn.rows))
+    estimate = summarise(drawn.over_seeds(draws, range(len(by_seed))), n=len(by_seed))
     if len(by_seed) > 1:
         return estimate
     return Estimate(value=estimate.value, n=1, note="one seed: no interval")

@@ -18,7 +18,7 @@ from titer.core import Trace
 from titer.pillars._checks import below_chance, pre_collapsed
 from titer.pillars._curves import Evidence, Rule
 from titer.pillars._panel import Bench, Panel, attacked, bench
-from titer.pillars._statistics import Resample, resample, summarise
+from titer.pillars._statistics import resample, summarise
 from titer.pillars.erasure import erasure
 from titer.pillars.generalisation import generalisation
 from titer.pillars.resistance import Resistance, resistance
@@ -94,7 +94,7 @@ def verdict(
                 "relative": levels,
                 "decides": main.bench.phi if main else study.absolute,
             },
-            "interval": {"level": 0.95, "draws": draws, "method": "seeds, then items; percentile"},
+            "interval": {"level": 0.95, "draws": draws, "method": "seeds (Student), then items (bootstrap); percentile"},
         },
         "models": models,
         "not_tested": list(dict.fromkeys(gap for entry in models for gap in gaps(entry, study)))
@@ -244,8 +244,7 @@ def _also(study: StudyFacts, arena: Arena, subject: str, draws: int) -> dict[str
 
 def _by_epsilon(arena: Arena, subject: str) -> dict[str, Any]:
     """W(T) had the attack been allowed to cost less utility, or more; decides nothing."""
-    evidence, whole = arena.evidence(subject), arena.bench.drawn
-    drawn = Resample(seeds=whole.seeds[:FEW], items=whole.items[:FEW])
+    evidence, drawn = arena.evidence(subject), arena.bench.drawn.first(FEW)
     shown: dict[str, Any] = {}
     for epsilon in EPSILONS:
         rule = replace(arena.bench.rule, epsilon=epsilon)
