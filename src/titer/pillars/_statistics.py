@@ -200,9 +200,9 @@ def summarise(
 
     The value is draw 0, and the interval always holds it. Draws that are not finite are left out;
     a value that is not finite is missing. A censored value is a lower bound, so it has no upper
-    end. ``shares``, where given, says that the value is a mean of that many scores in [0, 1]: so are
-    the interval's ends; if no draw differs and the value is 0 or 1, Wilson's interval stands in for a width of nothing; a
-    lower bound then ends at 1, and a value of 1 is no mere bound.
+    end. ``shares``, where given, says that the value is a mean of that many scores in [0, 1]: so
+    are the interval's ends; if no draw differs and the value is 0 or 1, Wilson's interval stands in
+    for a width of nothing; a lower bound then ends at 1, and a value of 1 is no mere bound.
     """
     table = np.asarray(samples, dtype=np.float64).round(DIGITS)
     value = float(table[0])
