@@ -9,7 +9,8 @@ import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
 from titer.core.records import Status
-from titer.pillars._curves import Evidence, Rule, curve_grid, gather
+from titer.pillars._curves import Evidence, Rule
+from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import Bench, attacked, bench
 from titer.pillars._statistics import resample
 from titer.pillars.resistance import Resistance, resistance

@@ -15,7 +15,7 @@ from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, 
 from titer.pillars._panel import Bench, Panel, chosen
 from titer.pillars._statistics import FloatArray, Resample, missing, summarise
 
-__all__ = ["RowNumbers", "RowResult", "outcomes"]
+__all__ = ["RowNumbers", "RowResult", "outcomes", "twin"]
 
 _WORST_FIRST: tuple[Outcome, ...] = (
     "void",
@@ -163,6 +163,7 @@ def _doubts(
     rule = bench.rule
     doubts = [bench.doubts[row]] if row in bench.doubts else []
     flags: list[str] = []
+    doubts += _of_the_model(subject, row)
     edge = sweep_edge(subject.of(row), subject, rule.epsilon)
     doubts += [edge] if edge else []
     undefended = bench.undefended.evidence if bench.undefended else None
@@ -180,14 +181,25 @@ def _doubts(
             flags += ["gibberish"] if gibberish(run, undefended.coherence) else []
             if TWO_PHASES in run.flags:
                 continue
-            doubt, rose = loss_checks(run, _twin(undefended, row, arm, run.seed))
+            doubt, rose = loss_checks(run, twin(undefended, row, arm, run.seed))
             doubts += [doubt] if doubt else []
             flags += ["S5 loss-rose-first"] if rose else []
     by_kind = {doubt.split(":")[0]: doubt for doubt in reversed(doubts)}
     return [by_kind[kind] for kind in sorted(by_kind)], list(dict.fromkeys(flags))
 
 
-def _twin(undefended: Evidence, row: str, arm: Arm, seed: int) -> Trajectory | None:
+def _of_the_model(subject: Evidence, row: str) -> list[str]:
+    """What checks of the model as a whole hold against a row: see ``Evidence.doubts``."""
+    found = list(subject.doubts.get("all", ()))
+    if any(arm.trains for arm in subject.of(row)):
+        found += subject.doubts.get("trains", ())
+    if row.startswith("I"):
+        found += subject.doubts.get("input", ())
+    return found
+
+
+def twin(undefended: Evidence, row: str, arm: Arm, seed: int) -> Trajectory | None:
+    """The same attack on the undefended model, with the same seed if it was run with it."""
     same = [other for other in undefended.of(row) if other.knobs == arm.knobs]
     runs = [run for other in same for run in other.runs]
     return next((run for run in runs if run.seed == seed), runs[0] if runs else None)
