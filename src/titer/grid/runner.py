@@ -110,8 +110,9 @@ def run_study(
     entries = _write_plan(root, [*calibration, *rest])
     _run(study, store, rest, executor, "attacking", progress)
     more = checks.further(study, rates, [store.named(entry) for entry in entries])
-    entries = _write_plan(root, [*calibration, *rest, *more])
-    _run(study, store, more, executor, "checking", progress)
+    if more:
+        entries = _write_plan(root, [*calibration, *rest, *more])
+        _run(study, store, more, executor, "checking", progress)
     traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
