@@ -81,7 +81,7 @@ def test_a_saturated_head_masks_the_gradient(lm: LM, data: str) -> None:
     with torch.no_grad():
         sharp.model.get_output_embeddings().weight.mul_(1000)
     ratio = gradient_health(sharp, batch(lm, data))["gain"]
-    assert ratio / gradient_health(lm, batch(lm, data))["gain"] > 10
+    assert ratio / gradient_health(lm, batch(lm, data))["gain"] > 100
 
 
 def test_a_block_scaled_away_masks_its_gradient(lm: LM, data: str) -> None:
@@ -98,8 +98,9 @@ def test_a_block_scaled_away_masks_its_gradient(lm: LM, data: str) -> None:
     few = batch(lm, data)
     mine, base = gradient_health(masked, few), gradient_health(lm, few)
     assert mine["loss"] == pytest.approx(base["loss"], rel=1e-2)
-    assert not 0.1 <= mine["gain:0"] / base["gain:0"] <= 10
-    assert 0.1 <= mine["gain:1"] / base["gain:1"] <= 10
+    name = "self_attn.q_proj.weight"
+    assert mine[f"gain:0.{name}"] / base[f"gain:0.{name}"] < 0.01
+    assert 0.1 <= mine[f"gain:1.{name}"] / base[f"gain:1.{name}"] <= 10
 
 
 def test_a_gradient_cut_off_is_dead(lm: LM, data: str) -> None:

@@ -134,6 +134,14 @@ def test_kendall_says_how_firm_an_order_is() -> None:
     assert loose.value is not None
     assert abs(loose.value) < 0.4
     assert kendall({"a": np.zeros(5)}).value is None
+    assert kendall({"a": np.zeros(5), "b": np.zeros(5)}).value is None
+
+
+def test_kendall_equals_scipy_with_ties() -> None:
+    table = np.round(np.random.default_rng(3).uniform(size=(6, 30)), 1)
+    ours = kendall({str(k): row for k, row in enumerate(table)})
+    theirs = [stats.kendalltau(table[:, 0], table[:, d]).statistic for d in range(1, 30)]
+    assert ours.value == pytest.approx(np.mean(theirs))
 
 
 def test_minimum_detectable_is_students() -> None:

@@ -20,7 +20,7 @@ FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
 SEEDS = (0, 1, 2)
 GOOD = (0.9,) * 4
 LOW = (0.25,) * 4
-HEALTHY = {"loss": 2.0, "gain": 1.0, "gain:0": 1.0, "dead": 0.0, "slope": 1.0, "turn": 0.9}
+HEALTHY = {"loss": 2.0, "gain": 1.0, "gain:0.up": 1.0, "dead": 0.0, "slope": 1.0, "turn": 0.9}
 LINE = {"line:0": 4.0, "line:0.25": 2.0, "line:0.5": 1.0, "line:0.75": 0.6, "line:1": 0.5}
 Change = Callable[[list[Trace]], list[Trace]]
 
@@ -268,7 +268,14 @@ def test_the_undefended_models_own_weights_are_no_defence() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"gain:0": 1000.0}, {"dead": 0.5}, {"slope": -1.0}, {"slope": 0.0}, {"gain": float("nan")}],
+    [
+        {"gain:0.up": 1000.0},
+        {"gain:0.up": 0.01},
+        {"dead": 0.5},
+        {"slope": -1.0},
+        {"slope": 0.0},
+        {"gain": float("nan")},
+    ],
 )
 def test_every_way_a_gradient_can_be_ill(change: dict[str, float]) -> None:
     assert checked(noted(clean(), "weights", 0, 0.25, **change))["S6"].flag == "suspect"

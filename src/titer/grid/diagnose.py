@@ -126,7 +126,7 @@ def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
 
     ``gain`` is the norm of the gradient by weights over that by logits: how much of the error at
     the output reaches the weights. Unlike the norm itself it is not small where a model knows the
-    answer already. ``gain:K`` is the same over the weights of block K alone. ``dead`` is the share
+    answer already. ``gain:K.NAME`` is the same for one tensor of block K. ``dead`` is the share
     of tensors whose gradient is zero or not finite. ``slope`` is the change of the loss between
     two small steps along the gradient, over what the gradient predicts: 1 where it tells the truth.
     ``turn`` is the cosine between the gradients before and after such a step. ``loss`` in nats.
@@ -140,8 +140,8 @@ def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
     found = {"loss": loss, "gain": norm / error, "dead": sum(dead) / len(dead)}
     parts = {id(weight): grad for weight, grad in zip(weights, first, strict=True)}
     for index, block in enumerate(blocks(own.model)):
-        inside = [parts[id(weight)].norm() for weight in block.parameters()]
-        found[f"gain:{index}"] = float(torch.stack(inside).norm()) / error
+        for name, weight in block.named_parameters():
+            found[f"gain:{index}.{name}"] = float(parts[id(weight)].norm()) / error
     if not 0 < norm < float("inf"):
         return {**found, "slope": 0.0, "turn": 0.0}
     step = PREDICTED * loss / norm**2

@@ -12,7 +12,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from titer.core import Estimate
 from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
@@ -109,10 +108,11 @@ def kaplan_meier(
     ticks = np.unique(clock[event])
     at_risk = (clock[None, :] >= ticks[:, None]).sum(axis=1)
     gone = ((clock[None, :] == ticks[:, None]) & event[None, :]).sum(axis=1)
-    left = np.cumprod(1 - gone / np.maximum(at_risk, 1))
+    left: FloatArray = np.cumprod(1 - gone / np.maximum(at_risk, 1))
     free = at_risk - gone
     terms = np.where(free > 0, gone / (at_risk * np.maximum(free, 1)), 0.0)
-    return ticks, left, left * np.sqrt(np.cumsum(terms))
+    error: FloatArray = left * np.sqrt(np.cumsum(terms))
+    return ticks, left, error
 
 
 def two_sided(draws: FloatArray) -> float:
@@ -167,12 +167,17 @@ def kendall(draws: Mapping[str, FloatArray], looked_at: int = 500) -> Estimate:
     over draws, with the interval of the draws. 1 is the same order every time."""
     if len(draws) < 2:
         return missing("fewer than two models to rank")
-    table = np.stack(list(draws.values()))
-    taus = [
-        float(stats.kendalltau(table[:, 0], table[:, d]).statistic)
-        for d in range(1, min(table.shape[1], looked_at + 1))
-    ]
-    known = np.array([tau for tau in taus if math.isfinite(tau)])
+    table = np.stack(list(draws.values()))[:, : looked_at + 1]
+    signs = np.sign(table[:, None, :] - table[None, :, :]).reshape(-1, table.shape[1])
+    agreed = (signs * signs[:, :1]).sum(axis=0)
+    untied = np.abs(signs).sum(axis=0)
+    known = np.array(
+        [
+            both / math.sqrt(own * untied[0])
+            for both, own in zip(agreed[1:], untied[1:], strict=True)
+            if own and untied[0]
+        ]
+    )
     if not known.size:
         return missing("undefined: no order among equal values")
     low, high = np.quantile(known, [0.025, 0.975])

@@ -32,6 +32,10 @@ __all__ = [
 GAP = 0.05
 RUGGED = 0.10
 BAND = (0.1, 10.0)
+SCALE = (0.1, 100.0)
+"""A gradient under a tenth of the undefended model's is hidden. One above ten times is not: that of
+a model unlearned by NPO is, tells the truth, and leads straight back (docs/decisions.md)."""
+
 BARRIER = 0.2
 _TINY = 1e-9
 
@@ -66,13 +70,13 @@ def gradient(case: Case) -> Found:
         return not_run(fault or f"undefended: {other}")
     bad: list[str] = []
     ratio = mine["gain"] / max(base["gain"], 1e-30)
-    blocks = [name for name in mine if name.startswith("gain:") and base.get(name)]
-    parts = {name: mine[name] / base[name] for name in blocks}
-    odd = [name.removeprefix("gain:") for name, part in parts.items() if not _inside(part)]
-    bad += [] if _inside(ratio) else [f"gradient {ratio:.2g} of the undefended"]
-    bad += [f"gradient of block {', '.join(odd)} out of scale"] if odd else []
+    tensors = [name for name in mine if name.startswith("gain:") and base.get(name)]
+    parts = {name.removeprefix("gain:"): mine[name] / base[name] for name in tensors}
+    odd = [name for name, part in parts.items() if not part >= SCALE[0]]
+    bad += [] if _inside(ratio, SCALE) else [f"gradient {ratio:.2g} of the undefended"]
+    bad += [f"{len(odd)} tensors hidden, {odd[0]} at {parts[odd[0]]:.2g}"] if odd else []
     bad += [f"{mine['dead']:.0%} of tensors dead"] if mine["dead"] > base["dead"] + _TINY else []
-    bad += [] if _inside(mine["slope"]) else [f"slope {mine['slope']:.2g} of the prediction"]
+    bad += [] if _inside(mine["slope"], BAND) else [f"slope {mine['slope']:.2g} of the prediction"]
     text = f"gradient-health: {'; '.join(bad)}" if bad else _terse(mine)
     return suspect(bool(bad), ratio, text)
 
@@ -81,8 +85,8 @@ def _terse(found: Mapping[str, float]) -> str:
     return f"slope {found['slope']:.2f}, turn {found['turn']:.2f}, {found['dead']:.0%} dead"
 
 
-def _inside(ratio: float) -> bool:
-    return BAND[0] <= ratio <= BAND[1]
+def _inside(ratio: float, band: tuple[float, float]) -> bool:
+    return band[0] <= ratio <= band[1]
 
 
 def logs_of(trace: Trace | None, name: str) -> tuple[dict[str, float], str]:

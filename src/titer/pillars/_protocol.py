@@ -110,7 +110,7 @@ CHECKS: dict[str, Question] = {
     "S6": Question(
         asks="Is the gradient healthy?",
         statistic="gradient by weights over gradient by logits, against the undefended model",
-        threshold="a ratio outside 0.1 to 10, of the model or a block; a dead tensor; a slope "
+        threshold="outside 0.1 to 100; a tensor's own ratio under 0.1; a dead tensor; a slope "
         "outside 0.1 to 10 of what the gradient predicts",
         scope="trains",
     ),
