@@ -13,7 +13,7 @@ from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.runner import run_study
-from titer.grid.study import Study, Subject, attacks
+from titer.grid.study import Study, Subject, attacks, calibration, extension, stars
 from titer.grid.suite import Row, suite
 from titer.report.load import read_verdict
 
@@ -109,3 +109,33 @@ def test_from_the_grid_to_the_report(study: Study, tmp_path: Path) -> None:
         by_id = {one["id"]: one for one in model["checks"]}
         for name in ("S6", "S10", "S11", "S12", "S13", "S18"):
             assert by_id[name]["flag"] != "not run", by_id[name]
+
+
+def swept(study: Study, best: int, diverged: int | None = None) -> list[Trace]:
+    """A sweep whose best rate is the one at that place."""
+    found: list[Trace] = []
+    for place, trial in enumerate(calibration(study)):
+        score = 1.0 if place == best else 0.2
+        points = (
+            Point(spent=Spent(), scores={"task": (0.0,)}),
+            Point(spent=Spent(steps=2), scores={"task": (score,)}),
+        )
+        status = "diverged" if diverged is not None and place >= diverged else "ok"
+        found.append(Trace(trial=trial, status=status, points=points))
+    return found
+
+
+def test_a_sweep_with_its_best_at_the_edge_goes_three_times_further(study: Study) -> None:
+    trials = calibration(study)
+    rates = [float(trial.attack.fields["lr"]) for trial in trials]
+    assert extension(study, swept(study, 3)) == []
+    for place, beyond in ((0, rates[0] / 3), (6, rates[6] * 3)):
+        traces = swept(study, place)
+        (more,) = extension(study, traces)
+        assert more.attack.fields["lr"] == pytest.approx(beyond, rel=0.01)
+        assert replace(more, attack=trials[0].attack) == trials[0]
+        assert stars(traces)["full-adamw"] == rates[place]
+
+
+def test_a_rate_that_diverged_bounds_the_sweep(study: Study) -> None:
+    assert extension(study, swept(study, 4, diverged=5)) == []

@@ -27,6 +27,9 @@ Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
 
 
+EXTENSIONS = 2
+"""How often a sweep whose best rate is at its edge is extended."""
+
 J = TypeVar("J")
 
 
@@ -95,6 +98,13 @@ def run_study(
     _write_config(study, root, environment or {}, command, created)
     _write_plan(root, calibration)
     _run(study, store, calibration, executor, "calibrating", progress)
+    for _ in range(EXTENSIONS):
+        entries = _write_plan(root, calibration)
+        further = plan.extension(study, [store.named(entry) for entry in entries])
+        if not further:
+            break
+        calibration += further
+        _run(study, store, calibration, executor, "calibrating further", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
     enough: dict[str, Enough] = {}
     if study.suite.worst_case:

@@ -55,19 +55,22 @@ def calibration_edges(traces: Sequence[Trace], subject: str) -> dict[str, str]:
 
 def calibration_scores(traces: Sequence[Trace], subject: str) -> dict[str, dict[float, float]]:
     """The sweeps on a subject: by label and rate the score that a rate is chosen by, which is that
-    of the benign task (or the selection split, in a world without tasks) averaged over looks."""
+    of the benign task (or the selection split, in a world without tasks) averaged over looks. A
+    rate that diverged scores nothing: it bounds the range like any other."""
     found: dict[str, dict[float, list[float]]] = {}
     for trace in traces:
         trial = trace.trial
         rate = trial.attack.fields.get("lr")
-        if trial.purpose != "calibrate" or trial.subject != subject or trace.status != "ok":
+        if trial.purpose != "calibrate" or trial.subject != subject:
+            continue
+        if trace.status not in ("ok", "diverged"):
             continue
         probe = "task" if trial.task else "select"
-        seen = [score for p in trace.points[1:] or trace.points if (score := p.mean(probe))]
-        if isinstance(rate, int | float) and not trace.outdone:
+        looks = trace.points[1:] or trace.points
+        score = sum(point.mean(probe) or 0.0 for point in looks) / max(1, len(looks))
+        if isinstance(rate, int | float):
             by_rate = found.setdefault(trial.label, {})
-            looks = max(1, len(trace.points) - 1)
-            by_rate.setdefault(float(rate), []).append(sum(seen) / looks)
+            by_rate.setdefault(float(rate), []).append(score if trace.status == "ok" else 0.0)
     return {
         label: {rate: sum(values) / len(values) for rate, values in by_rate.items()}
         for label, by_rate in found.items()
