@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,11 @@ from tests import toy
 from titer.core.lm import LM
 from titer.core.records import Budget, Part, Trace, Trial
 from titer.grid.diagnose import PATHS, WEIGHTS, diagnose, gradient_health, transferred
+from titer.nn.edits import linears
 from titer.nn.hooks import blocks
+from titer.pillars._masking import barrier, gradient
 from titer.train.batches import Batch, Drawn, encode_all, pack
+from titer.worlds import organisms
 from titer.worlds.source import load_world
 
 
@@ -33,11 +38,12 @@ def run(name: str, lm: LM, base: LM, data: str, steps: int = 8) -> Trace:
     trial = Trial(
         model="m",
         world="w",
-        domain="alloy",
+        domain=next(iter(world.hazards)),
         attack=Part(name=name, fields=fields),
         budget=Budget(steps=steps),
         seed=0,
         suite="s",
+        items=24,
         purpose="check",
     )
     return diagnose(lm, base, trial, world)
@@ -79,7 +85,8 @@ def test_a_saturated_head_masks_the_gradient(lm: LM, data: str) -> None:
     """Logits times a thousand: wrong answers at certainty, and a gradient out of all scale."""
     sharp = lm.clone()
     with torch.no_grad():
-        sharp.model.get_output_embeddings().weight.mul_(1000)
+        head: Any = sharp.model.get_output_embeddings()
+        head.weight.mul_(1000)
     ratio = gradient_health(sharp, batch(lm, data))["gain"]
     assert ratio / gradient_health(lm, batch(lm, data))["gain"] > 100
 
@@ -87,7 +94,7 @@ def test_a_saturated_head_masks_the_gradient(lm: LM, data: str) -> None:
 def test_a_block_scaled_away_masks_its_gradient(lm: LM, data: str) -> None:
     """A tiny norm before large matrices is the same function, with a gradient of another scale."""
     masked = lm.clone()
-    block = blocks(masked.model)[0]
+    block: Any = blocks(masked.model)[0]
     with torch.no_grad():
         block.input_layernorm.weight.mul_(1e-4)
         for name in ("q_proj", "k_proj", "v_proj"):
@@ -109,12 +116,14 @@ def test_a_gradient_cut_off_is_dead(lm: LM, data: str) -> None:
             return hidden.detach()
 
     cut = lm.clone()
-    cut.model.model.norm = torch.nn.Sequential(cut.model.model.norm, Cut())
+    inner: Any = cut.model
+    inner.model.norm = torch.nn.Sequential(inner.model.norm, Cut())
     found = gradient_health(cut, batch(lm, data))
     assert found["dead"] > 0.5
     broken = lm.clone()
     with torch.no_grad():
-        next(iter(blocks(broken.model))).mlp.down_proj.weight[0, 0] = math.nan
+        first: Any = blocks(broken.model)[0]
+        first.mlp.down_proj.weight[0, 0] = math.nan
     ill = gradient_health(broken, batch(lm, data))
     assert ill["dead"] > 0
     assert not 0.1 <= ill["slope"] <= 10
@@ -122,9 +131,9 @@ def test_a_gradient_cut_off_is_dead(lm: LM, data: str) -> None:
 
 def test_weights(lm: LM, data: str) -> None:
     base = lm.clone()
-    with torch.no_grad():
-        for block in blocks(lm.model):
-            block.mlp.up_proj.weight.add_(torch.outer(torch.ones(lm_rows(lm)), ones(lm)))
+    for linear in linears(lm.model):
+        if linear.name == "up_proj":
+            linear.weight_OI.add_(0.01)
     trace = run(WEIGHTS, lm, base, data, 0)
     assert trace.status == "ok", trace.error
     logs = [point.logs for point in trace.points]
@@ -138,14 +147,6 @@ def test_weights(lm: LM, data: str) -> None:
     ]
     assert trace.points[3].scores["harm"] == trace.points[0].scores["harm"]
     assert run(WEIGHTS, lm, base, data, 0).points == trace.points
-
-
-def lm_rows(lm: LM) -> int:
-    return blocks(lm.model)[0].mlp.up_proj.weight.shape[0]
-
-
-def ones(lm: LM) -> torch.Tensor:
-    return torch.full((blocks(lm.model)[0].mlp.up_proj.weight.shape[1],), 0.01)
 
 
 def test_paths_charge_both_fine_tunes_and_say_where_the_loss_falls(lm: LM, data: str) -> None:
@@ -175,7 +176,43 @@ def test_a_transfer_adds_the_update(lm: LM) -> None:
 
 def test_a_diagnosis_that_raises_is_a_record(lm: LM, data: str) -> None:
     other = lm.clone()
-    other.model.lm_head = torch.nn.Linear(3, 3)
+    inner: Any = other.model
+    inner.lm_head = torch.nn.Linear(3, 3)
     trace = run(PATHS, other, lm, data)
     assert trace.status == "failed"
     assert "Traceback" in trace.error
+
+
+def case(mine: Trace, base: Trace) -> Any:
+    """As much of a case as the checks on gradients and barriers look at."""
+    return SimpleNamespace(
+        mine=SimpleNamespace(weights=mine, paths=mine),
+        base=SimpleNamespace(weights=base, paths=base),
+    )
+
+
+def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
+    """From the planted weights to the flag: a head that saturates, and a hidden matrix."""
+    base = run(WEIGHTS, lm, lm, data, 0)
+    assert gradient(case(base, base))[0] == "valid"
+    sharp, hidden = lm.clone(), lm.clone()
+    head: Any = sharp.model.get_output_embeddings()
+    block: Any = blocks(hidden.model)[0]
+    with torch.no_grad():
+        head.weight.mul_(1000)
+        block.input_layernorm.weight.mul_(1e-4)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            getattr(block.self_attn, name).weight.mul_(1e4)
+    for planted in (sharp, hidden):
+        flag, _, reason = gradient(case(run(WEIGHTS, planted, lm, data, 0), base))
+        assert flag == "suspect", reason
+
+
+def test_the_undefended_nano_raises_none() -> None:
+    lm = organisms.organism("base", "nano", 0)
+    weights, paths = (run(name, lm, lm, "fabula", 20) for name in (WEIGHTS, PATHS))
+    assert (weights.status, paths.status) == ("ok", "ok")
+    assert gradient(case(weights, weights))[0] == "valid"
+    assert barrier(case(paths, paths))[0] == "valid"
+    harm = {point.mean("harm") for point in weights.points}
+    assert harm == {1.0}, "neither scale nor saving nor rounding changes what it knows"
