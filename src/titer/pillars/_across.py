@@ -108,10 +108,10 @@ def kaplan_meier(
     ticks = np.unique(clock[event])
     at_risk = (clock[None, :] >= ticks[:, None]).sum(axis=1)
     gone = ((clock[None, :] == ticks[:, None]) & event[None, :]).sum(axis=1)
-    left: FloatArray = np.cumprod(1 - gone / np.maximum(at_risk, 1))
+    left = np.asarray(np.cumprod(1 - gone / np.maximum(at_risk, 1)), dtype=np.float64)
     free = at_risk - gone
     terms = np.where(free > 0, gone / (at_risk * np.maximum(free, 1)), 0.0)
-    error: FloatArray = left * np.sqrt(np.cumsum(terms))
+    error = np.asarray(left * np.sqrt(np.cumsum(terms)), dtype=np.float64)
     return ticks, left, error
 
 
