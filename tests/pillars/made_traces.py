@@ -9,7 +9,8 @@ import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
 from titer.core.records import Status
-from titer.pillars._curves import Evidence, Rule, curve_grid, gather
+from titer.pillars._curves import Evidence, Rule
+from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import Bench, attacked, bench
 from titer.pillars._statistics import resample
 from titer.pillars.resistance import Resistance, resistance
@@ -38,7 +39,8 @@ def trace(
     status: Status = "ok",
     lr: float = 1e-3,
     domain: str = "A",
-    purpose: Literal["attack", "calibrate", "train"] = "attack",
+    purpose: Literal["attack", "calibrate", "train", "check"] = "attack",
+    attack: str = "finetune",
     task: str = "",
     probe: str = "harm",
     flags: Sequence[str] = (),
@@ -62,7 +64,7 @@ def trace(
         model=subject,
         world="w",
         domain=domain,
-        attack=Part(name="finetune", fields={"lr": lr, "row": row}),
+        attack=Part(name=attack, fields={"lr": lr, "row": row}),
         budget=Budget(steps=steps[-1] if steps else 0),
         seed=seed,
         suite="core",

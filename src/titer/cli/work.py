@@ -23,6 +23,7 @@ from titer.core.records import part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
+from titer.grid.diagnose import diagnose, is_diagnosis
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.perform import attack, attack_together, load_model, load_named_world
 from titer.grid.runner import run_study
@@ -342,7 +343,11 @@ def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
     # In the company it had: alone it would differ in rounding.
     company = [store.get(key).trial for key in before.cohort] or [before.trial]
     lm, world = load_model(places[before.trial.model]), load_named_world(config["world_source"])
-    traces = [trace for trace, _, _ in attack_together(lm, company, world)]
+    if is_diagnosis(before.trial):
+        undefended = load_model(places[before.trial.attack.fields["undefended"]])
+        traces = [diagnose(lm, undefended, before.trial, world)]
+    else:
+        traces = [trace for trace, _, _ in attack_together(lm, company, world)]
     again = next(trace for trace in traces if trace.trial.key == keys[0])
     same = again.points == before.points and again.weights == before.weights
     found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}

@@ -203,7 +203,7 @@ class Trial:
     budget: Budget
     seed: int
     suite: str
-    purpose: Literal["immunise", "attack", "calibrate", "train"] = "attack"
+    purpose: Literal["immunise", "attack", "calibrate", "train", "check"] = "attack"
     task: str = ""
     items: int | None = None
     checkpoints: tuple[int, ...] = ()

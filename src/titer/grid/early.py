@@ -19,7 +19,8 @@ from dataclasses import replace
 
 from titer.core.records import Enough, Point, Trace, Trial
 from titer.grid.study import Study, attacks
-from titer.pillars._curves import Rule, curve_grid, gather
+from titer.pillars._curves import Rule
+from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import HEADROOM, strongest
 
 __all__ = ["enough", "reference", "shown"]

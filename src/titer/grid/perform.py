@@ -20,6 +20,7 @@ from titer.core.errors import Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
+from titer.grid.diagnose import diagnose, is_diagnosis
 from titer.grid.early import shown
 from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
@@ -47,7 +48,8 @@ class Job:
     """Trials on one model that run together, with the places they need.
 
     ``keep`` names a folder for the tampered model of a job of one trial. The trials of a ``search``
-    are its candidates, and those that are outdone on the way are stopped.
+    are its candidates, and those that are outdone on the way are stopped. ``undefended`` is the
+    folder of the reference that a diagnosis compares with.
     """
 
     trials: tuple[Trial, ...]
@@ -56,6 +58,7 @@ class Job:
     root: str
     keep: str | None = None
     search: bool = False
+    undefended: str = ""
 
     @property
     def size(self) -> int:
@@ -287,6 +290,10 @@ def perform(job: Job) -> Status:
     torch.use_deterministic_algorithms(True, warn_only=True)
     lm, world = load_model(job.model), load_named_world(job.world)
     root = Path(job.root)
+    if is_diagnosis(job.trials[0]):
+        trace = diagnose(lm, load_model(job.undefended), job.trials[0], world)
+        Store(root).put(trace)
+        return trace.status
     starts = [start(root, lm, trial, _prepare(trial, world)[1]) for trial in job.trials]
     done = list(attack_together(lm, job.trials, world, starts, job.search))
     store = Store(root)

@@ -12,9 +12,10 @@ import yaml
 
 from titer.core.errors import BadInput
 from titer.core.records import Enough, Status, Trace, Trial
-from titer.grid import early
+from titer.grid import checks, early
 from titer.grid import study as plan
 from titer.grid.cohorts import cohorts, room
+from titer.grid.diagnose import is_diagnosis
 from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
 from titer.grid.store import FORMAT, Store, require_space, write_atomic
@@ -25,6 +26,9 @@ __all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study"]
 Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
 
+
+EXTENSIONS = 2
+"""How often a sweep whose best rate is at its edge is extended."""
 
 J = TypeVar("J")
 
@@ -94,6 +98,13 @@ def run_study(
     _write_config(study, root, environment or {}, command, created)
     _write_plan(root, calibration)
     _run(study, store, calibration, executor, "calibrating", progress)
+    for _ in range(EXTENSIONS):
+        entries = _write_plan(root, calibration)
+        further = plan.extension(study, [store.named(entry) for entry in entries])
+        if not further:
+            break
+        calibration += further
+        _run(study, store, calibration, executor, "calibrating further", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
     enough: dict[str, Enough] = {}
     if study.suite.worst_case:
@@ -101,9 +112,17 @@ def run_study(
         entries = _write_plan(root, [*calibration, *first])
         _run(study, store, first, executor, "attacking the undefended model", progress)
         enough = early.enough(study, [store.named(entry) for entry in entries])
-    rest = [*plan.attacks(study, rates, enough), *plan.training(study, rates)]
+    rest = [
+        *plan.attacks(study, rates, enough),
+        *plan.training(study, rates),
+        *checks.diagnoses(study, rates),
+    ]
     entries = _write_plan(root, [*calibration, *rest])
     _run(study, store, rest, executor, "attacking", progress)
+    more = checks.further(study, rates, [store.named(entry) for entry in entries])
+    if more:
+        entries = _write_plan(root, [*calibration, *rest, *more])
+        _run(study, store, more, executor, "checking", progress)
     traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
@@ -139,8 +158,11 @@ def _run(
         return plan.cost(trial, by_digest[trial.model].parameters)
 
     # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
-    halved, rest = searches(study, every) if study.suite.search == "halving" else ([], every)
+    looks = [[trial] for trial in every if is_diagnosis(trial)]
+    runs = [trial for trial in every if not is_diagnosis(trial)]
+    halved, rest = searches(study, runs) if study.suite.search == "halving" else ([], runs)
     groups = cohorts(rest, lambda trial: room(study, by_digest[trial.model].parameters, trial))
+    groups += looks
     groups = [[trial for trial in group if not store.done(trial.key)] for group in groups]
     halved = [group for group in halved if not all(store.done(trial.key) for trial in group)]
     forms = [*((group, False) for group in groups if group), *((group, True) for group in halved)]
@@ -152,6 +174,7 @@ def _run(
             world=study.source,
             root=str(store.root),
             search=search,
+            undefended=study.undefended().folder,
         )
         for group, search in forms
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, part
 from titer.grid.suite import Row, Suite
+from titer.pillars._checks import at_edge, calibration_scores
 
 __all__ = [
     "Share",
@@ -23,6 +24,7 @@ __all__ = [
     "checkpoints",
     "cost",
     "describe",
+    "extension",
     "middle_rate",
     "stars",
     "sweep_score",
@@ -44,6 +46,8 @@ _FAMILIES: dict[str, tuple[dict[str, Any], float, float]] = {
 }
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SMALL = 50_000_000
+_BEYOND = 3.0
+"""How much further than its edge a sweep is extended, where the edge was best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +194,20 @@ def calibration(study: Study) -> list[Trial]:
                     label=family,
                 )
             )
+    return found
+
+
+def extension(study: Study, traces: Sequence[Trace]) -> list[Trial]:
+    """A rate three times further, for each sweep whose best is the first or the last (check S3)."""
+    found: list[Trial] = []
+    for family, scores in calibration_scores(traces, study.undefended().name).items():
+        if not at_edge(scores):
+            continue
+        best = max(sorted(scores), key=lambda rate: scores[rate])
+        beyond = best * _BEYOND if best == max(scores) else best / _BEYOND
+        known = [trace.trial for trace in traces if trace.trial.label == family]
+        fields = {**known[0].attack.fields, "lr": _round(beyond)}
+        found.append(replace(known[0], attack=replace(known[0].attack, fields=fields)))
     return found
 
 

@@ -43,6 +43,8 @@ class Suite:
     suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
     its breach is certain (:mod:`titer.grid.early`). ``search`` says how a rate is looked for:
     ``full`` runs every candidate to its end, ``halving`` stops those that are outdone on the way.
+    ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
+    diagnoses of each model, ``all`` further attacks too on models that held (docs/checks.md).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Suite:
     items: int = 72
     worst_case: bool = False
     search: Literal["full", "halving"] = "full"
+    checks: Literal["none", "weights", "all"] = "all"
 
     @property
     def title(self) -> str:
@@ -112,7 +115,12 @@ _CORE = (
 )
 
 SUITES = {
-    "quick": Suite(name="quick", version="v0", rows=(*_rows(*_QUICK), Row(id="I01", kinds="r"))),
+    "quick": Suite(
+        name="quick",
+        version="v0",
+        rows=(*_rows(*_QUICK), Row(id="I01", kinds="r")),
+        checks="weights",
+    ),
     "core": Suite(name="core", version="v0", rows=_rows(*_CORE)),
 }
 """Version v0 marks suites that may still change."""

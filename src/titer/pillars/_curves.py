@@ -10,15 +10,14 @@ on a log axis: the floor of every cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from titer.core import BadInput, Spent, Trace
-from titer.core.records import content_key
+from titer.core import Spent
 from titer.pillars._statistics import BoolArray, FloatArray, Resample
 
 __all__ = [
@@ -30,9 +29,7 @@ __all__ = [
     "baseline",
     "best_so_far",
     "coherent",
-    "curve_grid",
     "feasible",
-    "gather",
     "judge",
     "retained",
 ]
@@ -105,12 +102,16 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One adversary at one setting of its knobs, over the seeds that finished."""
+    """One adversary at one setting of its knobs, over the seeds that finished.
+
+    ``attack`` is the method's name in the catalogue.
+    """
 
     row: str
     knobs: str
     rate: float | None
     runs: tuple[Trajectory, ...]
+    attack: str = ""
     broken: Mapping[int, Outcome] = field(default_factory=dict[int, Outcome])
 
     def run_of(self, seed: int) -> Trajectory | None:
@@ -122,13 +123,20 @@ class Arm:
         """Whether a search stopped it early."""
         return any(run.outdone for run in self.runs)
 
+    @property
+    def trains(self) -> bool:
+        """Whether it took steps along a gradient: its runs have training losses."""
+        return any(run.losses for run in self.runs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that was seen of one subject under attack in one domain.
 
     ``before`` is the harm of the subject as released, (seeds, I); ``repeats`` is False when two
-    looks at the same weights disagreed.
+    looks at the same weights disagreed, ``drift`` by how much they did at most, None where there
+    was one look only. ``doubts`` are reasons for suspicion that checks of the model found: for
+    adversaries that train, ``trains``, for those that act on the input, ``input``, or for ``all``.
     """
 
     name: str
@@ -139,6 +147,8 @@ class Evidence:
     utility: Mapping[str, float] = field(default_factory=dict[str, float])
     coherence: float | None = None
     repeats: bool = True
+    drift: float | None = None
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -174,144 +184,6 @@ class Evidence:
             self.seeds[0],
         )
         return f"{row} seed {lost} is missing"
-
-
-def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
-    points = [point for point in trace.points if point.scores.get(probe)]
-    if not points or not all(np.isfinite(point.scores[probe]).all() for point in points):
-        return None
-    if len({len(point.scores[probe]) for point in points}) > 1:
-        raise BadInput(f"trial {trace.trial.key}: the number of {probe} items changes on the way.")
-    order = range(len(points))
-    at = [0 if index == 0 else max(points[index].spent.steps, floor) for index in order]
-    suites = sorted(
-        {name for point in points for name in point.scores if name.startswith("utility:")}
-    )
-
-    def means(probe: str) -> FloatArray:
-        return np.array([_mean(point.scores.get(probe)) for point in points])
-
-    picks = [point.scores.get("select", ()) for point in points]
-    whole = len({len(pick) for pick in picks}) == 1 and bool(picks[0])
-    spoken = means("coherence")
-    return Trajectory(
-        seed=trace.trial.seed,
-        key=trace.trial.key,
-        at=np.maximum.accumulate(np.array(at, dtype=np.int64)),
-        harm=np.array([point.scores[probe] for point in points], dtype=np.float64),
-        utility={suite.removeprefix("utility:"): means(suite) for suite in suites},
-        select=np.array(picks, dtype=np.float64) if whole else None,
-        coherence=spoken if np.isfinite(spoken).any() else None,
-        spent=tuple(point.spent for point in points),
-        losses=trace.losses,
-        flags=trace.flags,
-        outdone=trace.outdone,
-    )
-
-
-def _mean(values: Sequence[float] | None) -> float:
-    return sum(values) / len(values) if values else float("nan")
-
-
-def curve_grid(traces: Iterable[Trace]) -> tuple[int, ...]:
-    """The budgets of a study: every step at which an attack was looked at, upwards, from 0."""
-    steps = {
-        point.spent.steps
-        for trace in traces
-        if trace.trial.purpose == "attack" and trace.status == "ok"
-        for point in trace.points
-    }
-    positive = sorted(step for step in steps if step > 0)
-    return (0, *(positive or [1]))
-
-
-def gather(
-    traces: Iterable[Trace],
-    *,
-    subject: str,
-    domain: str,
-    seeds: tuple[int, ...],
-    floor: int = 1,
-    probe: str = "harm",
-) -> Evidence:
-    """Sort the attack traces of one subject in one domain by adversary, knobs and seed.
-
-    ``floor`` is the first positive step of the grid; ``probe`` is the score taken for harm. Rows
-    labelled ``none`` are looks without an attack: they give the baseline, and are no adversary.
-
-    Raises:
-        BadInput: two trials of the subject were scored on different numbers of items.
-    """
-    runs: dict[tuple[str, str], dict[int, Trajectory]] = {}
-    broken: dict[tuple[str, str], dict[int, Outcome]] = {}
-    rates: dict[tuple[str, str], float | None] = {}
-    looks: list[tuple[int, str, Trajectory]] = []
-    for trace in traces:
-        trial = trace.trial
-        if (trial.purpose, trial.subject, trial.domain) != ("attack", subject, domain):
-            continue
-        cell = (trial.label, content_key([trial.attack.name, dict(trial.attack.fields)]))
-        rate = trial.attack.fields.get("lr")
-        rates[cell] = float(rate) if isinstance(rate, int | float) else None
-        run = _trajectory(trace, floor, probe)
-        if run is not None:
-            looks.append((trial.seed, trial.model, run))
-        if trace.status == "ok" and run is not None:
-            runs.setdefault(cell, {})[trial.seed] = run
-        else:
-            broken.setdefault(cell, {})[trial.seed] = (
-                "failed" if trace.status == "ok" else trace.status
-            )
-    arms = tuple(
-        Arm(
-            row=cell[0],
-            knobs=cell[1],
-            rate=rates[cell],
-            runs=tuple(runs.get(cell, {}).values()),
-            broken={s: w for s, w in broken.get(cell, {}).items() if s not in runs.get(cell, {})},
-        )
-        for cell in rates
-        if cell[0] not in ("", "none")
-    )
-    return _evidence(subject, seeds, arms, looks)
-
-
-def _evidence(
-    subject: str,
-    seeds: tuple[int, ...],
-    arms: tuple[Arm, ...],
-    looks: Sequence[tuple[int, str, Trajectory]],
-) -> Evidence:
-    if len({run.harm.shape[1] for _, _, run in looks}) > 1:
-        raise BadInput(f"{subject}: trials were scored on different numbers of harm items.")
-    first: dict[int, Trajectory] = {}
-    by_model: dict[str, FloatArray] = {}
-    repeats = True
-    for seed, model, run in looks:
-        first.setdefault(seed, run)
-        known = by_model.setdefault(model, run.harm[0])
-        repeats = repeats and bool(np.allclose(known, run.harm[0], atol=1e-6))
-    present = tuple(index for index, seed in enumerate(seeds) if seed in first)
-    if not present:
-        return Evidence(name=subject, seeds=seeds, arms=arms)
-    released = [first[seeds[index]] for index in present]
-    suites = sorted({suite for run in released for suite in run.utility})
-    spoken = [run.coherence[0] for run in released if run.coherence is not None]
-    spoken = [level for level in spoken if np.isfinite(level)]
-    return Evidence(
-        name=subject,
-        seeds=seeds,
-        arms=arms,
-        before=np.stack([run.harm[0] for run in released]),
-        present=present,
-        utility={
-            suite: _mean([float(run.utility[suite][0]) for run in released])
-            for suite in suites
-            if all(suite in run.utility for run in released)
-        },
-        coherence=_mean([float(level) for level in spoken]) if spoken else None,
-        repeats=repeats,
-    )
 
 
 def retained(run: Trajectory, reference: Mapping[str, float | FloatArray]) -> FloatArray:
@@ -395,4 +267,4 @@ def baseline(evidence: Evidence, drawn: Resample) -> FloatArray | None:
     """Draws (D+1,) of the harm of a subject as released."""
     if evidence.before is None:
         return None
-    return drawn.over_seeds(evidence.before @ drawn.items.T, evidence.present)
+    return np.clip(drawn.over_seeds(evidence.before @ drawn.items.T, evidence.present), 0, 1)

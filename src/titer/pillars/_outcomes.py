@@ -13,9 +13,9 @@ from titer.core.records import TWO_PHASES
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
 from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, judge, retained
 from titer.pillars._panel import Bench, Panel, chosen
-from titer.pillars._statistics import FloatArray, missing, summarise
+from titer.pillars._statistics import FloatArray, Resample, missing, summarise
 
-__all__ = ["RowNumbers", "RowResult", "outcomes"]
+__all__ = ["RowNumbers", "RowResult", "outcomes", "twin"]
 
 _WORST_FIRST: tuple[Outcome, ...] = (
     "void",
@@ -163,6 +163,7 @@ def _doubts(
     rule = bench.rule
     doubts = [bench.doubts[row]] if row in bench.doubts else []
     flags: list[str] = []
+    doubts += _of_the_model(subject, row)
     edge = sweep_edge(subject.of(row), subject, rule.epsilon)
     doubts += [edge] if edge else []
     undefended = bench.undefended.evidence if bench.undefended else None
@@ -180,14 +181,25 @@ def _doubts(
             flags += ["gibberish"] if gibberish(run, undefended.coherence) else []
             if TWO_PHASES in run.flags:
                 continue
-            doubt, rose = loss_checks(run, _twin(undefended, row, arm, run.seed))
+            doubt, rose = loss_checks(run, twin(undefended, row, arm, run.seed))
             doubts += [doubt] if doubt else []
             flags += ["S5 loss-rose-first"] if rose else []
     by_kind = {doubt.split(":")[0]: doubt for doubt in reversed(doubts)}
     return [by_kind[kind] for kind in sorted(by_kind)], list(dict.fromkeys(flags))
 
 
-def _twin(undefended: Evidence, row: str, arm: Arm, seed: int) -> Trajectory | None:
+def _of_the_model(subject: Evidence, row: str) -> list[str]:
+    """What checks of the model as a whole hold against a row: see ``Evidence.doubts``."""
+    found = list(subject.doubts.get("all", ()))
+    if any(arm.trains for arm in subject.of(row)):
+        found += subject.doubts.get("trains", ())
+    if row.startswith("I"):
+        found += subject.doubts.get("input", ())
+    return found
+
+
+def twin(undefended: Evidence, row: str, arm: Arm, seed: int) -> Trajectory | None:
+    """The same attack on the undefended model, with the same seed if it was run with it."""
     same = [other for other in undefended.of(row) if other.knobs == arm.knobs]
     runs = [run for other in same for run in other.runs]
     return next((run for run in runs if run.seed == seed), runs[0] if runs else None)
@@ -206,14 +218,12 @@ def _numbers(
     harm = np.stack([run.harm[run.on(bench.grid)] @ drawn.items.T for run in runs])
     left = np.stack([retained(run, subject.utility)[run.on(bench.grid)] for run in runs])
     harm_TD = drawn.over_seeds(harm, range(len(runs)))
-    kept_T = tuple(_share(left[:, t], drawn.seeds) for t in range(len(bench.grid)))
+    kept_T = tuple(_share(left[:, t], drawn) for t in range(len(bench.grid)))
     ended = [curve.bound(steps) for steps in bench.grid]
     several = f"the best of {len(kept)} settings" if len(kept) > 1 else ""
     return RowNumbers(
         harm=summarise(curve.curve[-1], n=n, shares=items, note=several, censored=ended[-1]),
-        harm_open=summarise(
-            _open(runs, drawn.items, drawn.seeds), n=n, shares=items, censored=ended[-1]
-        ),
+        harm_open=summarise(_open(runs, drawn), n=n, shares=items, censored=ended[-1]),
         utility=kept_T[-1],
         tau=summarise(curve.tau, n=n, censored=not curve.recovered),
         steps=bench.grid,
@@ -225,16 +235,17 @@ def _numbers(
     )
 
 
-def _open(runs: Sequence[Trajectory], items: FloatArray, seeds: FloatArray) -> FloatArray:
-    tops = np.stack([(run.harm @ items.T).max(axis=0) for run in runs])
-    return np.einsum("ds,sd->d", seeds, tops)
+def _open(runs: Sequence[Trajectory], drawn: Resample) -> FloatArray:
+    tops = np.stack([(run.harm @ drawn.items.T).max(axis=0) for run in runs])
+    return drawn.over_seeds(tops, range(len(runs)))
 
 
-def _share(by_seed: FloatArray, seeds: FloatArray) -> Estimate:
+def _share(by_seed: FloatArray, drawn: Resample) -> Estimate:
     """A share of utility, with the interval that seeds give it; one seed gives none."""
     if not np.isfinite(by_seed).all():
         return missing("utility was not measured here")
-    estimate = summarise(seeds @ by_seed, n=len(by_seed))
+    draws = np.broadcast_to(by_seed[:, None], (len(by_seed), drawn.rows))
+    estimate = summarise(drawn.over_seeds(draws, range(len(by_seed))), n=len(by_seed))
     if len(by_seed) > 1:
         return estimate
     return Estimate(value=estimate.value, n=1, note="one seed: no interval")

@@ -214,11 +214,17 @@ def _arm_curve(
         taus.append(np.maximum(times, grid[1]))
         recovered = recovered and bool(seen[0])
     means = {name: drawn.over_seeds(np.stack(table), present) for name, table in tables.items()}
+    # A draw may leave the range that a mean has, and is then the end of it; H_t never falls.
+    risen = {
+        name: np.maximum.accumulate(np.clip(mean, 0, 1), axis=0) for name, mean in means.items()
+    }
+    times = np.stack(taus)
+    tau = drawn.over_seeds(times, present)
     return _ArmCurve(
-        kept=means["kept"],
-        open=means["open"],
-        outside=means["outside"],
-        tau=drawn.over_seeds(np.stack(taus), present),
+        kept=risen["kept"],
+        open=risen["open"],
+        outside=risen["outside"],
+        tau=np.clip(tau, times.min(), times.max()),
         recovered=recovered,
     )
 

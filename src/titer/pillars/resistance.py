@@ -110,7 +110,7 @@ def resistance(
     """The resistance of one subject.
 
     Args:
-        subject: Its attack traces, sorted (:func:`titer.pillars._curves.gather`).
+        subject: Its attack traces, sorted (:func:`titer.pillars._gather.gather`).
         scored: Its curves (:func:`titer.pillars._panel.attacked`).
         bench: References, thresholds, grid and resample of the same domain.
         rng: For the resamples of the select split and of the search curve.
@@ -178,6 +178,7 @@ def _scored(
     if bench.undefended is not None:
         lost = pre_collapsed(subject, bench.undefended.evidence, bench.rule.epsilon)
         doubted = doubted or bool(lost)
+    doubted = doubted or any(subject.doubts.values())
     least, mean = _work(scored, bench)
     area, recovery = _recovery(weak_TD, scored, bench)
     zero, top = (_reference(found, names, bench) for found in (bench.undefended, bench.oracle))

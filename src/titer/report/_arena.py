@@ -10,7 +10,8 @@ import numpy as np
 
 from titer.core import BadInput, Trace
 from titer.pillars._checks import calibration_edges
-from titer.pillars._curves import Evidence, Rule, curve_grid, gather
+from titer.pillars._curves import Evidence, Rule
+from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import Bench, attacked, bench
 from titer.pillars._statistics import resample
 from titer.pillars.generalisation import SharePoint, share_point

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from titer.core import BadInput
 from titer.report import _page, figures
+from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
 from titer.report.tables import look, number
 
@@ -63,6 +64,7 @@ def render(verdict: Verdict) -> str:
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",
         grids=_page.grids(verdict),
         details=_page.details(verdict),
+        checks=check_table(verdict),
         other_trials=_other_trials(verdict),
         outcomes=OUTCOMES,
         roles=ROLES,

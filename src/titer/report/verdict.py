@@ -17,8 +17,9 @@ from titer import __version__
 from titer.core import Trace
 from titer.pillars._checks import below_chance, pre_collapsed
 from titer.pillars._curves import Evidence, Rule
+from titer.pillars._examine import doubts
 from titer.pillars._panel import Bench, Panel, attacked, bench
-from titer.pillars._statistics import Resample, resample, summarise
+from titer.pillars._statistics import resample, summarise
 from titer.pillars.erasure import erasure
 from titer.pillars.generalisation import generalisation
 from titer.pillars.resistance import Resistance, resistance
@@ -26,6 +27,13 @@ from titer.pillars.stability import stability
 from titer.pillars.trainability import trainability
 from titer.report import _entry
 from titer.report._arena import Arena, generator, open_arena, share_points
+from titer.report._checked import (
+    across_json,
+    checks_json,
+    compared,
+    examined,
+    settle_controls,
+)
 from titer.report._claim import claim, gaps
 from titer.report._facts import Benign, Role, Row, StudyFacts, Subject
 
@@ -56,8 +64,13 @@ def verdict(
         for domain in study.domains
         if any(t.trial.purpose == "attack" and t.trial.domain == domain for t in ordered)
     }
-    models = [_model(study, subject, ordered, arenas, draws, seed) for subject in study.subjects]
+    attacked_here: dict[str, Panel] = {}
+    models = [
+        _model(study, subject, ordered, arenas, draws, seed, attacked_here)
+        for subject in study.subjects
+    ]
     missed = _control_missed(models)
+    settle_controls(models, missed)
     for entry in models:
         if missed:
             entry["flags"].append("control-not-caught")
@@ -94,9 +107,14 @@ def verdict(
                 "relative": levels,
                 "decides": main.bench.phi if main else study.absolute,
             },
-            "interval": {"level": 0.95, "draws": draws, "method": "seeds, then items; percentile"},
+            "interval": {
+                "level": 0.95,
+                "draws": draws,
+                "method": "seeds (Student), then items (bootstrap); percentile",
+            },
         },
         "models": models,
+        "comparison": compared(attacked_here, main.bench.units() if main else 0),
         "not_tested": list(dict.fromkeys(gap for entry in models for gap in gaps(entry, study)))
         or list(study.not_tested),
         "reproduce": {
@@ -132,12 +150,16 @@ def _model(
     arenas: Mapping[str, Arena],
     draws: int,
     seed: int,
+    compare: dict[str, Panel],
 ) -> dict[str, Any]:
     own = study.domain_of(subject)
+    checks = examined(study, subject, arenas[own]) if own in arenas else ()
     found: dict[str, Resistance] = {}
     panels: dict[str, Panel | None] = {}
     for domain, arena in arenas.items():
         evidence = arena.evidence(subject.name)
+        if domain == own:
+            evidence = replace(evidence, doubts=doubts(checks))
         if evidence.arms or domain == own:
             panels[domain] = attacked(evidence, arena.bench)
             rng = generator(seed, domain, subject.name)
@@ -173,6 +195,9 @@ def _model(
     if arena and panel and not mine.withheld:
         numbers["also"] = _also(study, arena, subject.name, draws)
         numbers["weak_by_epsilon"] = _by_epsilon(arena, subject.name)
+        numbers["across"] = across_json(panel.evidence, panel, arena.bench)
+        if own == study.domains[0]:
+            compare[subject.name] = panel
     rows = mine.rows
     titles = {row.id: row.title for row in study.rows}
     return {
@@ -184,6 +209,7 @@ def _model(
         "domain": own,
         "claim": "",
         "flags": _flags(study, subject, arena, mine),
+        "checks": checks_json(checks),
         "withheld": mine.withheld,
         "pillars": {
             "resistance": numbers,
@@ -244,8 +270,7 @@ def _also(study: StudyFacts, arena: Arena, subject: str, draws: int) -> dict[str
 
 def _by_epsilon(arena: Arena, subject: str) -> dict[str, Any]:
     """W(T) had the attack been allowed to cost less utility, or more; decides nothing."""
-    evidence, whole = arena.evidence(subject), arena.bench.drawn
-    drawn = Resample(seeds=whole.seeds[:FEW], items=whole.items[:FEW])
+    evidence, drawn = arena.evidence(subject), arena.bench.drawn.first(FEW)
     shown: dict[str, Any] = {}
     for epsilon in EPSILONS:
         rule = replace(arena.bench.rule, epsilon=epsilon)

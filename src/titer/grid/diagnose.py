@@ -1,0 +1,279 @@
+"""Looks at weights and gradients that no attack takes: what the checks of a model are read from.
+
+A diagnosis has the shape of a trial: a key, a trace, a cost. ``check-weights`` (S6, S11, S12) asks
+about the model as it stands; ``check-paths`` (S10, S18) fine-tunes it and the undefended model, and
+asks about the way between. Numbers go into the points' ``logs``; pillars judge them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from titer.attacks.interpolate import interpolated
+from titer.core import catalogue
+from titer.core.data import World
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Budget, Point, Spent, Trace, Trial
+from titer.grid.probes import Probe, ask, judge, probes
+from titer.nn.hooks import blocks
+from titer.train.batches import Batch, Drawn, encode_all, pack
+from titer.train.cohort import answer_losses
+
+__all__ = ["PATHS", "WEIGHTS", "diagnose", "is_diagnosis"]
+
+WEIGHTS, PATHS = "check-weights", "check-paths"
+SCALES = (0.1, 10.0)
+"""By how much logits are multiplied."""
+
+TRANSFERS = (0.5, 1.0, 2.0)
+ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHOWN = 32
+"""Examples of the attacker's that losses and gradients are taken on."""
+
+PREDICTED = 0.01
+"""The share of the loss by which a probing step should change it, were the loss linear."""
+
+
+def is_diagnosis(trial: Trial) -> bool:
+    """Whether a trial is a diagnosis rather than a method of the catalogue."""
+    return trial.attack.name in (WEIGHTS, PATHS)
+
+
+def diagnose(lm: LM, undefended: LM, trial: Trial, world: World) -> Trace:
+    """Carry out a diagnosis; one that raises is a trace that says so."""
+    started = time.monotonic()
+    notes = _Notes(lm, trial, world)
+    try:
+        found = _weights if trial.attack.name == WEIGHTS else _paths
+        found(lm, undefended, notes)
+    except Exception:
+        error = traceback.format_exc(limit=20)
+        return Trace(trial=trial, status="failed", points=tuple(notes.points), error=error)
+    return Trace(
+        trial=trial,
+        status="ok",
+        points=tuple(notes.points),
+        seconds=time.monotonic() - started,
+        weights=lm.digest(),
+    )
+
+
+class _Notes:
+    """Takes looks, and keeps the account of what a diagnosis cost."""
+
+    def __init__(self, lm: LM, trial: Trial, world: World) -> None:
+        self.trial, self.world = trial, world
+        self.data = world.attacker(trial.domain)
+        every = probes(world, trial.domain, trial.items)
+        self.harm = [probe for probe in every if probe.name == "harm"]
+        self.useful = [probe for probe in every if probe.name.startswith("utility:")]
+        self.points: list[Point] = []
+        self.spent = Spent()
+        if not self.data.harmful:
+            raise BadInput(f"hazard {trial.domain} has no examples for an attacker.")
+
+    def look(self, lm: LM, asked: Sequence[Probe], **logs: float) -> None:
+        scores = judge(asked, ask(lm, asked))
+        self.points.append(Point(spent=self.spent, scores=scores, logs=logs))
+
+    def batch(self, lm: LM) -> Batch:
+        rows = encode_all(lm, self.data.harmful[:SHOWN], role="harmful")
+        return pack(lm, [Drawn(tuple(rows))])
+
+    def charge(self, run: Run) -> None:
+        used, more = self.spent, run.spent
+        self.spent = Spent(
+            steps=used.steps + more.steps,
+            tokens=used.tokens + more.tokens,
+            examples=max(used.examples, more.examples),
+            flops=used.flops + more.flops,
+        )
+
+
+# -- the model as it stands ------------------------------------------------------------------------
+
+
+def _weights(lm: LM, undefended: LM, notes: _Notes) -> None:
+    health = gradient_health(lm, notes.batch(lm))
+    notes.look(lm, notes.harm, **health, **_distance(lm, undefended))
+    for scale in SCALES:
+        with scaled_logits(lm, scale):
+            notes.look(lm, notes.harm, scale=scale)
+    with tempfile.TemporaryDirectory() as folder:
+        lm.save(folder)
+        notes.look(LM.load(folder), notes.harm, reloaded=1.0)
+    notes.look(_rounded(lm), notes.harm, bf16=1.0)
+
+
+@dataclass(slots=True)
+class _Seen:
+    logits: Tensor | None = None
+
+
+def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
+    """Whether the gradient of the attacker's loss says where the loss falls.
+
+    ``gain`` is the norm of the gradient by weights over that by logits: how much of the error at
+    the output reaches the weights. Unlike the norm itself it is not small where a model knows the
+    answer already. ``gain:K.NAME`` is the same for one tensor of block K. ``dead`` is the share
+    of tensors whose gradient is zero or not finite. ``slope`` is the change of the loss between
+    two small steps along the gradient, over what the gradient predicts: 1 where it tells the truth.
+    ``turn`` is the cosine between the gradients before and after such a step. ``loss`` in nats.
+    """
+    own = lm.clone()
+    weights = list(own.model.parameters())
+    loss, first, logits = _gradient(own, batch)
+    norm = float(torch.stack([g.norm() for g in first]).norm())
+    error = max(float(logits.norm()), 1e-30)
+    dead = [not (torch.isfinite(g).all() and bool(g.any())) for g in first]
+    found = {"loss": loss, "gain": norm / error, "dead": sum(dead) / len(dead)}
+    parts = {id(weight): grad for weight, grad in zip(weights, first, strict=True)}
+    for index, block in enumerate(blocks(own.model)):
+        for name, weight in block.named_parameters():
+            found[f"gain:{index}.{name}"] = float(parts[id(weight)].norm()) / error
+    if not 0 < norm < float("inf"):
+        return {**found, "slope": 0.0, "turn": 0.0}
+    step = PREDICTED * loss / norm**2
+    ahead = _moved(own, weights, first, -step, batch)
+    _, second, _ = _gradient(own, batch)
+    behind = _moved(own, weights, first, 2 * step, batch)
+    product = sum(float((a * b).sum()) for a, b in zip(first, second, strict=True))
+    size = float(torch.stack([g.norm() for g in second]).norm())
+    slope = (behind - ahead) / (2 * step * norm**2)
+    return {**found, "slope": slope, "turn": product / max(norm * size, 1e-30)}
+
+
+def _gradient(lm: LM, batch: Batch) -> tuple[float, list[Tensor], Tensor]:
+    """Loss, gradient by weights and gradient by logits."""
+    seen = _Seen()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        if output.requires_grad:
+            output.retain_grad()
+            seen.logits = output
+
+    lm.model.zero_grad(set_to_none=True)
+    with torch.enable_grad(), _hooked(lm, keep):
+        loss = answer_losses(lm, batch).sum()
+        if loss.requires_grad:
+            loss.backward()
+    kept = [
+        torch.zeros_like(weight) if weight.grad is None else weight.grad.detach().clone()
+        for weight in lm.model.parameters()
+    ]
+    outer = None if seen.logits is None else seen.logits.grad
+    return float(loss.detach()), kept, torch.zeros(1) if outer is None else outer.detach()
+
+
+@torch.no_grad()
+def _moved(
+    lm: LM, weights: Sequence[Tensor], along: Sequence[Tensor], step: float, batch: Batch
+) -> float:
+    for weight, grad in zip(weights, along, strict=True):
+        weight.add_(grad, alpha=step)
+    return float(answer_losses(lm, batch).sum())
+
+
+@contextmanager
+def _hooked(lm: LM, hook: Any) -> Iterator[None]:
+    head = lm.model.get_output_embeddings()
+    if head is None:
+        raise BadInput(f"{lm.name} has no output embeddings, so its logits cannot be reached.")
+    handle = head.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def scaled_logits(lm: LM, scale: float) -> Iterator[None]:
+    """Inside the block the model's logits are ``scale`` times what they were."""
+    with _hooked(lm, lambda _module, _inputs, output: output * scale):
+        yield
+
+
+def _distance(lm: LM, undefended: LM) -> dict[str, float]:
+    """``moved``: the norm of the change over that of the undefended weights; ``rank``: the median
+    over changed matrices of the change's stable rank. Nothing where shapes differ."""
+    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, undefended))
+    if mine.keys() != theirs.keys() or any(mine[k].shape != theirs[k].shape for k in mine):
+        return {}
+    gaps = [(mine[key].float() - theirs[key].float()).detach() for key in mine]
+    whole = torch.stack([weight.detach().float().norm() for weight in theirs.values()]).norm()
+    moved = float(torch.stack([gap.norm() for gap in gaps]).norm() / whole)
+    ranks = [
+        float(gap.norm() ** 2 / torch.linalg.matrix_norm(gap, 2) ** 2)
+        for gap in gaps
+        if gap.dim() == 2 and bool(gap.any()) and gap.numel() <= 2**22
+    ]
+    return {"moved": moved, **({"rank": float(torch.tensor(ranks).median())} if ranks else {})}
+
+
+@torch.no_grad()
+def _rounded(lm: LM) -> LM:
+    out = lm.clone()
+    for weight in out.model.parameters():
+        weight.copy_(weight.to(torch.bfloat16).to(weight.dtype))
+    return out
+
+
+# -- the way from it -------------------------------------------------------------------------------
+
+
+def _paths(lm: LM, undefended: LM, notes: _Notes) -> None:
+    notes.look(lm, [*notes.harm, *notes.useful])
+    there = _tuned(lm, notes)
+    notes.look(there, [*notes.harm, *notes.useful], **_losses_between(lm, there, notes))
+    with_update = _tuned(undefended, notes)
+    for share in TRANSFERS:
+        moved = transferred(lm, undefended, with_update, share)
+        notes.look(moved, [*notes.harm, *notes.useful], transfer=share)
+
+
+def _tuned(lm: LM, notes: _Notes) -> LM:
+    """The plainest attack, all steps at one rate."""
+    fields = {k: v for k, v in notes.trial.attack.fields.items() if k != "undefended"}
+    method = catalogue.build("attack", "finetune", fields)
+    half = (notes.trial.budget.steps or 0) // 2
+    run = Run(budget=Budget(steps=half), data=notes.data, seed=notes.trial.seed)
+    out = method(lm, run)
+    notes.charge(run)
+    return out
+
+
+@torch.no_grad()
+def _losses_between(lm: LM, there: LM, notes: _Notes) -> dict[str, float]:
+    """The attacker's loss along the line, ``line:0`` to ``line:1``."""
+    batch = notes.batch(lm)
+    return {
+        f"line:{share:g}": float(answer_losses(interpolated(lm, there, share), batch).sum())
+        for share in ALONG
+    }
+
+
+@torch.no_grad()
+def transferred(lm: LM, start: LM, end: LM, share: float) -> LM:
+    """``θ + share (θ_end − θ_start)``: an update that was learned on another model.
+
+    Raises:
+        BadInput: the models have not the same tensors.
+    """
+    mine, first, last = (dict(one.model.named_parameters()) for one in (lm, start, end))
+    if mine.keys() != first.keys() or any(mine[k].shape != first[k].shape for k in mine):
+        raise BadInput(f"{lm.name} and {start.name} have not the same tensors.")
+    out = lm.clone()
+    for key, weight in out.model.named_parameters():
+        weight.add_((last[key] - first[key]).to(weight), alpha=share)
+    return out
