@@ -152,6 +152,7 @@ def _run(
             world=study.source,
             root=str(store.root),
             search=search,
+            base=study.undefended().folder if any(trial.base for trial in group) else "",
         )
         for group, search in forms
     ]
