@@ -26,7 +26,8 @@ class Soap(torch.optim.Optimizer):
         every: steps between updates of the bases.
 
     Source: Vyas et al. 2024, arXiv:2409.11321, algorithm 3.
-    Departs: the first step is taken, not skipped.
+    Departs: the first step is taken, not skipped; a ten-thousandth of a matrix's own root mean
+    square joins ``eps``, since in directions without gradient Adam would follow rounding.
     """
 
     def __init__(
@@ -66,12 +67,22 @@ class Soap(torch.optim.Optimizer):
         turned = _turn(gradient, state["bases"])
         state["second"].lerp_(turned.square(), 1 - two)
         mean = _turn(state["first"], state["bases"]) / (1 - one**taken)
-        spread = (state["second"] / (1 - two**taken)).sqrt() + group["eps"]
+        square = state["second"] / (1 - two**taken)
+        spread = square.sqrt() + group["eps"]
+        if state["bases"]:
+            spread += 1e-4 * square.mean().sqrt()
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.sub_((group["lr"] * _turn(mean / spread, state["bases"], back=True)).to(weight))
         if taken % self._every == 0:
-            for axis, basis in state["bases"].items():
-                state["bases"][axis] = torch.linalg.qr(state["sums"][axis] @ basis).Q
+            for axis in state["bases"]:
+                self._follow(state, axis)
+
+    def _follow(self, state: dict[str, Any], axis: int) -> None:
+        """One step of orthogonal iteration, strongest direction first, moments in the same order."""
+        total, basis = state["sums"][axis], state["bases"][axis]
+        order = (basis * (total @ basis)).sum(0).argsort(descending=True)
+        state["second"] = state["second"].index_select(axis, order)
+        state["bases"][axis] = torch.linalg.qr(total @ basis[:, order]).Q
 
     def _gather(self, state: dict[str, Any], gradient: Tensor) -> None:
         """Take a gradient into the second-moment matrices; the first one gives the bases."""
@@ -83,7 +94,7 @@ class Soap(torch.optim.Optimizer):
             product = gradient @ gradient.T if axis == 0 else gradient.T @ gradient
             if axis not in state["sums"]:
                 state["sums"][axis] = (1 - self._decay) * product
-                state["bases"][axis] = torch.linalg.eigh(product).eigenvectors
+                state["bases"][axis] = torch.linalg.eigh(product).eigenvectors.flip(1)
             else:
                 state["sums"][axis].lerp_(product, 1 - self._decay)
 
