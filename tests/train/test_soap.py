@@ -84,3 +84,15 @@ def test_where_gradients_are_correlated_it_gets_further_than_adamw() -> None:
 
     adamw = left(lambda w: torch.optim.AdamW(w, lr=0.1, weight_decay=0.0))
     assert left(lambda w: Soap(w, lr=0.1)) < 1e-3 * adamw
+
+
+def test_rows_without_gradient_stay() -> None:
+    """Words that no batch held: their row of an embedding is as it was."""
+    weight = nn.Parameter(_normal(400, 16, seed=1))
+    before, optimiser = weight.detach().clone(), Soap([weight], lr=0.1)
+    for step in range(12):
+        weight.grad = torch.zeros_like(weight)
+        weight.grad[:5] = _normal(5, 16, seed=step)
+        optimiser.step()
+    assert_close(weight.detach()[5:], before[5:], rtol=0, atol=1e-3)
+    assert float((weight.detach()[:5] - before[:5]).abs().max()) > 0.1

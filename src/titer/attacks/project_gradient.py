@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class ProjectGradient:
     parameters: Parameters = "full"
     adapter_rank: int = 16
     alpha: float = 32.0
+    optimiser: Literal["adamw", "sgd-nesterov"] = "sgd-nesterov"
     schedule: Schedule = "constant"
     warmup: float = 0.0
     batch_size: int = 16
@@ -82,6 +83,7 @@ class ProjectGradient:
                 parameters=ready.weights,
                 recipe=Recipe(
                     lr=self.lr,
+                    optimiser=self.optimiser,
                     schedule=self.schedule,
                     warmup=self.warmup,
                     flops_per_token=ready.flops_per_token,

@@ -78,7 +78,7 @@ class Soap(torch.optim.Optimizer):
                 self._follow(state, axis)
 
     def _follow(self, state: dict[str, Any], axis: int) -> None:
-        """One step of orthogonal iteration, strongest direction first, moments in the same order."""
+        """One step of orthogonal iteration, strongest first, and the moments in that order."""
         total, basis = state["sums"][axis], state["bases"][axis]
         order = (basis * (total @ basis)).sum(0).argsort(descending=True)
         state["second"] = state["second"].index_select(axis, order)
@@ -94,9 +94,17 @@ class Soap(torch.optim.Optimizer):
             product = gradient @ gradient.T if axis == 0 else gradient.T @ gradient
             if axis not in state["sums"]:
                 state["sums"][axis] = (1 - self._decay) * product
-                state["bases"][axis] = torch.linalg.eigh(product).eigenvectors.flip(1)
+                state["bases"][axis] = _basis(product)
             else:
                 state["sums"][axis].lerp_(product, 1 - self._decay)
+
+
+def _basis(total: Tensor) -> Tensor:
+    """Eigenvectors, strongest first. A token that did not occur leaves a row of zeros, and many
+    equal eigenvalues defeat the solver in single precision; a little on the diagonal does not."""
+    scaled = (total / total.diagonal().max().clamp(min=1e-30)).double()
+    ridge = torch.linspace(1e-9, 2e-9, len(total), dtype=scaled.dtype, device=scaled.device)
+    return torch.linalg.eigh(scaled + ridge.diag()).eigenvectors.flip(1).to(total)
 
 
 def _turn(matrix: Tensor, bases: dict[int, Tensor], *, back: bool = False) -> Tensor:
