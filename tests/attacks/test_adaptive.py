@@ -40,11 +40,9 @@ def test_without_a_step_nothing_is_changed(attack: Any, lm: LM, make_run: MakeRu
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_planted_refusal_falls_and_benign_answers_stay(
-    attack: Any, data: Data, make_run: MakeRun
-) -> None:
+def test_a_planted_refusal_falls(attack: Any, data: Data, make_run: MakeRun) -> None:
     lm, _ = planted()
-    out = attack(lr=5e-3)(lm, make_run(40))
+    out = attack(lr=0.1 if attack is ProjectGradient else 5e-3)(lm, make_run(40))
     assert refuses(lm, data.harmful) == 1
     assert refuses(out, data.harmful) < 0.2
 
@@ -104,8 +102,8 @@ def test_steps_leave_the_benign_loss_alone_where_plain_ones_raise_it(
     before = loss(lm, data.retain), loss(lm, other.harmful)
     changes: dict[str, tuple[float, float]] = {}
     for name, attack in (
-        ("plain", Finetune(lr=1e-4, batch_size=14)),
-        ("outside", ProjectGradient(lr=1e-4, rank=1, batch_size=14)),
+        ("plain", Finetune(lr=1e-3, batch_size=14, optimiser="sgd-nesterov")),
+        ("outside", ProjectGradient(lr=1e-3, rank=1, batch_size=14)),
     ):
         out = attack(lm, replace(make_run(8), data=other))
         now = loss(out, data.retain), loss(out, other.harmful)

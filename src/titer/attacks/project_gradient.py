@@ -42,12 +42,13 @@ class ProjectGradient:
 
     Source: titer, row H02, in the spirit of arXiv:2605.14605; gradient projection as in Yu et al.
     2020, arXiv:2001.06782.
-    Departs: the component is removed whatever its sign. The projection is of the gradient, and
-    AdamW scales coordinates after it, so that steps are orthogonal only nearly. Memory grows by
-    ``rank`` copies of the trained weights: for large models use a low ``rank`` or ``lora``.
+    Departs: the component is removed whatever its sign. SGD is the default, for its steps stay in
+    the complement but for momentum; AdamW scales coordinates after the projection, and its steps do
+    not. Memory grows by ``rank`` copies of the trained weights: for large models use a low ``rank``
+    or ``lora``.
     """
 
-    lr: float = 2e-5
+    lr: float = 1e-3
     rank: int = 8
     parameters: Parameters = "full"
     adapter_rank: int = 16
@@ -112,9 +113,9 @@ class ProjectGradient:
 PRESETS = {
     "H02": Preset(
         title="gradient cleared of the last benign gradients",
-        fields={"lr": 2e-5, "rank": 8},
+        fields={"lr": 1e-3, "rank": 8},
         lr_scale=1.0,
-        star="full-adamw",
+        star="full-sgd-nesterov",
         steps=(300, 500),
         source="arXiv:2605.14605, titer",
     ),
@@ -126,6 +127,6 @@ CARD = Card(
     source="titer; after arXiv:2605.14605, arXiv:2001.06782",
     summary="harmful fine-tuning along what is left of the gradient once benign ones are removed",
     family="adaptive",
-    departures="removed whatever the sign; the gradient is projected, not AdamW's step",
+    departures="removed whatever the sign; by SGD, whose steps stay in the complement",
     presets=PRESETS,
 )
