@@ -48,7 +48,7 @@ class Soap(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """One step of every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
