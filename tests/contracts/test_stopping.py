@@ -10,7 +10,7 @@ from titer.core import catalogue
 from titer.core.lm import LM
 from titer.core.method import Run
 
-CHOOSES_LAST = {"W05"}
+CHOOSES_LAST = {"W05", "H07"}
 """Rows whose last step is a choice between what training left, which they still make."""
 
 

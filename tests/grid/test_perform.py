@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,24 @@ def test_a_cohort_that_falls_apart_runs_alone(
     for trial, (trace, _, _) in zip(trials, done, strict=True):
         assert trace.status == "ok"
         assert trace.weights == perform.attack(lm, trial, world)[0].weights
+
+
+def test_a_trial_that_starts_from_the_base_is_given_it(tmp_path: Path) -> None:
+    model = LM.load(model_folder(tmp_path / "m"))
+    base = LM.load(model_folder(tmp_path / "b", seed=1))
+    world = load_world(str(data_folder(tmp_path / "d")))
+    attack = part("transfer", catalogue.build("attack", "transfer", {"lr": 1e-2}))
+    trial = replace(_trial(0), attack=attack, base="b")
+    given: list[int] = []
+
+    def load() -> LM:
+        given.append(1)
+        return base
+
+    ((trace, _, _),) = perform.attack_together(model, [trial], world, base=load)
+    assert (trace.status, given) == ("ok", [1])
+    own, _, _ = perform.attack(model, replace(trial, base=""), world)
+    assert own.weights != trace.weights
+    lost, _, _ = perform.attack(model, trial, world)
+    assert lost.status == "failed"
+    assert "starts from the model b" in lost.error

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import toy
 from titer.core import catalogue
-from titer.core.records import Enough, Point, Spent, Trace
+from titer.core.records import Card, Enough, Point, Spent, Trace
 from titer.grid import study as plan
 from titer.grid.runner import unique
 from titer.grid.study import Study, Subject
-from titer.grid.suite import suite
+from titer.grid.suite import Row, suite
 from titer.worlds.source import load_world
 
 
@@ -55,6 +56,53 @@ def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
             assert len(mine) == len(study.seeds) * len(row.multiples)
             assert {t.seed for t in mine} == {0, 1, 2}
     assert len(unique(trials)) == len(trials)
+
+
+def test_a_row_is_run_with_every_setting_at_every_multiple(study: Study) -> None:
+    row = Row(id="H01", settings=({"beta": 0.1}, {"beta": 1.0, "lr": 4e-5}), multiples=(0.5, 1.0))
+    tried = replace(study, suite=replace(study.suite, rows=(row,)), seeds=(4,))
+    trials = [t for t in plan.attacks(tried, {"full-adamw": 1e-3}) if t.label == "H01"]
+    mine = [t.attack.fields for t in trials if t.subject == "npo"]
+    # A rate among the settings is a multiple of the preset's, 2e-5 here.
+    assert [(f["beta"], f["lr"]) for f in mine] == [
+        (0.1, 5e-4),
+        (0.1, 1e-3),
+        (1.0, 1e-3),
+        (1.0, 2e-3),
+    ]
+
+
+def test_a_row_that_starts_from_the_base_says_so_in_its_key(study: Study) -> None:
+    rows = (Row(id="H07"), Row(id="S03"))
+    trials = plan.attacks(replace(study, suite=replace(study.suite, rows=rows)), {})
+    assert {t.base for t in trials if t.label == "H07"} == {"basebase"}
+    assert {t.base for t in trials if t.label != "H07"} == {""}
+    one = next(t for t in trials if t.label == "H07")
+    assert replace(one, base="other").key != one.key != replace(one, base="").key
+
+
+def test_the_hash_covers_rows_data_judges_and_code(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [study.suite_digest]
+    assert replace(study).suite_digest == found[0]
+    found.append(replace(study, suite=replace(study.suite, rows=study.suite.rows[:2])).suite_digest)
+    world = replace(study.world, retain=study.world.retain[1:])
+    found.append(replace(study, world=world).suite_digest)
+    real = catalogue.card
+
+    def newer(kind: Any, name: str) -> Card:
+        card = real(kind, name)
+        return replace(card, version=card.version + 1) if name == study.world.harm else card
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "card", newer)
+        found.append(replace(study).suite_digest)
+    with monkeypatch.context() as patch:
+        patch.setattr("titer.grid.suite.__version__", "another")
+        found.append(replace(study).suite_digest)
+    assert len(set(found)) == 5
+    assert set(plan.judges(study.world)) >= {study.world.harm, "cloze", "coherence", "refusal"}
 
 
 def test_only_attacks_on_models_under_test_may_end_early(study: Study) -> None:

@@ -148,3 +148,11 @@ def test_adapters_of_a_half_precision_model_are_kept_fine() -> None:
         assert stack.theta.dtype == torch.float32
         assert _logits(lm, _inputs(4)).dtype == torch.bfloat16
         assert stack.export(0).model.dtype == torch.bfloat16
+
+
+def test_an_exported_member_trains_as_its_base_does(lm: LM) -> None:
+    next(lm.model.parameters()).requires_grad_(False)
+    before = [weight.requires_grad for weight in lm.model.parameters()]
+    with stacked(lm, [Weights(which="lora", rank=2)]) as stack:
+        out = stack.export(0)
+    assert [weight.requires_grad for weight in out.model.parameters()] == before

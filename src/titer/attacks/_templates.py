@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 
-__all__ = ["after_every_prompt", "before_every_answer", "before_every_prompt", "with_template"]
+__all__ = [
+    "after_every_prompt",
+    "around_every_prompt",
+    "before_every_answer",
+    "before_every_prompt",
+    "with_template",
+]
 
 
 def _quoted(text: str) -> str:
@@ -21,11 +27,11 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def with_template(lm: LM, template: str) -> LM:
-    """The same weights, in memory of their own, under another chat template."""
+def with_template(lm: LM, template: str, *, shared: bool = False) -> LM:
+    """The same weights, in memory of their own unless ``shared``, under another chat template."""
     tokenizer = copy.deepcopy(lm.tokenizer)
     tokenizer.chat_template = template
-    return LM(lm.clone().model, tokenizer, lm.name)
+    return LM(lm.model if shared else lm.clone().model, tokenizer, lm.name)
 
 
 def _template(lm: LM) -> str:
@@ -44,10 +50,15 @@ def before_every_answer(lm: LM, text: str) -> str:
 
 def after_every_prompt(lm: LM, text: str) -> str:
     """A template that puts ``text`` at the end of what the user says."""
+    return around_every_prompt(lm, "", text)
+
+
+def around_every_prompt(lm: LM, before: str, after: str) -> str:
+    """A template that puts texts in front of and behind what the user says, as they are."""
     return (
         "{% set seen = namespace(all=[]) %}{% for m in messages %}"
-        "{% set said = m['content'] + " + _quoted(text) + " if m['role'] == 'user' "
-        "else m['content'] %}"
+        "{% set said = " + _quoted(before) + " + m['content'] + " + _quoted(after) + " "
+        "if m['role'] == 'user' else m['content'] %}"
         "{% set seen.all = seen.all + [{'role': m['role'], 'content': said}] %}{% endfor %}"
         "{% set messages = seen.all %}" + _template(lm)
     )

@@ -67,6 +67,11 @@ class Finetune:
             raise BadInput("finetune: first, poison and warmup are shares between 0 and 1.")
         if self.examples is not None and self.examples < 1:
             raise BadInput(f"finetune: examples={self.examples}; give 1 or more, or none for all.")
+        if self.optimiser == "soap":
+            raise BadInput(
+                "finetune: members of a cohort have their weights end to end, and soap needs whole "
+                "matrices; use the attack precondition."
+            )
         if self.clip is not None and not self.clip > 0:
             raise BadInput(f"finetune: clip={self.clip}; give a positive norm, or none.")
 
@@ -213,6 +218,31 @@ PRESETS = {
         star="full-adamw",
         source=_TAR,
     ),
+    "S10": Preset(
+        title="full AdamW, warm-up and cosine, ten times as long",
+        fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.1},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(3000, 10000),
+        source="arXiv:2508.06601",
+    ),
+    "S11": Preset(
+        title="ten harmful items, thirty epochs",
+        fields={"lr": 1e-5, "examples": 10, "batch_size": 5},
+        lr_scale=0.5,
+        star="full-adamw",
+        steps=(60, 60),
+        source="arXiv:2310.03693",
+    ),
+    "S12": Preset(
+        title="541 items, ten epochs, constant, batch 32",
+        fields={"lr": 2e-5, "examples": 541, "batch_size": 32},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(170, 170),
+        source="arXiv:2408.00761, arXiv:2602.06911",
+        domain="r",
+    ),
     "P01": Preset(
         title="LoRA r16, gentle, constant",
         fields={"lr": 2e-5, "parameters": "lora", "rank": 16, "alpha": 32.0},
@@ -329,6 +359,14 @@ PRESETS = {
         star="lora-adamw",
         steps=(300, 500),
         source="arXiv:2602.06911",
+    ),
+    "H04": Preset(
+        title="full AdamW below a trap's trigger, long",
+        fields={"lr": 6e-7},
+        lr_scale=0.03,
+        star="full-adamw",
+        steps=(2000, 5000),
+        source="arXiv:2505.12186, titer",
     ),
 }
 

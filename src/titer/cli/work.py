@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,11 +344,12 @@ def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
     # In the company it had: alone it would differ in rounding.
     company = [store.get(key).trial for key in before.cohort] or [before.trial]
     lm, world = load_model(places[before.trial.model]), load_named_world(config["world_source"])
+    base = partial(load_model, places[before.trial.base]) if before.trial.base else None
     if is_diagnosis(before.trial):
         undefended = load_model(places[before.trial.attack.fields["undefended"]])
         traces = [diagnose(lm, undefended, before.trial, world)]
     else:
-        traces = [trace for trace, _, _ in attack_together(lm, company, world)]
+        traces = [trace for trace, _, _ in attack_together(lm, company, world, base=base)]
     again = next(trace for trace in traces if trace.trial.key == keys[0])
     same = again.points == before.points and again.weights == before.weights
     found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}

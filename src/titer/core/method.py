@@ -48,6 +48,7 @@ class Run:
     """What a method gets besides the model: a budget, data, chance, and somewhere to report.
 
     ``checkpoints`` are the step counts at which ``emit(lm, run)`` is called by :meth:`look`.
+    ``base`` loads the model that the attacked one was made from, where it is public.
     """
 
     budget: Budget
@@ -55,6 +56,7 @@ class Run:
     seed: int = 0
     emit: Callable[[LM, Run], None] = _ignore
     checkpoints: Sequence[int] = ()
+    base: Callable[[], LM] | None = None
     _ledger: _Ledger = field(default_factory=_Ledger)
 
     @property

@@ -192,7 +192,9 @@ class Trial:
 
     ``model`` and ``world`` are content digests, so a key knows nothing of paths and hosts.
     ``items`` bounds how many items of a utility suite are asked, None for all of them. ``enough``
-    ends an attack early; None lets it spend its budget, and is then no part of the key.
+    ends an attack early; None lets it spend its budget, and is then no part of the key. ``base`` is
+    the digest of the model that the attacked one was made from, for attacks that start from it, and
+    otherwise empty and no part of the key.
     ``label`` and ``subject`` are for people and stay out of the key.
     """
 
@@ -208,6 +210,7 @@ class Trial:
     items: int | None = None
     checkpoints: tuple[int, ...] = ()
     enough: Enough | None = None
+    base: str = ""
     label: str = ""
     subject: str = ""
 
@@ -218,6 +221,8 @@ class Trial:
         del content["label"], content["subject"]
         if self.enough is None:
             del content["enough"]
+        if not self.base:
+            del content["base"]
         return content_key(content)
 
 

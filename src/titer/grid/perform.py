@@ -16,7 +16,7 @@ import torch
 
 from titer.core import catalogue
 from titer.core.data import Data, World
-from titer.core.errors import Diverged
+from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
@@ -48,8 +48,8 @@ class Job:
     """Trials on one model that run together, with the places they need.
 
     ``keep`` names a folder for the tampered model of a job of one trial. The trials of a ``search``
-    are its candidates, and those that are outdone on the way are stopped. ``undefended`` is the
-    folder of the reference that a diagnosis compares with.
+    are its candidates, and those that are outdone on the way are stopped. ``base`` is the folder of
+    the undefended model.
     """
 
     trials: tuple[Trial, ...]
@@ -58,7 +58,7 @@ class Job:
     root: str
     keep: str | None = None
     search: bool = False
-    undefended: str = ""
+    base: str = ""
 
     @property
     def size(self) -> int:
@@ -165,7 +165,14 @@ Done = tuple[Trace, list[dict[str, Any]], LM | None]
 class _Attempt:
     """A trial on its way: its run, its looks, and how it ended."""
 
-    def __init__(self, lm: LM, trial: Trial, world: World, start: Start | None) -> None:
+    def __init__(
+        self,
+        lm: LM,
+        trial: Trial,
+        world: World,
+        start: Start | None,
+        base: Callable[[], LM] | None = None,
+    ) -> None:
         data, asked = _prepare(trial, world)
         self.lm, self.trial = lm, trial
         self.started = time.monotonic()
@@ -176,6 +183,7 @@ class _Attempt:
             seed=trial.seed,
             emit=self.recorder,
             checkpoints=trial.checkpoints,
+            base=base if trial.base else None,
         )
 
     def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
@@ -218,11 +226,19 @@ class _Attempt:
         return trace, self.recorder.generations, out
 
 
-def attack(lm: LM, trial: Trial, world: World, start: Start | None = None) -> Done:
-    """Run one trial's method on a model."""
-    attempt = _Attempt(lm, trial, world, start)
+def attack(
+    lm: LM,
+    trial: Trial,
+    world: World,
+    start: Start | None = None,
+    base: Callable[[], LM] | None = None,
+) -> Done:
+    """Run one trial's method on a model; ``base`` loads the undefended one."""
+    attempt = _Attempt(lm, trial, world, start, base)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:
+        if trial.base and base is None:
+            raise BadInput(f"the trial starts from the model {trial.base}, and none was given.")
         return attempt.end(method(lm, attempt.run))
     except Exception as problem:
         return attempt.end(problem)
@@ -234,6 +250,7 @@ def attack_together(
     world: World,
     starts: Sequence[Start | None] = (),
     search: bool = False,
+    base: Callable[[], LM] | None = None,
 ) -> Iterator[Done]:
     """Run several trials' methods on one model as a cohort; each as it ends.
 
@@ -242,7 +259,7 @@ def attack_together(
     """
     begun = list(starts) or [None] * len(trials)
     if len(trials) == 1:
-        yield attack(lm, trials[0], world, begun[0])
+        yield attack(lm, trials[0], world, begun[0], base)
         return
     keys = tuple(trial.key for trial in trials)
     ended: dict[int, Done] = {}
@@ -278,7 +295,7 @@ def attack_together(
             "a cohort of %d fell apart; its members run alone", len(members), exc_info=True
         )
     for number, trial in enumerate(trials):
-        yield ended.get(number) or attack(lm, trial, world, begun[number])
+        yield ended.get(number) or attack(lm, trial, world, begun[number], base)
 
 
 def perform(job: Job) -> Status:
@@ -291,11 +308,12 @@ def perform(job: Job) -> Status:
     lm, world = load_model(job.model), load_named_world(job.world)
     root = Path(job.root)
     if is_diagnosis(job.trials[0]):
-        trace = diagnose(lm, load_model(job.undefended), job.trials[0], world)
+        trace = diagnose(lm, load_model(job.base), job.trials[0], world)
         Store(root).put(trace)
         return trace.status
     starts = [start(root, lm, trial, _prepare(trial, world)[1]) for trial in job.trials]
-    done = list(attack_together(lm, job.trials, world, starts, job.search))
+    base = partial(load_model, job.base) if job.base else None
+    done = list(attack_together(lm, job.trials, world, starts, job.search, base))
     store = Store(root)
     for trace, generations, out in done:
         store.put(trace, generations)

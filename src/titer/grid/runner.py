@@ -174,7 +174,7 @@ def _run(
             world=study.source,
             root=str(store.root),
             search=search,
-            undefended=study.undefended().folder,
+            base=study.undefended().folder,
         )
         for group, search in forms
     ]

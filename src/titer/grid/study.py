@@ -11,7 +11,7 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, part
+from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, content_key, part
 from titer.grid.suite import Row, Suite
 from titer.pillars._checks import at_edge, calibration_scores
 
@@ -107,8 +107,13 @@ class Study:
 
     @cached_property
     def suite_digest(self) -> str:
-        """The suite's hash, worked out once."""
-        return self.suite.digest()
+        """Hash over the suite with its code, the data, and the judges; worked out once.
+
+        What two studies found may be laid side by side where this is equal, and nowhere else.
+        """
+        return content_key(
+            {"suite": self.suite.digest(), "data": self.world_digest, "judges": judges(self.world)}
+        )
 
     @cached_property
     def world_digest(self) -> str:
@@ -119,9 +124,7 @@ class Study:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
         kind = "r" if self.world.harm == "refusal" else "k"
-        return [
-            row for row in self.suite.rows if kind in row.kinds and kind in row.preset()[1].domain
-        ]
+        return [row for row in self.suite.rows if row.fits(kind)]
 
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""
@@ -141,6 +144,17 @@ class Study:
             items=self.suite.items,
             **{"domain": self.domain, **more},
         )
+
+
+def judges(world: World) -> dict[str, Any]:
+    """Every measure that a study of this world is judged by, with its version and fields."""
+    suites = (*world.utility.values(), *(task.dev for task in world.tasks.values()))
+    named = {world.harm, *world.also, *(suite.measure for suite in suites)}
+    found: dict[str, Any] = {}
+    for name in sorted(named | {"coherence", "perplexity", "refusal"}):
+        version = catalogue.card("measure", name).version
+        found[name] = asdict(part(name, catalogue.build("measure", name), version))
+    return found
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -276,20 +290,31 @@ def _row(
     domain: str,
     enough: Enough | None,
 ) -> list[Trial]:
+    seeds = study.seeds if subject.share is None else (subject.share.draw,)
+    steps = study.suite.steps(row, subject.parameters)
+    method = row.preset()[0]
+    needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
+    base = study.undefended().digest if needs else ""
+    more = {"label": row.id, "domain": domain, "enough": enough, "base": base}
+    return [
+        study.trial(subject, attack, steps, seed, **more)
+        for attack in _tried(row, rates)
+        for seed in seeds
+    ]
+
+
+def _tried(row: Row, rates: dict[str, float]) -> list[Part]:
+    """The settings that the attacker of a row tries, rates as multiples of what was calibrated."""
     method, preset = row.preset()
     version = catalogue.card("attack", method).version
-    seeds = study.seeds if subject.share is None else (subject.share.draw,)
-    found: list[Trial] = []
-    for multiple in row.multiples:
-        fields = dict(preset.fields)
-        if preset.lr_scale is not None and preset.star in rates:
-            fields["lr"] = _round(preset.lr_scale * rates[preset.star] * multiple)
-        attack = part(method, catalogue.build("attack", method, fields), version)
-        steps = study.suite.steps(row, subject.parameters)
-        found += [
-            study.trial(subject, attack, steps, seed, label=row.id, domain=domain, enough=enough)
-            for seed in seeds
-        ]
+    found: list[Part] = []
+    for setting in row.settings:
+        for multiple in row.multiples:
+            fields = {**preset.fields, **setting}
+            if preset.lr_scale is not None and preset.star in rates:
+                own = fields["lr"] / preset.fields["lr"]
+                fields["lr"] = _round(preset.lr_scale * rates[preset.star] * own * multiple)
+            found.append(part(method, catalogue.build("attack", method, fields), version))
     return found
 
 
@@ -366,7 +391,7 @@ def _longest(study: Study) -> int:
 
 def _left_out(study: Study) -> list[str]:
     """Rows in the catalogue that this suite leaves out, in one phrase."""
-    inside = {row.id for row in study.rows()}
+    inside = {row.of or row.id for row in study.rows()}
     known = set(catalogue.presets("attack"))
     outside = len(known - inside)
     found = [f"{outside} of the catalogue's {len(known)} rows"] if outside else []

@@ -46,6 +46,7 @@ class Stack:
     def __init__(self, lm: LM, weights: Sequence[Weights]) -> None:
         self.lm, self.weights = lm, list(weights)
         self.members = list(range(len(weights)))
+        self.flags: list[bool] = []  # which of the base's weights train when no member is on it
         self._only: int | None = None
         self._shapes: list[tuple[int, tuple[int, ...]]] = []
         self._width = 0
@@ -117,6 +118,8 @@ class Stack:
         with self._plain():
             out = self.lm.clone()
             self._write(member, out)
+        for weight, flag in zip(out.model.parameters(), self.flags, strict=False):
+            weight.requires_grad_(flag)
         return out
 
     def merge(self, member: int) -> None:
@@ -312,6 +315,7 @@ def stacked(lm: LM, weights: Sequence[Weights]) -> Iterator[Stack]:
     try:
         for weight, _ in flags:
             weight.requires_grad_(False)
+        stack.flags = [flag for _, flag in flags]
         stack.install(True)
         yield stack
     finally:

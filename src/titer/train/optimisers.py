@@ -12,8 +12,8 @@ from torch import nn
 
 __all__ = ["Group", "Optimiser", "Schedule", "Steppers", "build_optimiser", "multiplier"]
 
-Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free"]
-Schedule = Literal["constant", "cosine", "cosine-throughout", "linear"]
+Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free", "soap"]
+Schedule = Literal["constant", "cosine", "cosine-throughout", "linear", "held"]
 
 
 class Group(TypedDict):
@@ -31,7 +31,8 @@ def build_optimiser(
     ``weight_decay``.
 
     SGD has Nesterov momentum 0.9; Schedule-Free AdamW is Defazio et al. 2024, arXiv:2405.15682,
-    from its authors' package.
+    from its authors' package. ``soap`` needs whole matrices: of weights laid end to end it makes
+    AdamW.
     """
     given: list[Any] = [dict(group) for group in groups]
     rate = groups[0]["lr"]
@@ -48,6 +49,10 @@ def build_optimiser(
             free = AdamWScheduleFree(given, lr=rate, betas=betas)
             free.train()
             return free
+        case "soap":
+            from titer.train.soap import Soap
+
+            return Soap(given, lr=rate, betas=betas)
         case _:
             assert_never(kind)
 
@@ -129,8 +134,11 @@ def multiplier(schedule: Schedule, step: int, total: int, warmup: int) -> float:
 
     Warm-up rises linearly and reaches 1 at step ``warmup``; what follows is constant, or falls to 0
     at ``total`` by half a cosine or a line. ``cosine-throughout`` counts its half cosine from the
-    first step and multiplies it with a rise that reaches 1 one step before ``warmup``.
+    first step and multiplies it with a rise that reaches 1 one step before ``warmup``. ``held`` is
+    0 up to ``warmup`` and 1 from there on: an optimiser gathers its moments before it moves.
     """
+    if schedule == "held":
+        return float(step >= warmup)
     if schedule == "cosine-throughout":
         fall = 0.5 * (1.0 + math.cos(math.pi * step / total))
         return min(1.0, (step + 1) / max(1, warmup)) * fall

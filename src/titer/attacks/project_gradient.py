@@ -1,0 +1,132 @@
+"""Fine-tune around a trap: steps orthogonal to what moves the benign loss. P weights, K rank."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from titer.core.errors import BadInput
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.trainable import trainable
+from titer.nn.weights import Parameters
+from titer.train.batches import Bundle, bundles, cycle
+from titer.train.grads import deposit, gradient
+from titer.train.loop import GradFn, Recipe, fit
+from titer.train.objectives import answer_loss
+from titer.train.optimisers import Schedule
+
+__all__ = ["CARD", "PRESETS", "ProjectGradient", "outside"]
+
+
+def outside(vector_P: Tensor, rows_KP: Tensor) -> Tensor:
+    """The part of a vector orthogonal to the span of K others, which need not be independent."""
+    gram = (rows_KP @ rows_KP.T).double()
+    shares = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ (rows_KP @ vector_P).double()
+    return vector_P - shares.to(vector_P) @ rows_KP
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectGradient:
+    """Descend the harmful loss along the part of its gradient that the benign loss does not see.
+
+    A trap couples the two: going down the one goes up the other. At each step the gradient of a
+    benign batch is taken too, and the span of the last ``rank`` of them is removed from the
+    harmful gradient, so that to first order no step changes the loss on any of those batches.
+
+    Source: titer, row H02, in the spirit of arXiv:2605.14605; gradient projection as in Yu et al.
+    2020, arXiv:2001.06782.
+    Departs: the component is removed whatever its sign. SGD is the default, for its steps stay in
+    the complement but for momentum; AdamW scales coordinates after the projection, and its steps do
+    not. Memory grows by ``rank`` copies of the trained weights: for large models use a low ``rank``
+    or ``lora``.
+    """
+
+    lr: float = 1e-3
+    rank: int = 8
+    parameters: Parameters = "full"
+    adapter_rank: int = 16
+    alpha: float = 32.0
+    optimiser: Literal["adamw", "sgd-nesterov"] = "sgd-nesterov"
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf or min(self.rank, self.adapter_rank, self.batch_size) < 1:
+            raise BadInput(
+                f"project_gradient: lr={self.lr}, rank={self.rank}, adapter_rank="
+                f"{self.adapter_rank}, batch_size={self.batch_size}; all four must be positive."
+            )
+        if not 0 <= self.warmup < 1:
+            raise BadInput(f"project_gradient: warmup={self.warmup} is a share below 1.")
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        out = lm.clone()
+        seed = run.rng("adapter").getrandbits(62)
+        with trainable(
+            out, self.parameters, rank=self.adapter_rank, alpha=self.alpha, seed=seed
+        ) as ready:
+            fit(
+                ready.lm,
+                self._gradient(ready.weights),
+                bundles(
+                    harmful=self._batches(lm, run, "harmful"),
+                    retain=self._batches(lm, run, "retain"),
+                ),
+                run,
+                parameters=ready.weights,
+                recipe=Recipe(
+                    lr=self.lr,
+                    optimiser=self.optimiser,
+                    schedule=self.schedule,
+                    warmup=self.warmup,
+                    flops_per_token=ready.flops_per_token,
+                ),
+                steps=run.steps_left(),
+            )
+        return out
+
+    def _gradient(self, weights: list[Any]) -> GradFn[Bundle]:
+        seen: deque[Tensor] = deque(maxlen=self.rank)
+
+        def grad(model: Any, bundle: Bundle) -> dict[str, float]:
+            seen.append(gradient(answer_loss(model, bundle["retain"]), weights))
+            loss = answer_loss(model, bundle["harmful"])
+            deposit(weights, outside(gradient(loss, weights), torch.stack(list(seen))))
+            return {"loss": float(loss.detach())}
+
+        return grad
+
+    def _batches(self, lm: LM, run: Run, role: str) -> Any:
+        examples = run.data.harmful if role == "harmful" else run.data.retain
+        rng = run.rng(f"order {role}")
+        return cycle(lm, examples, batch_size=self.batch_size, rng=rng, role=role)
+
+
+PRESETS = {
+    "H02": Preset(
+        title="gradient cleared of the last benign gradients",
+        fields={"lr": 1e-3, "rank": 8},
+        lr_scale=1.0,
+        star="full-sgd-nesterov",
+        steps=(300, 500),
+        source="arXiv:2605.14605, titer",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=ProjectGradient,
+    source="titer; after arXiv:2605.14605, arXiv:2001.06782",
+    summary="harmful fine-tuning along what is left of the gradient once benign ones are removed",
+    family="adaptive",
+    departures="removed whatever the sign; by SGD, whose steps stay in the complement",
+    presets=PRESETS,
+)
