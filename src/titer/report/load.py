@@ -11,6 +11,7 @@ import yaml
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.grid.store import Store
+from titer.report import lm_eval
 from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.verdict import verdict
 
@@ -111,4 +112,6 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
 def read_verdict(root: Path) -> dict[str, Any]:
     """Re-aggregate a run folder; nothing is trained or asked again."""
     study, traces = read(root)
-    return verdict(study, traces)
+    found = verdict(study, traces)
+    # Beside the verdict and no part of it: what another program measured enters no number of ours.
+    return {**found, "lm_eval": lm_eval.beside(root, found["models"])}
