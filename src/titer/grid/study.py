@@ -322,6 +322,7 @@ def describe(study: Study) -> dict[str, Any]:
         "suite": study.suite.name,
         "suite_version": study.suite.version,
         "suite_hash": study.suite_digest,
+        "suite_settings": study.suite.settings(),
         "rows": rows,
         "world": study.world.name,
         "world_source": study.source,
