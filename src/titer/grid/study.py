@@ -66,7 +66,7 @@ class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
 
     Models made with a share of the hazard have a name for each share, which the draws have in
-    common.
+    common. ``unusable`` says why nothing can be asked of a model, empty where it can.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Subject:
     defence: str = ""
     revision: str = ""
     share: Share | None = None
+    unusable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,10 @@ class Study:
         return [
             row for row in self.suite.rows if kind in row.kinds and kind in row.preset()[1].domain
         ]
+
+    def measured(self) -> list[Subject]:
+        """The models of which something can be asked."""
+        return [subject for subject in self.subjects if not subject.unusable]
 
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""
@@ -235,7 +240,7 @@ def attacks(
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
-    for subject in study.subjects:
+    for subject in study.measured():
         whole = subject.share is None
         for domain in study.world.hazards if whole else ():
             found.append(
@@ -290,7 +295,7 @@ def training(study: Study, rates: dict[str, float]) -> list[Trial]:
             task=task,
             label=f"task {task}",
         )
-        for subject in study.subjects
+        for subject in study.measured()
         if subject.role != "oracle" and subject.share is None
         for task in study.tasks or tuple(study.world.tasks)
         for factor in study.suite.rates

@@ -57,6 +57,7 @@ def facts(config: dict[str, Any]) -> StudyFacts:
                 digest=subject["digest"],
                 role=subject["role"],
                 defence=subject["defence"],
+                unusable=subject.get("unusable", ""),
             )
             for subject in study["subjects"]
             if not subject.get("share")
