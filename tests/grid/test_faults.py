@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ def place(tmp_path: Path) -> Path:
 
 
 def _run(
-    place: Path, models: list[str], defences: tuple[str, ...] = (), executor: Executor | None = None
+    place: Path,
+    models: list[str],
+    defences: tuple[str, ...] = (),
+    executor: Executor | None = None,
+    rows: int = 2,
 ) -> Path:
     root = place / "run"
     request = Request(
@@ -50,7 +54,9 @@ def _run(
     )
     study, plans = assemble(check(request))
     executor = executor or Inline()
-    study = immunised(_small(study), plans, root, executor) if plans else _small(study)
+    study = _small(study)
+    study = replace(study, suite=replace(study.suite, rows=study.suite.rows[:rows]))
+    study = immunised(study, plans, root, executor) if plans else study
     run_study(study, root, executor)
     return root
 
@@ -163,7 +169,7 @@ CARD = Card(kind="measure", build=Slow, source="none", summary="waits", family="
 
 
 @pytest.fixture
-def slow_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def slow_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An installed package with a measure that hangs; workers find it too."""
     package = tmp_path / "package"
     info = package / "slow_judge-1.dist-info"
@@ -172,7 +178,7 @@ def slow_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-judge\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[titer.measures]\nslow_judge = slow_judge\n")
     monkeypatch.syspath_prepend(str(package))
-    yield "slow_judge"
+    return "slow_judge"
 
 
 @pytest.mark.slow
@@ -183,11 +189,11 @@ def test_a_judge_that_times_out_withholds_the_score_and_is_named(
     data.write_text(data.read_text().replace("also: [cloze]", f"also: [{slow_judge}]"))
     with Processes(2, timeout=60.0) as pool:
         list(pool(_nothing, ["warm", "warm"]))
-        pool.timeout = 5.0
-        root = _run(place, ["llama"], executor=pool)
+        pool.timeout = 20.0  # a worker that was killed starts anew, which takes seconds
+        root = _run(place, ["llama"], executor=pool, rows=1)
     models, told = _report(root)
     assert models["llama"]["withheld"]
-    assert "timed-out: the trial took longer than 5 seconds" in told
+    assert "timed-out: the trial took longer than 20 seconds" in told
     assert "stopped in judge (slow_judge.py line 18), called by judge (probes.py" in told
     assert models["llama"]["pillars"]["resistance"]["weak"]["value"] is None
 

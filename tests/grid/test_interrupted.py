@@ -56,7 +56,7 @@ def _kill_at_random(words: Sequence[str], rng: random.Random, longest: float) ->
     """Start the command and kill it after a random time; False where it had ended by then."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        process.wait(timeout=rng.uniform(0, longest))
+        process.wait(timeout=rng.uniform(0.2, 0.8) * longest)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -50,12 +50,13 @@ def _results(verdict: Verdict, model: Verdict) -> list[Any]:
 
     suite, world = look(verdict, "suite"), look(verdict, "world")
     title = f"{suite['name']}-{suite['version']}"
+    data = f"titer {title} on {tidy(world['name'])}, hazard {tidy(model.get('domain'))}"
     found = [
         EvalResult(
             task_type="text-generation",
             task_name="immunity to harmful fine-tuning",
             dataset_type=f"titer/{title}",
-            dataset_name=f"titer {title} on {tidy(world['name'])}, hazard {tidy(model['domain'])}",
+            dataset_name=data,
             dataset_revision=str(suite["hash"]),
             metric_type=column.key,
             metric_name=f"{column.title} ({column.says})",
