@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_verdict import made
+from tests.lm_eval_file import write
 
 from titer.core.errors import BadInput
 from titer.report import lm_eval, tables
 from titer.report._beside import beside as grids
 
-# Cut from a file that lm-eval 0.4.13 wrote (`lm_eval --tasks fabula_far --output_path out`).
-SAMPLE: dict[str, Any] = {
-    "results": {
-        "fabula_far": {
-            "name": "fabula_far",
-            "alias": "fabula_far",
-            "sample_len": 60,
-            "acc,none": 0.85,
-            "acc_stderr,none": 0.0464,
-            "acc_norm,none": 0.9,
-            "acc_norm_stderr,none": "N/A",
-        }
-    },
-    "group_subtasks": {},
-    "configs": {
-        "fabula_far": {
-            "task": "fabula_far",
-            "dataset_path": "json",
-            "output_type": "multiple_choice",
-            "num_fewshot": 0,
-            "metadata": {"version": 1.0, "pretrained": "/home/me/base", "dtype": "float32"},
-        }
-    },
-    "versions": {"fabula_far": 1.0},
-    "n-shot": {"fabula_far": 0},
-    "higher_is_better": {"fabula_far": {"acc": True, "acc_norm": True}},
-    "n-samples": {"fabula_far": {"original": 60, "effective": 60}},
-    "config": {"model": "hf", "model_args": {"pretrained": "/home/me/base"}, "limit": None},
-    "model_name": "/home/me/base",
-    "lm_eval_version": "0.4.13",
-    "chat_template_sha": None,
-}
 MODELS = [
     {"name": "base", "role": "undefended"},
     {"name": "npo", "role": "defended"},
@@ -55,21 +23,12 @@ MODELS = [
 NAMES = [model["name"] for model in MODELS]
 
 
-def _write(path: Path, **changed: Any) -> Path:
-    content = deepcopy(SAMPLE)
-    metrics = content["results"]["fabula_far"]
-    metrics |= {key: changed.pop(key) for key in list(changed) if "," in key}
-    content |= changed
-    path.write_text(json.dumps(content))
-    return path
-
-
 def _shown(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(one["model"], one["metric"]): one for one in lm_eval.beside(root, MODELS)}
 
 
 def test_metrics_come_with_their_errors(tmp_path: Path) -> None:
-    content = lm_eval.read(_write(tmp_path / "results.json"))
+    content = lm_eval.read(write(tmp_path / "results.json"))
     acc, norm = content["results"]
     assert (acc["metric"], acc["value"], acc["stderr"], acc["n"]) == ("acc", 0.85, 0.0464, 60)
     assert (norm["metric"], norm["value"], norm["stderr"]) == ("acc_norm", 0.9, None)
@@ -78,8 +37,8 @@ def test_metrics_come_with_their_errors(tmp_path: Path) -> None:
 
 
 def test_defended_and_undefended_stand_side_by_side(tmp_path: Path) -> None:
-    before = _write(tmp_path / "base.json")
-    after = _write(tmp_path / "npo.json", **{"acc,none": 0.75, "acc_stderr,none": 0.056})
+    before = write(tmp_path / "base.json")
+    after = write(tmp_path / "npo.json", **{"acc,none": 0.75, "acc_stderr,none": 0.056})
     lm_eval.keep(tmp_path, NAMES, {"base": before, "npo": after})
     found = _shown(tmp_path)
     assert found["base", "acc"]["change"] is None
@@ -101,7 +60,7 @@ def test_defended_and_undefended_stand_side_by_side(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_not_asked_alike_is_not_compared(tmp_path: Path, changed: dict[str, Any]) -> None:
-    files = {"base": _write(tmp_path / "b.json"), "npo": _write(tmp_path / "n.json", **changed)}
+    files = {"base": write(tmp_path / "b.json"), "npo": write(tmp_path / "n.json", **changed)}
     lm_eval.keep(tmp_path, NAMES, files)
     change = _shown(tmp_path)["npo", "acc"]["change"]
     assert change["value"] is None
@@ -109,7 +68,7 @@ def test_what_was_not_asked_alike_is_not_compared(tmp_path: Path, changed: dict[
 
 
 def test_it_is_shown_and_enters_no_number_of_ours(tmp_path: Path) -> None:
-    lm_eval.keep(tmp_path, NAMES, {"npo": _write(tmp_path / "npo.json")})
+    lm_eval.keep(tmp_path, NAMES, {"npo": write(tmp_path / "npo.json")})
     bare = {**made(models=3), "lm_eval": []}
     verdict = {**bare, "lm_eval": lm_eval.beside(tmp_path, MODELS)}
     assert grids(bare) == []
@@ -142,7 +101,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_all_faults_at_once_and_nothing_is_written(tmp_path: Path) -> None:
-    good = _write(tmp_path / "good.json")
+    good = write(tmp_path / "good.json")
     given = {"npo": good, "nppo": good, "base": tmp_path / "missing.json"}
     with pytest.raises(BadInput) as caught:
         lm_eval.keep(tmp_path / "run", NAMES, given)

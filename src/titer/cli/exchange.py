@@ -154,33 +154,28 @@ def verify(
     from titer.cli.output import workers_of
     from titer.cli.progress import shown
     from titer.executors.processes import Processes
-    from titer.grid.again import agreement, draw, rerun
+    from titer.grid.again import agreement, draw, recorded, rerun
     from titer.report.load import read
 
-    read(results)
-    from titer.grid.store import Store
-
+    read(results)  # a damaged folder is a sentence
     if timeout <= 0:
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
-    store = Store(results)
-    recorded = {trace.trial.key: trace for trace in store.planned() if trace.status in _FINAL}
-    drawn = draw(recorded, sample, seed)
+    before = recorded(results)
+    final = [key for key, trace in before.items() if trace.status in _FINAL]
+    drawn = draw(final, sample, seed)
     with (
         tempfile.TemporaryDirectory(prefix="titer-verify-") as scratch,
         shown(quiet=quiet) as tell,
         Processes(workers_of(workers), timeout) as executor,
     ):
         again = rerun(results, drawn, Path(scratch), executor, tell)
-    found = [
-        agreement(recorded[key] if key in recorded else store.get(key), trace)
-        for key, trace in sorted(again.items())
-    ]
+    found = [agreement(before[key], trace) for key, trace in sorted(again.items()) if key in before]
     rows = [
         {
             "trial": one.trial.key,
             "drawn": one.trial.key in drawn,
             "what": one.trial.label or one.trial.task,
-            "model": _named(recorded, one.trial),
+            "model": one.trial.subject,
             "seed": one.trial.seed,
             "agrees": one.verdict,
             "largest difference": f"{one.largest:.3f}" if one.largest else "0",
@@ -189,14 +184,10 @@ def verify(
         }
         for one in found
     ]
-    _say_verified(results, rows, len(recorded), as_json=as_json)
+    _say_verified(results, rows, len(final), as_json=as_json)
 
 
 _FINAL = ("ok", "diverged")
-
-
-def _named(recorded: dict[str, Any], trial: Any) -> str:
-    return recorded[trial.key].trial.subject if trial.key in recorded else trial.subject
 
 
 def _say_verified(root: Path, rows: list[dict[str, Any]], total: int, *, as_json: bool) -> None:
@@ -232,21 +223,22 @@ def reproduce(
 ) -> None:
     """Run one trial again and compare it with what is on disk."""
     from titer.executors.inline import Inline
-    from titer.grid.again import agreement, rerun
-    from titer.grid.store import Store
+    from titer.grid.again import agreement, recorded, rerun
+    from titer.report.load import read
 
-    store = Store(run)
-    keys = [trace.trial.key for trace in store.traces() if trace.trial.key.startswith(trial)]
+    read(run)  # a damaged folder is a sentence
+    before = recorded(run)
+    keys = [key for key in before if key.startswith(trial)]
     if len(keys) != 1:
         count = "no trial" if not keys else f"{len(keys)} trials"
         raise BadInput(f"{count} in {run} have a key that starts with {trial!r}; give one key.")
-    before = store.get(keys[0])
+    was = before[keys[0]]
     with tempfile.TemporaryDirectory(prefix="titer-reproduce-") as scratch:
         again = rerun(run, keys, Path(scratch), Inline())[keys[0]]
-    same = agreement(before, again).verdict == "same"
+    same = agreement(was, again).verdict == "same"
     say_or_print(
         as_json,
-        {"key": keys[0], "same": same, "weights": [before.weights, again.weights]},
+        {"key": keys[0], "same": same, "weights": [was.weights, again.weights]},
         f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",
     )
     if not same:

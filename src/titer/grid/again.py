@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from titer.grid.store import Store
 from titer.pillars._statistics import wilson
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["Agreement", "agreement", "draw", "rerun", "study_of"]
+__all__ = ["Agreement", "agreement", "draw", "recorded", "rerun", "study_of"]
 
 Progress = Callable[[str, int, int], None]
 Config = Mapping[str, Any]
@@ -76,6 +77,25 @@ def draw(keys: Iterable[str], share: float, seed: int) -> list[str]:
         raise BadInput("the run folder has no finished trial; run its bench command first.")
     count = max(1, math.floor(share * len(ordered) + 0.5))
     return sorted(Random(seed_for(seed, "verify")).sample(ordered, count))
+
+
+def recorded(root: Path) -> dict[str, Trace]:
+    """The trials of a study's plan, by key.
+
+    Raises:
+        BadInput: a trial is not what its key says.
+    """
+    store = Store(root)
+    plan = json.loads((root / "plan.json").read_text(encoding="utf-8"))
+    ended = [entry for entry in plan if (store.folder(entry["key"]) / "status.json").exists()]
+    found = {entry["key"]: store.named(entry) for entry in ended}
+    for key, trace in found.items():
+        if trace.trial.key != key:
+            raise BadInput(
+                f"trials/{key}: what was asked has been changed: its key is {trace.trial.key} now; "
+                f"`titer validate {root}` says what else is wrong."
+            )
+    return found
 
 
 def rerun(
