@@ -52,16 +52,25 @@ def _verdict(root: Path) -> dict[str, object]:
     return raw
 
 
-def _kill_at_random(words: Sequence[str], rng: random.Random, longest: float) -> bool:
-    """Start the command and kill it after a random time; False where it had ended by then."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _at_work(process: subprocess.Popen[bytes], out: Path) -> float:
+    """Wait until the command writes its first file; returns the seconds that took."""
+    started, clock = time.time(), time.monotonic()
+    while process.poll() is None:
+        if any(_written(path) > started for path in out.rglob("*")):
+            break
+        time.sleep(0.02)
+    return time.monotonic() - clock
+
+
+def _written(path: Path) -> float:
     try:
-        process.wait(timeout=rng.uniform(0.2, 0.8) * longest)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
-    return False
+        return path.stat().st_mtime
+    except FileNotFoundError:  # scratch that has just been renamed
+        return 0.0
+
+
+def _start(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -69,24 +78,27 @@ def test_killed_at_random_it_ends_with_the_same_results(tmp_path: Path) -> None:
     toy.model_folder(tmp_path / "llama")
     toy.data_folder(tmp_path / "data")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    started = time.monotonic()
-    subprocess.run(_words(tmp_path, whole), check=True, capture_output=True)
-    longest = time.monotonic() - started
-    rng, kills = random.Random(0), 0
-    seen: list[int] = []
-    while kills < KILLS:
-        done = len(list(cut.glob("trials/[!.]*/status.json")))
-        seen.append(done)
-        # Work that is done stays done, so a kill must come sooner each time; one that came too
-        # late found a whole study, which is taken apart so that the next has something to do.
-        if not _kill_at_random(_words(tmp_path, cut), rng, longest):
+    process, clock = _start(_words(tmp_path, whole)), time.monotonic()
+    waited = _at_work(process, whole)
+    assert process.wait() == 0
+    work = time.monotonic() - clock - waited
+    rng, seen = random.Random(0), list[int]()
+    while len(seen) < KILLS:
+        before = len(list(cut.glob("trials/[!.]*/status.json")))
+        process = _start(_words(tmp_path, cut))
+        _at_work(process, cut)
+        # So long that the kills are spread over the whole of the work.
+        time.sleep(rng.uniform(0, 1.6 * work / KILLS))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            seen.append(before)
+        elif cut.is_dir():  # too late: part of the work is undone, so that there is more to do
             for path in sorted(cut.glob("trials/[!.]*"))[:: rng.randrange(1, 4)]:
                 (path / "status.json").unlink()
-            continue
-        kills += 1
+        process.wait()
     done = subprocess.run(_words(tmp_path, cut), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    print(f"killed {kills} times; finished trials before each start: {seen}")
+    print(f"killed {len(seen)} times; finished trials before each start: {seen}")
     assert _results(cut) == _results(whole)
     assert _verdict(cut) == _verdict(whole)
     assert not [one for one in findings(cut) if one.kind == "fault"]

@@ -153,8 +153,9 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     if world and domain and request.shares:
         faults.attempt(lambda: _shares(request, world.hazards[domain].defend))
     wanted = _wanted(request, world) if world else []
-    named = [(source, role) for source, role, _ in wanted]
-    named = named if world else [(source, "defended") for source in request.models]
+    named: list[tuple[str, Role]] = [(source, role) for source, role, _ in wanted]
+    if not world:
+        named = [(source, "defended") for source in request.models]
     broken: list[str] = []
     for source, role in named:
         faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))

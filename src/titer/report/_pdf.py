@@ -44,7 +44,7 @@ def to_pdf(figure: Drawn, width: float) -> bytes:
 
     _, _, across, down = map(float, figure.attributes["viewBox"].split())
     scale = width * _POINTS / across
-    settings = {
+    settings: Any = {
         "pdf.fonttype": 42,
         "font.family": _FONTS,
         "lines.scale_dashes": False,
