@@ -50,6 +50,16 @@ def test_defended_and_undefended_stand_side_by_side(tmp_path: Path) -> None:
     assert not [key for key in found if key[0] == "rmu"]
 
 
+def test_all_right_is_no_certainty(tmp_path: Path) -> None:
+    right = {"acc,none": 1.0, "acc_stderr,none": 0.0}
+    files = {name: write(tmp_path / f"{name}.json", **right) for name in ("base", "npo")}
+    lm_eval.keep(tmp_path, NAMES, files)
+    found = _shown(tmp_path)["npo", "acc"]
+    low = 60 / (60 + 1.959964**2)  # Wilson's lower end for 60 of 60
+    assert [found["score"]["low"], found["score"]["high"]] == pytest.approx([low, 1.0])
+    assert [found["change"]["low"], found["change"]["high"]] == pytest.approx([low - 1, 1 - low])
+
+
 @pytest.mark.parametrize(
     "changed",
     [

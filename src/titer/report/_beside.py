@@ -8,7 +8,7 @@ from typing import Any
 from titer.report._page import Cell, Grid, cell, in_order, items
 from titer.report.tables import DASH, interval, lm_eval_name, look, value
 
-__all__ = ["beside"]
+__all__ = ["beside", "with_beside"]
 
 
 def beside(verdict: Mapping[str, Any]) -> list[Grid]:
@@ -34,3 +34,9 @@ def beside(verdict: Mapping[str, Any]) -> list[Grid]:
             cells.append(cell(est, "score", grid.notes, extra=extra, tone="text"))
         grid.rows.append((model, cells))
     return [grid]
+
+
+def with_beside(grids: list[Grid], verdict: Mapping[str, Any]) -> list[Grid]:
+    """The tables of the pillars with this one under the study's own utility."""
+    at = next((n for n, grid in enumerate(grids, start=1) if grid.title == "Stability"), len(grids))
+    return [*grids[:at], *beside(verdict), *grids[at:]]

@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from titer.core import BadInput
 from titer.report import _page, figures
-from titer.report._beside import beside
+from titer.report._beside import with_beside
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
 from titer.report.tables import look, number
 
@@ -62,7 +62,7 @@ def render(verdict: Verdict) -> str:
         ],
         unplaced=_unplaced(ordered),
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",
-        grids=[*_page.grids(verdict), *beside(verdict)],
+        grids=with_beside(_page.grids(verdict), verdict),
         details=_page.details(verdict),
         other_trials=_other_trials(verdict),
         outcomes=OUTCOMES,

@@ -16,6 +16,7 @@ from typing import Any, cast
 from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
 from titer.core.records import content_key
+from titer.pillars._statistics import wilson
 
 __all__ = ["FORMAT", "beside", "keep", "kept", "read"]
 
@@ -208,7 +209,7 @@ def beside(root: Path, models: Sequence[Mapping[str, Any]]) -> list[dict[str, An
                 {
                     "model": name,
                     **{key: record[key] for key in record if key != "stderr"},
-                    "score": _estimate(record["value"], record["stderr"], record["n"]),
+                    "score": _score(record),
                     "change": _change(record, first),
                     "file": held[name]["file"],
                     "sha256": held[name]["sha256"],
@@ -223,14 +224,16 @@ def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _estimate(
-    value: float | None, stderr: float | None, n: int = 0, note: str = ""
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    n: int = 0,
+    note: str = "",
 ) -> dict[str, Any]:
-    half = None if stderr is None or value is None else _Z * stderr
-    ends = (None, None) if half is None or value is None else (value - half, value + half)
     return {
         "value": value,
-        "low": ends[0],
-        "high": ends[1],
+        "low": low,
+        "high": high,
         "n": n,
         "level": 0.95,
         "censored": False,
@@ -238,11 +241,28 @@ def _estimate(
     }
 
 
+def _score(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric with its interval: normal, and Wilson's where all or none were right, since an error
+    of nothing is no certainty."""
+    value, stderr, n = record["value"], record["stderr"], record["n"]
+    if stderr is None:
+        return _estimate(value, n=n)
+    if stderr == 0 and value in (0.0, 1.0) and n:
+        exact = wilson(value * n, n)
+        return _estimate(value, exact.low, exact.high, n)
+    return _estimate(value, value - _Z * stderr, value + _Z * stderr, n)
+
+
 def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The difference of two metrics; its ends from those of both, as Newcombe 1998 has it."""
     if first is None:
         return None
     if first["alike"] != record["alike"]:
-        return _estimate(None, None, note="not asked as the undefended model was: not compared")
-    errors = (record["stderr"], first["stderr"])
-    both = None if None in errors else math.hypot(*cast(tuple[float, float], errors))
-    return _estimate(record["value"] - first["value"], both, record["n"])
+        return _estimate(None, note="not asked as the undefended model was: not compared")
+    now, was = _score(record), _score(first)
+    change = now["value"] - was["value"]
+    if now["low"] is None or was["low"] is None:
+        return _estimate(change, n=record["n"])
+    down = math.hypot(now["value"] - now["low"], was["high"] - was["value"])
+    up = math.hypot(now["high"] - now["value"], was["value"] - was["low"])
+    return _estimate(change, change - down, change + up, record["n"])
