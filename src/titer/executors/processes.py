@@ -77,7 +77,11 @@ def _where(note: Path) -> str:
         return ""
     mine = next((text for text in threads if " in _watched" in text), "")
     frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', mine.split(" in _watched")[0])
-    told = [f"{name} ({Path(file).name} line {line})" for file, line, name in frames[:2]]
+    told = [
+        f"{name} ({Path(file).name} line {line})"
+        for file, line, name in frames
+        if not name.startswith("<")
+    ][:2]
     return " in " + ", called by ".join(told) if told else ""
 
 
