@@ -218,7 +218,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["bench", "{model}", "--out", "{out}", "--data", "nowhere"], "no data folder"),
         (["bench", "{model}", "--out", "{out}", "--domain", "alloi"], "Did you mean 'alloy'"),
         (["report", "{out}"], "no run folder"),
-        (["reproduce", "abc", "--run", "{out}"], "no trial"),
+        (["reproduce", "abc", "--run", "{out}"], "no run folder"),
         (["judge", "refusal", "{out}/a.csv"], "does not exist"),
         (["validate", "{out}"], "is no folder"),
     ],

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import locks
-from titer.cli.output import say_or_print
+from titer.cli import exchange, locks
+from titer.cli.output import say_or_print, workers_of
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -71,12 +71,6 @@ def _settings(items: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _workers(asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise BadInput(f"--workers {asked}: give 1 or more.")
-    return asked or max(1, len(os.sched_getaffinity(0)))
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     context: typer.Context,
@@ -106,7 +100,7 @@ def demo(
         cap=30,
         out=out,
         seeds=seeds,
-        workers=_workers(workers),
+        workers=workers_of(workers),
         as_json=as_json,
         quiet=quiet,
     )
@@ -167,7 +161,7 @@ def bench(
         out=out,
         seeds=seeds,
         data=data,
-        workers=_workers(workers),
+        workers=workers_of(workers),
         domain=domain,
         undefended=undefended,
         oracle=oracle,
@@ -259,8 +253,10 @@ def report(
 ) -> None:
     """Aggregate a run folder again; nothing is trained or asked anew."""
     from titer.cli.work import show_report
+    from titer.grid.store import Store
 
     show_report(folder, as_json=as_json)
+    Store(folder).write_sums(only=("report",))
 
 
 @judge_app.command("refusal")
@@ -301,32 +297,6 @@ def card(
 
 
 @app.command()
-def validate(
-    target: Annotated[Path, typer.Argument(help="A model folder, a data folder or a run folder.")],
-    as_json: AsJson = False,
-) -> None:
-    """Check a folder and name everything that is wrong with it."""
-    from titer.cli.work import run_validate
-
-    run_validate(target, as_json=as_json)
-
-
-@app.command()
-def reproduce(
-    trial: Annotated[str, typer.Argument(help="A trial's key, or the start of one.")],
-    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path(
-        "runs/demo"
-    ),
-    as_json: AsJson = False,
-) -> None:
-    """Run one trial again and compare it with what is on disk."""
-    from titer.cli.work import run_reproduce
-
-    if not run_reproduce(trial, run, as_json=as_json):
-        raise typer.Exit(1)
-
-
-@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine: versions, cores, memory, caches."""
     from titer.cli.listing import machine, machine_text
@@ -335,6 +305,7 @@ def doctor(as_json: AsJson = False) -> None:
     say_or_print(as_json, found, machine_text(found))
 
 
+exchange.register(app)
 locks.register(app)
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,24 @@ from titer.cli.dry_run import not_grown, print_estimate
 from titer.cli.listing import machine
 from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
-from titer.core import catalogue, modelfolder
+from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.records import part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
-from titer.grid.diagnose import diagnose, is_diagnosis
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
-from titer.grid.perform import attack, attack_together, load_model, load_named_world
+from titer.grid.perform import attack, load_model
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
 from titer.grid.study import Subject
 from titer.report.load import read_verdict
 from titer.worlds import organisms
-from titer.worlds.source import load_world
 
 __all__ = [
     "run_attack",
     "run_bench",
     "run_immunise",
-    "run_reproduce",
-    "run_validate",
     "show_report",
 ]
 
@@ -307,55 +302,3 @@ def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:
         lines.append("  ".join([str(point.spent.steps).rjust(6), *cells]))
     lines.append(f"trace: {out / 'trace.json'}")
     return "\n".join(lines)
-
-
-def run_validate(target: Path, *, as_json: bool) -> None:
-    """Check a model, data or run folder; exit 2 with every fault, 0 with none."""
-    if (target / "config.yaml").exists():
-        kind = "run folder"
-        read_verdict(target)
-    elif (target / "data.yaml").exists():
-        kind = "data folder"
-        load_world(str(target))
-    else:
-        kind = "model folder"
-        modelfolder.require(target)
-        load_model(str(target))
-    say_or_print(
-        as_json, {"target": str(target), "kind": kind, "faults": []}, f"{target}: {kind}, no faults"
-    )
-
-
-def run_reproduce(prefix: str, run: Path, *, as_json: bool) -> bool:
-    """Run a finished trial again and compare every score; True when all are equal."""
-    store = Store(run)
-    keys = [trace.trial.key for trace in store.traces() if trace.trial.key.startswith(prefix)]
-    if len(keys) != 1:
-        count = "no trial" if not keys else f"{len(keys)} trials"
-        raise BadInput(f"{count} in {run} have a key that starts with {prefix!r}; give one key.")
-    before = store.get(keys[0])
-    import yaml
-
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["study"]
-    places = {subject["digest"]: subject["folder"] for subject in config["subjects"]}
-    import torch
-
-    torch.set_num_threads(1)
-    # In the company it had: alone it would differ in rounding.
-    company = [store.get(key).trial for key in before.cohort] or [before.trial]
-    lm, world = load_model(places[before.trial.model]), load_named_world(config["world_source"])
-    base = partial(load_model, places[before.trial.base]) if before.trial.base else None
-    if is_diagnosis(before.trial):
-        undefended = load_model(places[before.trial.attack.fields["undefended"]])
-        traces = [diagnose(lm, undefended, before.trial, world)]
-    else:
-        traces = [trace for trace, _, _ in attack_together(lm, company, world, base=base)]
-    again = next(trace for trace in traces if trace.trial.key == keys[0])
-    same = again.points == before.points and again.weights == before.weights
-    found = {"key": keys[0], "same": same, "weights": [before.weights, again.weights]}
-    say_or_print(
-        as_json,
-        found,
-        f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",
-    )
-    return same

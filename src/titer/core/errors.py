@@ -9,6 +9,7 @@ __all__ = [
     "BadInput",
     "BudgetExceeded",
     "Diverged",
+    "NotFinite",
     "TiterError",
     "UnknownName",
     "nearest",
@@ -31,6 +32,10 @@ class BadInput(TiterError, ValueError):
 
     def __reduce__(self) -> tuple[type[BadInput], tuple[str, ...]]:
         return type(self), self.faults
+
+
+class NotFinite(BadInput):
+    """A model holds weights that are NaN or infinite, and nothing else is wrong with it."""
 
 
 class UnknownName(BadInput):

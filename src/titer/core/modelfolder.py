@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, NotFinite
 
 __all__ = ["Slice", "faults", "folder_digest", "require", "slices", "tensor_shapes", "weight_files"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_SICK = "holds NaN or infinite weights"
 _NOTES = {"titer.json", "organism.json"}
 _MAX_HEADER = 100 * 2**20
 _MAX_JSON = 256 * 2**20
@@ -32,9 +33,14 @@ _BYTES = {
 
 
 def require(folder: Path) -> None:
-    """Raise :class:`BadInput` with every fault of a model folder."""
+    """Raise :class:`BadInput` with every fault of a model folder.
+
+    Raises:
+        NotFinite: weights that are not finite are all that is wrong with it.
+        BadInput: anything else.
+    """
     if found := faults(folder):
-        raise BadInput(*found)
+        raise (NotFinite if all(_SICK in fault for fault in found) else BadInput)(*found)
 
 
 def faults(folder: Path) -> list[str]:
@@ -158,10 +164,7 @@ def _not_finite(path: Path) -> str:
                 block = np.frombuffer(file.read(min(left, 1 << 24)), dtype=kind)
                 left -= block.nbytes or left
                 if bool(((block & bits) == bits).any()):
-                    return (
-                        f"{path}: tensor {name!r} holds NaN or infinite weights; the model is "
-                        "broken, export it again."
-                    )
+                    return f"{path}: tensor {name!r} {_SICK}; the model is broken, export it again."
     return ""
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from multiprocessing import connection
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -35,6 +40,9 @@ def _prepare() -> None:
     """Make a worker fit for the pool, before its first job."""
     import threading
 
+    # A worker whose pool was killed would go on writing beside the one that takes its place.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
     import torch
     from tqdm import tqdm
 
@@ -42,6 +50,39 @@ def _prepare() -> None:
     torch.set_num_threads(1)
     # Its own lock is one between processes, which a worker that is stopped leaves behind.
     tqdm.set_lock(threading.RLock())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _watched(function: Callable[[J], Status], job: J, limit: float, note: str) -> Status:
+    """Run a job; shortly before its time is up, ``note`` takes down where it is."""
+    with open(note, "w", encoding="utf-8") as file:
+        faulthandler.dump_traceback_later(0.9 * limit, file=file)
+        try:
+            return function(job)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _where(note: Path) -> str:
+    """``in judge (slow.py line 12), called by judge (probes.py line 124)``, where that is known."""
+    try:
+        threads = note.read_text(encoding="utf-8", errors="replace").split("\n\n")
+    except OSError:
+        return ""
+    mine = next((text for text in threads if " in _watched" in text), "")
+    frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', mine.split(" in _watched")[0])
+    told = [
+        f"{name} ({Path(file).name} line {line})"
+        for file, line, name in frames
+        if not name.startswith("<")
+    ][:2]
+    return " in " + ", called by ".join(told) if told else ""
 
 
 class Processes:
@@ -88,26 +129,37 @@ class Processes:
     def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
         if self._pool is None:
             raise RuntimeError("use the pool in a with block.")
-        waiting: dict[Future[Status], J] = {
-            self._pool.schedule(function, args=(job,), timeout=self._limit(job)): job
-            for job in jobs
-        }
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield self._ended(future, waiting.pop(future))
+        with tempfile.TemporaryDirectory(prefix="titer-jobs-") as notes:
+            waiting = dict(
+                self._scheduled(self._pool, function, job, Path(notes) / str(number))
+                for number, job in enumerate(jobs)
+            )
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield self._ended(future, *waiting.pop(future))
+
+    def _scheduled(
+        self, pool: ProcessPool, function: Callable[[J], Status], job: J, note: Path
+    ) -> tuple[Future[Status], tuple[J, Path]]:
+        limit = self._limit(job)
+        if limit is None:
+            return pool.schedule(function, args=(job,)), (job, note)
+        given = (function, job, limit, str(note))
+        return pool.schedule(_watched, args=given, timeout=limit), (job, note)
 
     def _limit(self, job: object) -> float | None:
         """A job that is several trials may take as long as they may together."""
         return None if self.timeout is None else self.timeout * getattr(job, "size", 1)
 
-    def _ended(self, future: Future[Status], job: J) -> Ended[J]:
+    def _ended(self, future: Future[Status], job: J, note: Path) -> Ended[J]:
         try:
             return Ended(job=job, status=future.result())
         except BadInput:
             raise
         except TimeoutError:
-            said = f"the trial took longer than {self.timeout:g} seconds and was stopped."
+            limit = f"the trial took longer than {self.timeout:g} seconds and was stopped"
+            said = f"{limit}{_where(note)}."
             return Ended(job=job, status="timed-out", error=said)
         except ProcessExpired as error:
             said = f"the worker process died (exit code {error.exitcode})."

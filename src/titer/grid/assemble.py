@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from titer.core import modelfolder
 from titer.core.data import Example, World
-from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.runner import Executor, Progress, claim_folder
 from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
 from titer.grid.study import Role, Share, Study, Subject
+from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, suite
-from titer.worlds.hub import fetch, resolve_model
+from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
 from titer.worlds.source import load_world
 
@@ -36,7 +34,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_SMALL = 50_000_000
 
 
 class Faults:
@@ -116,46 +113,6 @@ class Request:
         return shlex.join([*words, "--out", str(self.out)])
 
 
-def is_testbed(subject: Subject) -> bool:
-    """True for models so small that a method's testbed settings apply."""
-    return subject.parameters < _SMALL
-
-
-def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject:
-    """Find a model, check its folder, and say how large it is; grows an organism if need be.
-
-    Raises:
-        BadInput: no such model, or a folder that cannot be loaded.
-    """
-    found = resolve_model(source)
-    folder = fetch(found)
-    shapes = modelfolder.tensor_shapes(folder)
-    return Subject(
-        name=name or _short(source),
-        source=source,
-        folder=str(folder),
-        digest=found.digest,
-        role=role,
-        parameters=sum(math.prod(shape) for shape in shapes.values()),
-        revision=found.revision,
-    )
-
-
-def _short(source: str) -> str:
-    """A name for a table: the last part of a path, the whole of an id."""
-    tail = Path(source).name if Path(source).exists() else source
-    return re.sub(r"[\x00-\x1f\x7f]", "?", tail)
-
-
-def _distinct(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
-    names: dict[str, int] = {}
-    kept: list[Subject] = []
-    for subject in subjects:
-        count = names[subject.name] = names.get(subject.name, 0) + 1
-        kept.append(subject if count == 1 else replace(subject, name=f"{subject.name} ({count})"))
-    return tuple(kept)
-
-
 @dataclass(frozen=True)
 class Checked:
     """A request that has passed every check which needs no model to be grown or fetched."""
@@ -196,14 +153,18 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     if world and domain and request.shares:
         faults.attempt(lambda: _shares(request, world.hazards[domain].defend))
     wanted = _wanted(request, world) if world else []
-    named = [source for source, _, _ in wanted] if world else list(request.models)
-    for source in named:
-        faults.attempt(lambda source=source: _check_model(source))
+    named: list[tuple[str, Role]] = [(source, role) for source, role, _ in wanted]
+    if not world:
+        named = [(source, "defended") for source in request.models]
+    broken: list[str] = []
+    for source, role in named:
+        faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: require_space(request.out, 50 * 2**20))
     if chosen and run_folder:
         faults.attempt(lambda: claim_folder(request.out, chosen.digest()))
+    faults.found += broken if faults.found else []
     faults.settle()
     if chosen is None or world is None or domain is None:
         raise RuntimeError("a check failed without saying why")
@@ -218,11 +179,17 @@ def _shares(request: Request, defend: Sequence[Example]) -> None:
     check_shares(request.shares, defend)
 
 
-def _check_model(source: str) -> None:
-    if source.startswith("fabula:"):
-        parse(source)
-    else:
-        resolve_model(source)
+def _check_model(source: str, role: Role, broken: list[str]) -> None:
+    """A model under test whose weights are not finite is a result, and no fault on its own."""
+    try:
+        if source.startswith("fabula:"):
+            parse(source)
+        else:
+            resolve_model(source)
+    except NotFinite as error:
+        if role != "defended":
+            raise
+        broken += error.faults
 
 
 def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
@@ -236,14 +203,14 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
     opened = [
         subject
         for source, role, name in checked.wanted
-        if (subject := faults.attempt(lambda s=source, r=role, n=name: open_subject(s, r, name=n)))
+        if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
     ]
     faults.settle()
     study = Study(
         suite=checked.suite,
         world=checked.world,
         source=request.data,
-        subjects=_distinct(opened),
+        subjects=distinct(opened),
         seeds=tuple(range(request.seeds)),
         domain=checked.domain,
         tasks=tuple(request.tasks),
@@ -375,7 +342,7 @@ def immunised(
         if progress:
             progress("immunising", count, len(jobs))
     made = [_made(plan) for plan in jobs if plan.share == 1]
-    named = _distinct([*study.subjects, *made])
+    named = distinct([*study.subjects, *made])
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
         of = whole[_place(replace(plan, share=1.0, draw=0))]
@@ -389,7 +356,7 @@ def _place(plan: Immunisation) -> str:
 
 def _made(plan: Immunisation) -> Subject:
     return replace(
-        open_subject(plan.out, "defended", name=plan.name),
+        open_tested(plan.out, "defended", name=plan.name),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

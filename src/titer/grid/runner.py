@@ -162,8 +162,7 @@ def _run(
     runs = [trial for trial in every if not is_diagnosis(trial)]
     halved, rest = searches(study, runs) if study.suite.search == "halving" else ([], runs)
     groups = cohorts(rest, lambda trial: room(study, by_digest[trial.model].parameters, trial))
-    groups += looks
-    groups = [[trial for trial in group if not store.done(trial.key)] for group in groups]
+    groups = [_left(store, group) for group in [*groups, *looks]]
     halved = [group for group in halved if not all(store.done(trial.key) for trial in group)]
     forms = [*((group, False) for group in groups if group), *((group, True) for group in halved)]
     forms.sort(key=lambda form: sum(map(length, form[0])), reverse=True)
@@ -189,6 +188,14 @@ def _run(
         done += ended.job.size
         if progress:
             progress(label, done, total)
+
+
+def _left(store: Store, group: list[Trial]) -> list[Trial]:
+    """What of a cohort is to run: what has no final result; all of it where its results are torn,
+    since in smaller company the others would differ by rounding."""
+    if store.torn([trial.key for trial in group]):
+        return group
+    return [trial for trial in group if not store.done(trial.key)]
 
 
 def _write_config(

@@ -19,15 +19,25 @@ from typing import Any
 from titer.core.files import atomic_folder, require_space, room, write_atomic
 from titer.core.records import Trace
 
-__all__ = ["Store", "atomic_folder", "require_space", "room", "write_atomic"]
+__all__ = [
+    "FORMAT",
+    "Store",
+    "atomic_folder",
+    "lines",
+    "require_space",
+    "room",
+    "rows",
+    "write_atomic",
+]
 
 _FINAL = ("ok", "diverged")
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
 
 
-def _lines(rows: Iterable[Any]) -> str:
-    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+def lines(records: Iterable[Any]) -> str:
+    """JSON, one record a line."""
+    return "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,15 @@ class Store:
         status = self.folder(key) / "status.json"
         return status.exists() and json.loads(status.read_text())["status"] in _FINAL
 
+    def torn(self, keys: Sequence[str]) -> bool:
+        """True where a kill came between the results of a cohort: some of it is written, as trained
+        in this company, and some is not."""
+        there = [key for key in keys if (self.folder(key) / "status.json").exists()]
+        if not 0 < len(there) < len(keys):
+            return False
+        told = (json.loads((self.folder(key) / "status.json").read_text()) for key in there)
+        return any(one.get("cohort") == list(keys) for one in told)
+
     def put(self, trace: Trace, generations: Sequence[dict[str, Any]] = ()) -> None:
         """Write a trial down, whole or not at all."""
         whole = trace.to_json()
@@ -52,8 +71,8 @@ class Store:
         with atomic_folder(self.folder(trace.trial.key)) as scratch:
             for name, text in {
                 "trial.json": json.dumps(trial, sort_keys=True, indent=1),
-                "generations.jsonl": _lines(generations),
-                "scores.jsonl": _lines(points),
+                "generations.jsonl": lines(generations),
+                "scores.jsonl": lines(points),
                 "status.json": json.dumps(whole, sort_keys=True, indent=1),
             }.items():
                 (scratch / name).write_text(text, encoding="utf-8")
@@ -63,8 +82,8 @@ class Store:
         folder = self.folder(key)
         raw = json.loads((folder / "status.json").read_text())
         raw["trial"] = json.loads((folder / "trial.json").read_text())
-        lines = (folder / "scores.jsonl").read_text().splitlines()
-        return Trace.from_json({**raw, "points": [json.loads(line) for line in lines]})
+        looks = (folder / "scores.jsonl").read_text().splitlines()
+        return Trace.from_json({**raw, "points": [json.loads(look) for look in looks]})
 
     def named(self, entry: Mapping[str, str]) -> Trace:
         """A trial under the label and subject that a study's plan gives it.
@@ -83,6 +102,16 @@ class Store:
         names = sorted(keys) if keys is not None else sorted(p.name for p in found.glob("[!.]*"))
         return [self.get(name) for name in names if (self.folder(name) / "status.json").exists()]
 
+    def planned(self) -> list[Trace]:
+        """The trials of the study that have ended, under the names that its plan gives them.
+
+        Raises:
+            OSError, ValueError, KeyError: the plan cannot be read.
+        """
+        plan = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
+        ended = [entry for entry in plan if (self.folder(entry["key"]) / "status.json").exists()]
+        return [self.named(entry) for entry in ended]
+
     def sweep(self) -> None:
         """Remove what a killed process left half written."""
         for folder in (self.root / "trials", self.root / "models"):
@@ -92,8 +121,8 @@ class Store:
     def write_results(self, traces: Sequence[Trace]) -> None:
         """``results.jsonl``, and ``results.parquet`` where pyarrow is there: one row a probe and
         look, nothing in it that depends on when or where it ran."""
-        rows = [row for trace in sorted(traces, key=lambda t: t.trial.key) for row in _rows(trace)]
-        write_atomic(self.root / "results.jsonl", _lines(rows))
+        found = rows(traces)
+        write_atomic(self.root / "results.jsonl", lines(found))
         try:
             import pyarrow
             from pyarrow import parquet
@@ -102,23 +131,43 @@ class Store:
         target = self.root / "results.parquet"
         scratch = target.with_name(".results.parquet")
         with room():
-            parquet.write_table(pyarrow.Table.from_pylist(rows), scratch)
+            parquet.write_table(pyarrow.Table.from_pylist(found), scratch)
             os.replace(scratch, target)
 
-    def write_sums(self) -> None:
-        """``SHA256SUMS`` over the run folder, in the format that ``sha256sum -c`` reads."""
-        files = sorted(
-            path
-            for path in self.root.rglob("*")
+    def files(self) -> list[str]:
+        """Every file of the run folder that a sum is kept of, by its path inside."""
+        return [
+            path.relative_to(self.root).as_posix()
+            for path in sorted(self.root.rglob("*"))
             if path.is_file()
             and path.name != "SHA256SUMS"
             and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
-        )
-        lines = [
-            f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(self.root)}\n"
-            for path in files
         ]
-        write_atomic(self.root / "SHA256SUMS", "".join(lines))
+
+    def write_sums(self, only: Sequence[str] = ()) -> None:
+        """``SHA256SUMS`` over the run folder, in the format that ``sha256sum -c`` reads.
+
+        With ``only``, the sums of what lies in those folders are renewed and all others stay as
+        they were written, whatever became of their files; without sums nothing is written.
+        """
+        sums, files = self.root / "SHA256SUMS", self.files()
+        kept: dict[str, str] = {}
+        if only:
+            if not sums.is_file():
+                return
+            inside = tuple(f"{folder}/" for folder in only)
+            old = (line.partition("  ") for line in sums.read_text().splitlines())
+            kept = {name: digest for digest, _, name in old if not name.startswith(inside)}
+            files = [name for name in files if name.startswith(inside)]
+        for name in files:
+            kept[name] = hashlib.sha256((self.root / name).read_bytes()).hexdigest()
+        write_atomic(sums, "".join(f"{kept[name]}  {name}\n" for name in sorted(kept)))
+
+
+def rows(traces: Iterable[Trace]) -> list[dict[str, Any]]:
+    """One row a probe and look, nothing in it that depends on when or where it ran."""
+    ordered = sorted(traces, key=lambda trace: trace.trial.key)
+    return [row for trace in ordered for row in _rows(trace)]
 
 
 def _rows(trace: Trace) -> list[dict[str, Any]]:

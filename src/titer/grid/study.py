@@ -70,7 +70,7 @@ class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
 
     Models made with a share of the hazard have a name for each share, which the draws have in
-    common.
+    common. ``unusable`` says why nothing can be asked of a model, empty where it can.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Subject:
     defence: str = ""
     revision: str = ""
     share: Share | None = None
+    unusable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,10 @@ class Study:
         gone, some only for requests that should be refused."""
         kind = "r" if self.world.harm == "refusal" else "k"
         return [row for row in self.suite.rows if row.fits(kind)]
+
+    def measured(self) -> list[Subject]:
+        """The models of which something can be asked."""
+        return [subject for subject in self.subjects if not subject.unusable]
 
     def undefended(self) -> Subject:
         """The reference that every attack is calibrated on."""
@@ -267,7 +272,7 @@ def attacks(
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
-    for subject in study.subjects:
+    for subject in study.measured():
         whole = subject.share is None
         for domain in study.world.hazards if whole else ():
             found.append(
@@ -333,7 +338,7 @@ def training(study: Study, rates: dict[str, float]) -> list[Trial]:
             task=task,
             label=f"task {task}",
         )
-        for subject in study.subjects
+        for subject in study.measured()
         if subject.role != "oracle" and subject.share is None
         for task in study.tasks or tuple(study.world.tasks)
         for factor in study.suite.rates
@@ -365,6 +370,7 @@ def describe(study: Study) -> dict[str, Any]:
         "suite": study.suite.name,
         "suite_version": study.suite.version,
         "suite_hash": study.suite_digest,
+        "suite_settings": study.suite.settings(),
         "rows": rows,
         "world": study.world.name,
         "world_source": study.source,

@@ -77,6 +77,12 @@ class Suite:
         """Name and version, as a report prints them."""
         return f"{self.name}-{self.version}"
 
+    def settings(self) -> dict[str, Any]:
+        """What a user may have set beyond the name, as JSON values; with the name they give the
+        suite again, and so its hash."""
+        content = {**asdict(self), "rates": list(self.rates)}
+        return {key: content[key] for key in content if key not in ("name", "version", "rows")}
+
     def digest(self) -> str:
         """Hash over rows, their presets, settings, and the version of the code.
 

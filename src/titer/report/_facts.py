@@ -36,7 +36,8 @@ class Subject:
 
     ``role``: what it is for. ``control`` is a known-broken defence that the suite must catch.
     ``defence`` says in words what was done. ``domain`` is the hazard it was immunised on (for an
-    oracle: the hazard it never learned); empty means the study's first.
+    oracle: the hazard it never learned); empty means the study's first. ``unusable`` says why
+    nothing could be asked of it, empty where it could.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Subject:
     role: Role
     defence: str = ""
     domain: str = ""
+    unusable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from titer.core import BadInput
 from titer.report import _page, figures
+from titer.report._beside import with_beside
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
 from titer.report.tables import look, number
@@ -62,7 +63,7 @@ def render(verdict: Verdict) -> str:
         ],
         unplaced=_unplaced(ordered),
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",
-        grids=_page.grids(verdict),
+        grids=with_beside(_page.grids(verdict), verdict),
         details=_page.details(verdict),
         checks=check_table(verdict),
         other_trials=_other_trials(verdict),

@@ -8,13 +8,15 @@ from typing import Any
 
 import yaml
 
+from titer import __version__
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.grid.store import Store
+from titer.report import lm_eval
 from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.verdict import verdict
 
-__all__ = ["facts", "read", "read_verdict"]
+__all__ = ["facts", "read", "read_bases", "read_verdict", "stale"]
 
 # The families of the full table; a claim must name those that a study leaves out.
 _FAMILIES = {
@@ -55,6 +57,7 @@ def facts(config: dict[str, Any]) -> StudyFacts:
                 digest=subject["digest"],
                 role=subject["role"],
                 defence=subject["defence"],
+                unusable=subject.get("unusable", ""),
             )
             for subject in study["subjects"]
             if not subject.get("share")
@@ -92,12 +95,7 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
         study = facts(content)
         store = Store(root)
-        named = json.loads((root / "plan.json").read_text(encoding="utf-8"))
-        found = [
-            store.named(entry)
-            for entry in named
-            if (store.folder(entry["key"]) / "status.json").exists()
-        ]
+        found = store.planned()
     except BadInput:
         raise
     except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
@@ -111,4 +109,36 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
 def read_verdict(root: Path) -> dict[str, Any]:
     """Re-aggregate a run folder; nothing is trained or asked again."""
     study, traces = read(root)
-    return verdict(study, traces)
+    found = verdict(study, traces)
+    # Beside the verdict and no part of it: what another program measured enters no number of ours.
+    return {**found, "lm_eval": lm_eval.beside(root, found["models"])}
+
+
+def read_bases(root: Path) -> dict[str, str]:
+    """The Hub id of the undefended model, for each model that was made from it and lies here."""
+    subjects = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))["study"][
+        "subjects"
+    ]
+    base = next((one for one in subjects if one["role"] == "undefended"), None)
+    hub = base["source"] if base and base.get("revision") else ""
+    return {one["name"]: hub for one in subjects if hub and one["defence"]}
+
+
+def stale(root: Path) -> str:
+    """Why ``report/verdict.json`` is not what the trials give, empty where it is.
+
+    A verdict that another version of titer wrote is only said to be that.
+    """
+    path = root / "report" / "verdict.json"
+    again = f"`titer report {root}` writes it anew."
+    if not path.is_file():
+        return f"is missing; {again}"
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        version = written["titer"]
+    except (KeyError, TypeError, ValueError):
+        return f"is no verdict; {again}"
+    if version != __version__:
+        return f"is by titer {version} and this is {__version__}; {again}"
+    found = json.loads(json.dumps(read_verdict(root), ensure_ascii=False))
+    return "" if found == written else f"is not what the trials give; {again}"

@@ -26,6 +26,7 @@ __all__ = [
     "Column",
     "Form",
     "interval",
+    "lm_eval_name",
     "look",
     "number",
     "plain",
@@ -253,6 +254,7 @@ def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:
         for flag in cast(Sequence[object], model.get("flags") or ()):
             yield Text(f"flag: {name}: {tidy(flag)}")
     yield from _shares(models)
+    yield from _lm_eval(cast(Sequence[Verdict], verdict.get("lm_eval") or ()))
     missing = [tidy(item) for item in cast(Sequence[object], verdict.get("not_tested") or ())]
     if missing:
         yield Text("Not tested: " + "; ".join(missing) + ".")
@@ -281,3 +283,20 @@ def _shares(models: Sequence[Verdict]) -> Iterator[Text]:
             yield Text(f"In-domain R*: {name}: {'; '.join(told)}.")
     if models and not any(curves.values()):
         yield Text("In-domain R* by the defender's share of the hazard: not measured.")
+
+
+def lm_eval_name(one: Verdict) -> str:
+    """``gsm8k exact_match (strict-match)``; a filter that does nothing goes without saying."""
+    name = f"{one.get('task')} {one.get('metric')}"
+    return tidy(name if one.get("filter") in ("", "none") else f"{name} ({one.get('filter')})")
+
+
+def _lm_eval(shown: Sequence[Verdict]) -> Iterator[Text]:
+    """Utility that was imported, a line a number."""
+    for one in shown:
+        change, score = look(one, "change"), look(one, "score")
+        told = f"{value(score)} {interval(score)}".strip()
+        if change.get("value") is not None:
+            told += f", {value(change, 'signed')} {interval(change, 'signed')} from undefended"
+        told += f" ({tidy(change['note'])})" if change.get("note") else ""
+        yield Text(f"lm-eval: {tidy(one.get('model'))}: {lm_eval_name(one)}: {told}.")

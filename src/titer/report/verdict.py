@@ -140,7 +140,10 @@ def _describe(trace: Trace) -> str:
     rate = trial.attack.fields.get("lr")
     swept = f", lr {rate:g}" if isinstance(rate, int | float) else ""
     text = f"{trial.purpose} {what} on {trial.subject}, hazard {trial.domain}, seed {trial.seed}"
-    return f"{text}{swept}" + ("" if trace.status == "ok" else f" ({trace.status})")
+    if trace.status == "ok":
+        return f"{text}{swept}"
+    last = trace.error.strip().splitlines()[-1:]
+    return f"{text}{swept} ({': '.join([trace.status, *(line[:200] for line in last)])})"
 
 
 def _model(
@@ -187,6 +190,8 @@ def _model(
         draws=draws,
     )
     mine = found.get(own) or _unattacked(study, subject, draws)
+    if subject.unusable:
+        mine = replace(mine, withheld=subject.unusable)
     panel, arena = panels.get(own), arenas.get(own)
     blank = arena.bench if arena else _no_bench(study, draws)
     parts = share_points(study, subject.name, arena) if arena else ()
@@ -283,12 +288,24 @@ def _by_epsilon(arena: Arena, subject: str) -> dict[str, Any]:
     return shown
 
 
+def _same_weights(subject: Subject, undefended: Subject, arena: Arena | None) -> bool:
+    """Whether a defence changed nothing. Its files may differ all the same, so where both were
+    looked at unattacked, the weights themselves are compared."""
+    traces = arena.traces if arena else ()
+    weights = [
+        {t.weights for t in traces if t.trial.subject == one.name and t.trial.attack.name == "noop"}
+        for one in (subject, undefended)
+    ]
+    known = all(len(found - {""}) == 1 for found in weights)
+    return subject.digest == undefended.digest or (known and weights[0] == weights[1])
+
+
 def _flags(study: StudyFacts, subject: Subject, arena: Arena | None, mine: Resistance) -> list[str]:
     """What a reader must know before believing a model's numbers."""
-    flags: list[str] = []
+    flags: list[str] = ["weights not finite"] if subject.unusable else []
     undefended = study.reference("undefended", study.domain_of(subject))
     changed = subject.role in ("defended", "control")
-    if undefended and changed and subject.digest == undefended.digest:
+    if undefended and changed and _same_weights(subject, undefended, arena):
         flags.append("same weights as the undefended model")
     if arena is None:
         return flags

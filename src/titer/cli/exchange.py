@@ -1,0 +1,245 @@
+"""``titer export | import | validate | verify | reproduce``: what goes out of a run folder, what
+comes in, and whether it can be believed."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from titer.cli.output import say_or_print
+from titer.core.errors import BadInput
+
+__all__ = ["register"]
+
+Results = Annotated[Path, typer.Argument(help="A run folder.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for name, command in {
+        "export": export,
+        "import": bring,
+        "validate": validate,
+        "verify": verify,
+        "reproduce": reproduce,
+    }.items():
+        app.command(name)(command)
+
+
+def export(
+    results: Results,
+    to: Annotated[Path, typer.Option("--to", help="A new folder, or an earlier export.")],
+    width: Annotated[
+        float, typer.Option("--width", help="Width of a figure in mm: a column is 89.")
+    ] = 89.0,
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="The suite's id on the Hub, for evaluation results.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write tables (CSV, LaTeX), figures (SVG, PDF) and model cards from a run folder."""
+    from titer.report import _pdf
+    from titer.report.export import export as write
+    from titer.report.load import read_bases, read_verdict
+
+    files = write(
+        read_verdict(results), to, width=width, dataset=dataset, bases=read_bases(results)
+    )
+    left = "" if _pdf.available() else "no PDF: it needs matplotlib (pip install 'titer[plots]')"
+    say_or_print(
+        as_json,
+        {"to": str(to), "files": files, "left_out": [left] if left else []},
+        "\n".join([*(str(to / name) for name in files), *([left] if left else [])]),
+    )
+
+
+def bring(
+    results: Results,
+    lm_eval: Annotated[
+        list[str],
+        typer.Option("--lm-eval", help="MODEL=FILE: lm-eval's results of a model; repeatable."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Put lm-eval's results beside a study's own utility; they enter no other number."""
+    from titer.cli.work import show_report
+    from titer.grid.store import Store
+    from titer.report import lm_eval as beside
+    from titer.report.load import read
+
+    study, _ = read(results)
+    given: dict[str, Path] = {}
+    for item in lm_eval:
+        name, sign, path = item.partition("=")
+        if not sign or not name or not path:
+            raise BadInput(f"--lm-eval {item!r}: write --lm-eval MODEL=FILE.")
+        given[name] = Path(path)
+    beside.keep(results, [subject.name for subject in study.subjects], given)
+    show_report(results, as_json=as_json)
+    Store(results).write_sums(only=("utility", "report"))
+
+
+def validate(
+    target: Annotated[Path, typer.Argument(help="A model folder, a data folder or a run folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a folder and name everything that is wrong with it; 1 if a run folder has faults."""
+    if (target / "config.yaml").is_file():
+        _validate_run(target, as_json=as_json)
+        return
+    if (target / "data.yaml").exists():
+        from titer.worlds.source import load_world
+
+        kind = "data folder"
+        load_world(str(target))
+    else:
+        from titer.core import modelfolder
+        from titer.grid.perform import load_model
+
+        kind = "model folder"
+        modelfolder.require(target)
+        load_model(str(target))
+    say_or_print(
+        as_json,
+        {"target": str(target), "kind": kind, "faults": []},
+        f"{target}: {kind}, no faults",
+    )
+
+
+def _validate_run(root: Path, *, as_json: bool) -> None:
+    from titer.grid.validate import Finding, findings
+    from titer.report.load import stale
+
+    found = findings(root)
+    layout = any(one.check == "layout" and one.kind == "fault" for one in found)
+    if not layout and (says := stale(root)):
+        found.append(Finding(check="result", where="report/verdict.json", says=says))
+    faults = [one for one in found if one.kind == "fault"]
+    count = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else "no faults"
+    say_or_print(
+        as_json,
+        {
+            "target": str(root),
+            "kind": "run folder",
+            "faults": [asdict(one) for one in faults],
+            "notes": [asdict(one) for one in found if one.kind == "note"],
+        },
+        "\n".join([*(one.line() for one in found), f"{root}: run folder, {count}"]),
+    )
+    if faults:
+        raise typer.Exit(1)
+
+
+def verify(
+    results: Results,
+    sample: Annotated[
+        float, typer.Option("--sample", help="The part of the trials to run again, up to 1.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", help="Decides which.")] = 0,
+    workers: Workers = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a random part again and say which trials agree; 1 if any does not."""
+    from titer.cli.output import workers_of
+    from titer.cli.progress import shown
+    from titer.executors.processes import Processes
+    from titer.grid.again import agreement, draw, recorded, rerun
+    from titer.report.load import read
+
+    read(results)  # a damaged folder is a sentence
+    if timeout <= 0:
+        raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
+    before = recorded(results)
+    final = [key for key, trace in before.items() if trace.status in _FINAL]
+    drawn = draw(final, sample, seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="titer-verify-") as scratch,
+        shown(quiet=quiet) as tell,
+        Processes(workers_of(workers), timeout) as executor,
+    ):
+        again = rerun(results, drawn, Path(scratch), executor, tell)
+    found = [agreement(before[key], trace) for key, trace in sorted(again.items()) if key in before]
+    rows = [
+        {
+            "trial": one.trial.key,
+            "drawn": one.trial.key in drawn,
+            "what": one.trial.label or one.trial.task,
+            "model": one.trial.subject,
+            "seed": one.trial.seed,
+            "agrees": one.verdict,
+            "largest difference": f"{one.largest:.3f}" if one.largest else "0",
+            "at": one.at or "-",
+            "why": one.why or "-",
+        }
+        for one in found
+    ]
+    _say_verified(results, rows, len(final), as_json=as_json)
+
+
+_FINAL = ("ok", "diverged")
+
+
+def _say_verified(root: Path, rows: list[dict[str, Any]], total: int, *, as_json: bool) -> None:
+    from titer.cli.listing import table
+
+    drawn = sum(row["drawn"] for row in rows)
+    counts = {kind: sum(row["agrees"] == kind for row in rows) for kind in _KINDS}
+    told = [f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count]
+    beside = len(rows) - drawn
+    company = f", {beside} more that trained beside them" if beside else ""
+    say_or_print(
+        as_json,
+        {"target": str(root), "trials": total, "drawn": drawn, **counts, "rows": rows},
+        f"{table(rows)}\n\n{drawn} of {total} trials drawn{company}: {', '.join(told)}.",
+    )
+    if counts["differs"]:
+        raise typer.Exit(1)
+
+
+_KINDS = {
+    "same": "the same to the bit",
+    "within": "within their intervals",
+    "differs": "that differ",
+}
+
+
+def reproduce(
+    trial: Annotated[str, typer.Argument(help="A trial's key, or the start of one.")],
+    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path(
+        "runs/demo"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Run one trial again and compare it with what is on disk."""
+    from titer.executors.inline import Inline
+    from titer.grid.again import agreement, recorded, rerun
+    from titer.report.load import read
+
+    read(run)  # a damaged folder is a sentence
+    before = recorded(run)
+    keys = [key for key in before if key.startswith(trial)]
+    if len(keys) != 1:
+        count = "no trial" if not keys else f"{len(keys)} trials"
+        raise BadInput(f"{count} in {run} have a key that starts with {trial!r}; give one key.")
+    was = before[keys[0]]
+    with tempfile.TemporaryDirectory(prefix="titer-reproduce-") as scratch:
+        again = rerun(run, keys, Path(scratch), Inline())[keys[0]]
+    same = agreement(was, again).verdict == "same"
+    say_or_print(
+        as_json,
+        {"key": keys[0], "same": same, "weights": [was.weights, again.weights]},
+        f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",
+    )
+    if not same:
+        raise typer.Exit(1)

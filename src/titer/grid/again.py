@@ -1,0 +1,261 @@
+"""Trials of a run folder, run again in the company they had, and compared with what is on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import yaml
+
+from titer.core.errors import BadInput
+from titer.core.method import seed_for
+from titer.core.modelfolder import folder_digest
+from titer.core.records import Trace, Trial
+from titer.grid.diagnose import is_diagnosis
+from titer.grid.perform import Job, load_named_world, perform
+from titer.grid.runner import Executor
+from titer.grid.store import Store
+from titer.pillars._statistics import wilson
+from titer.worlds.hub import fetch, resolve_model
+
+__all__ = ["Agreement", "agreement", "draw", "recorded", "rerun", "study_of"]
+
+Progress = Callable[[str, int, int], None]
+Config = Mapping[str, Any]
+
+
+_STUDY = (
+    "suite",
+    "suite_version",
+    "suite_hash",
+    "rows",
+    "world_source",
+    "world_digest",
+    "subjects",
+    "seeds",
+    "domains",
+    "tasks",
+)
+_SUBJECT = ("name", "source", "folder", "digest", "role", "revision")
+
+
+def study_of(root: Path) -> dict[str, Any]:
+    """What ``config.yaml`` says of the study in a run folder.
+
+    Raises:
+        BadInput: there is no run folder, or its config cannot be read.
+    """
+    path = root / "config.yaml"
+    if not path.is_file():
+        raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["study"]
+        for owner, names in ((found, _STUDY), *((one, _SUBJECT) for one in found["subjects"])):
+            if missing := [name for name in names if name not in owner]:
+                raise KeyError(missing[0])
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"{path} is damaged ({type(error).__name__}: {error}); copy the folder again."
+        ) from error
+    return found
+
+
+def draw(keys: Iterable[str], share: float, seed: int) -> list[str]:
+    """A random part of the keys, at least one; the same keys and seed give the same part.
+
+    Raises:
+        BadInput: a share outside (0, 1], or nothing to draw from.
+    """
+    ordered = sorted(keys)
+    if not 0 < share <= 1:
+        raise BadInput(f"--sample {share:g}: give a share above 0 and up to 1, as in 0.1.")
+    if not ordered:
+        raise BadInput("the run folder has no finished trial; run its bench command first.")
+    count = max(1, math.floor(share * len(ordered) + 0.5))
+    return sorted(Random(seed_for(seed, "verify")).sample(ordered, count))
+
+
+def recorded(root: Path) -> dict[str, Trace]:
+    """The trials of a study's plan, by key.
+
+    Raises:
+        BadInput: a trial is not what its key says.
+    """
+    store = Store(root)
+    plan = json.loads((root / "plan.json").read_text(encoding="utf-8"))
+    ended = [entry for entry in plan if (store.folder(entry["key"]) / "status.json").exists()]
+    found = {entry["key"]: store.named(entry) for entry in ended}
+    for key, trace in found.items():
+        if trace.trial.key != key:
+            raise BadInput(
+                f"trials/{key}: what was asked has been changed: its key is {trace.trial.key} now; "
+                f"`titer validate {root}` says what else is wrong."
+            )
+    return found
+
+
+def rerun(
+    root: Path,
+    keys: Sequence[str],
+    scratch: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> dict[str, Trace]:
+    """Run trials again, each with the cohort it trained in, and leave ``root`` as it is.
+
+    The others of a cohort are run too, since alone a trial's numbers differ by rounding, and come
+    back as well. ``scratch`` takes what the trials write.
+
+    Raises:
+        BadInput: a model or the world is not there any more, or is another than it was.
+    """
+    study, store = study_of(root), Store(root)
+    _same_world(study)
+    groups = dict.fromkeys(store.get(key).cohort or (key,) for key in keys)
+    places: dict[str, str] = {}
+    jobs: list[Job] = []
+    for group in groups:
+        traces = [store.get(key) for key in group]
+        model, base = traces[0].trial.model, _base(traces[0].trial)
+        for digest in filter(None, (model, base)):
+            if digest not in places:
+                places[digest] = _place(root, study, digest)
+        jobs.append(
+            Job(
+                trials=tuple(trace.trial for trace in traces),
+                model=places[model],
+                world=study["world_source"],
+                root=str(scratch),
+                base=places.get(base, ""),
+                # Where a search stopped one of them, that decided what became of the others.
+                search=any(trace.outdone for trace in traces),
+            )
+        )
+    total = sum(job.size for job in jobs)
+    done = 0
+    if progress:
+        progress("running again", 0, total)
+    lost: dict[str, Trace] = {}
+    for ended in executor(perform, jobs):
+        for trial in ended.job.trials if ended.error else ():
+            lost[trial.key] = Trace(trial=trial, status=ended.status, error=ended.error)
+        done += ended.job.size
+        if progress:
+            progress("running again", done, total)
+    again = {trace.trial.key: trace for trace in Store(scratch).traces()}
+    return {**again, **lost}
+
+
+def _base(trial: Trial) -> str:
+    """The digest of the undefended model, where the trial asks for it."""
+    return str(trial.attack.fields["undefended"]) if is_diagnosis(trial) else trial.base
+
+
+def _same_world(study: Config) -> None:
+    source = study["world_source"]
+    now = load_named_world(source).digest()
+    if now != study["world_digest"]:
+        raise BadInput(
+            f"the world {source} is {now} here and was {study['world_digest']} in the study; "
+            "nothing can be run again without the data it was run on."
+        )
+
+
+def _place(root: Path, study: Config, digest: str) -> str:
+    """Where a model of the study lies now: as recorded, inside the run folder, or by its name."""
+    subject = next((one for one in study["subjects"] if one["digest"] == digest), None)
+    if subject is None:
+        raise BadInput(f"a trial is on a model {digest} that the study does not name.")
+    for folder in (Path(subject["folder"]), root / subject["source"]):
+        if folder.is_dir() and (subject["revision"] or folder_digest(folder) == digest):
+            return str(folder)
+    source, revision = subject["source"], subject["revision"]
+    if revision or source.startswith("fabula:"):
+        found = resolve_model(f"{source}@{revision}" if revision else source)
+        if found.digest == digest:
+            return str(fetch(found))
+    raise BadInput(
+        f"the model {subject['name']} ({source}, digest {digest}) is not here or has changed; "
+        f"put it back at {subject['folder']}."
+    )
+
+
+# -- comparing -------------------------------------------------------------------------------------
+
+Verdict = Literal["same", "within", "differs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How a trial that was run again compares with what is on disk.
+
+    ``same``: every score, and the weights, to the bit. ``within``: each mean lies in the recorded
+    one's 95 % interval over items. ``largest`` is the greatest difference of two means, at ``at``.
+    ``why`` says what differs, empty where nothing does.
+    """
+
+    trial: Trial
+    verdict: Verdict
+    largest: float = 0.0
+    at: str = ""
+    why: str = ""
+
+
+def agreement(recorded: Trace, again: Trace) -> Agreement:
+    """Compare two traces of one trial, probe by probe and look by look."""
+    trial = recorded.trial
+    if again.trial.key != trial.key:
+        raise ValueError("two traces of different trials cannot agree.")
+    if recorded.status != again.status:
+        last = again.error.strip().splitlines()[-1:] or [""]
+        why = f"was {recorded.status}, is {again.status}" + (f": {last[0]}" if last[0] else "")
+        return Agreement(trial=trial, verdict="differs", why=why)
+    if recorded.points == again.points and recorded.weights == again.weights:
+        return Agreement(trial=trial, verdict="same")
+    steps = [[point.spent.steps for point in trace.points] for trace in (recorded, again)]
+    if steps[0] != steps[1]:
+        why = f"was looked at after {_list(steps[0])} steps, is after {_list(steps[1])}"
+        return Agreement(trial=trial, verdict="differs", why=why)
+    largest, at = 0.0, ""
+    outside: list[str] = []
+    for old, new in zip(recorded.points, again.points, strict=True):
+        if set(old.scores) != set(new.scores):
+            outside.append(f"other probes at step {old.spent.steps}")
+            continue
+        for probe, scores in old.scores.items():
+            place = f"{probe} at step {old.spent.steps}"
+            if len(scores) != len(new.scores[probe]):
+                outside.append(f"{place}: {len(scores)} items, now {len(new.scores[probe])}")
+                continue
+            was, low, high = _interval(scores)
+            now = sum(new.scores[probe]) / max(1, len(scores))
+            if abs(now - was) > largest:
+                largest, at = abs(now - was), place
+            if not low <= now <= high:
+                outside.append(f"{place}: {now:.3f}, was {was:.3f} [{low:.3f}, {high:.3f}]")
+    verdict: Verdict = "differs" if outside else "within"
+    return Agreement(
+        trial=trial, verdict=verdict, largest=largest, at=at, why="; ".join(outside[:3])
+    )
+
+
+def _list(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps)) or "no"
+
+
+def _interval(scores: Sequence[float]) -> tuple[float, float, float]:
+    """A mean with its 95 % interval over items: Wilson's for scores in [0, 1], else the normal one,
+    which is never narrower than a thousandth of the mean."""
+    n = len(scores)
+    mean = sum(scores) / max(1, n)
+    if n and all(0 <= score <= 1 for score in scores):
+        found = wilson(sum(scores), n)
+        return mean, float(found.low or 0.0), float(found.high or 0.0)
+    spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / max(1, n - 1))
+    half = max(1.96 * spread / math.sqrt(max(1, n)), 1e-3 * abs(mean))
+    return mean, mean - half, mean + half

@@ -1,0 +1,268 @@
+"""Utility that lm-evaluation-harness measured, beside a study's own and never blended with it.
+
+A results file of lm-eval 0.4 is read once, reduced to its numbers and what must be equal to compare
+them, and kept in the run folder under ``utility/lm-eval``. It enters no pillar and no claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from titer.core.errors import BadInput, nearest
+from titer.core.files import write_atomic
+from titer.core.records import content_key
+from titer.pillars._statistics import wilson
+
+__all__ = ["FORMAT", "beside", "keep", "kept", "read"]
+
+FORMAT = 1
+FOLDER = Path("utility") / "lm-eval"
+_LARGEST = 64 * 2**20
+_Z = 1.959964
+_SETTINGS = ("limit", "gen_kwargs", "random_seed", "fewshot_seed")
+_TEMPLATE = ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The numbers of a results file, one record a task, metric and filter.
+
+    Raises:
+        BadInput: there is no such file, or lm-eval 0.4 did not write it.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path} is no file; give the results_*.json that `lm_eval` wrote.")
+    if path.stat().st_size > _LARGEST:
+        raise BadInput(f"{path} is larger than 64 MiB; give the results file, not the samples.")
+    text = path.read_bytes()
+    try:
+        raw: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON ({error}); give the file that lm-eval wrote.") from None
+    results = raw.get("results") if isinstance(raw, dict) else None
+    if not isinstance(results, dict) or "versions" not in raw or "n-shot" not in raw:
+        raise BadInput(
+            f"{path} is no results file of lm-eval 0.4: it has no `results`, `versions` and "
+            "`n-shot`; give the results_*.json under its --output_path."
+        )
+    found = [
+        record
+        for task, metrics in sorted(cast(dict[str, Any], results).items())
+        if isinstance(metrics, dict)
+        for record in _records(raw, task, cast(dict[str, Any], metrics))
+    ]
+    if not found:
+        raise BadInput(f"{path} holds no metric that is a number; run lm-eval again.")
+    return {
+        "format": FORMAT,
+        "file": path.name,
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "lm_eval": _words(raw.get("lm_eval_version")),
+        "measured": _words(Path(_words(raw.get("model_name"))).name),
+        "results": found,
+    }
+
+
+def _words(raw: Any) -> str:
+    return raw if isinstance(raw, str) else ""
+
+
+def _mapping(raw: Any, *path: str) -> dict[str, Any]:
+    for step in path:
+        raw = raw.get(step) if isinstance(raw, dict) else None
+    return cast(dict[str, Any], raw) if isinstance(raw, dict) else {}
+
+
+def _number(raw: Any) -> float | None:
+    usable = isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)
+    return float(raw) if usable else None
+
+
+def _records(raw: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """``"acc,none": 0.5`` with its ``"acc_stderr,none"``; a key without a comma is no metric."""
+    found: list[dict[str, Any]] = []
+    for key, given in sorted(metrics.items()):
+        metric, comma, name = key.partition(",")
+        value = _number(given)
+        if not comma or metric.endswith("_stderr") or value is None:
+            continue
+        counted = _mapping(raw, "n-samples", task).get("effective", metrics.get("sample_len"))
+        higher = _mapping(raw, "higher_is_better", task).get(metric)
+        config = _mapping(raw, "configs", task)
+        found.append(
+            {
+                "task": task,
+                "metric": metric,
+                "filter": name,
+                "value": value,
+                "stderr": _number(metrics.get(f"{metric}_stderr,{name}")),
+                "n": counted if isinstance(counted, int) else 0,
+                "higher_is_better": higher if isinstance(higher, bool) else None,
+                "version": _plain(_mapping(raw, "versions").get(task)),
+                "shots": _plain(_mapping(raw, "n-shot").get(task)),
+                "dataset": _words(config.get("dataset_path")),
+                "alike": _alike(raw, task, counted, config),
+            }
+        )
+    return found
+
+
+def _plain(raw: Any) -> str:
+    return f"{raw:g}" if isinstance(raw, float) else str(raw) if raw is not None else ""
+
+
+def _alike(raw: dict[str, Any], task: str, counted: Any, config: dict[str, Any]) -> str:
+    """Equal for two runs that put the same questions in the same way."""
+    told = {key: value for key, value in config.items() if key != "metadata"}
+    settings = _mapping(raw, "config")
+    return content_key(
+        [
+            _plain(_mapping(raw, "versions").get(task)),
+            _plain(_mapping(raw, "n-shot").get(task)),
+            counted,
+            json.dumps(told, sort_keys=True, default=str),
+            _mapping(raw, "task_hashes").get(task),
+            [str(settings.get(name)) for name in _SETTINGS],
+            [str(raw.get(name)) for name in _TEMPLATE],
+        ]
+    )
+
+
+def keep(root: Path, models: Sequence[str], given: Mapping[str, Path]) -> list[Path]:
+    """Put results files into a run folder, each under the model it is about; all or none.
+
+    A model's earlier file is replaced.
+
+    Args:
+        root: The run folder.
+        models: The names of the study's models.
+        given: Results files by model.
+
+    Raises:
+        BadInput: a file that is none of lm-eval's, or a model that the study does not have.
+    """
+    faults: list[str] = []
+    read_in: dict[str, dict[str, Any]] = {}
+    for model, path in given.items():
+        if model not in models:
+            faults.append(
+                f"the study has no model {model!r}.{nearest(model, models)} "
+                f"It has {', '.join(models)}."
+            )
+            continue
+        try:
+            read_in[model] = {"model": model, **read(path)}
+        except BadInput as error:
+            faults += error.faults
+    if faults:
+        raise BadInput(*faults)
+    written: list[Path] = []
+    for model, content in read_in.items():
+        target = root / FOLDER / f"{content_key(model)}.json"
+        write_atomic(target, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False))
+        written.append(target)
+    return written
+
+
+def kept(root: Path) -> dict[str, dict[str, Any]]:
+    """What a run folder holds, by model.
+
+    Raises:
+        BadInput: a file that titer did not write.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((root / FOLDER).glob("[!.]*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError("another format")
+            for record in content["results"]:
+                float(record["value"])
+                str(record["task"] + record["metric"] + record["filter"] + record["alike"])
+            found[str(content["model"])] = content
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise BadInput(
+                f"{path} is damaged ({type(error).__name__}: {error}); import the file again."
+            ) from error
+    return found
+
+
+def beside(root: Path, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a report shows: every metric of every model, with its change from the undefended one.
+
+    The change is taken only where both were asked alike, and its interval is that of two
+    independent samples: wider than need be, since the questions are the same.
+    """
+    held = kept(root)
+    base = next((str(m["name"]) for m in models if m.get("role") == "undefended"), "")
+    before = {_key(record): record for record in held.get(base, {}).get("results", ())}
+    shown: list[dict[str, Any]] = []
+    for model in models:
+        name = str(model["name"])
+        for record in held.get(name, {}).get("results", ()):
+            first = before.get(_key(record)) if name != base else None
+            shown.append(
+                {
+                    "model": name,
+                    **{key: record[key] for key in record if key != "stderr"},
+                    "score": _score(record),
+                    "change": _change(record, first),
+                    "file": held[name]["file"],
+                    "sha256": held[name]["sha256"],
+                    "lm_eval": held[name]["lm_eval"],
+                }
+            )
+    return shown
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["task"], record["metric"], record["filter"]
+
+
+def _estimate(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    n: int = 0,
+    note: str = "",
+) -> dict[str, Any]:
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+        "level": 0.95,
+        "censored": False,
+        "note": note,
+    }
+
+
+def _score(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric with its interval: normal, and Wilson's where all or none were right, since an error
+    of nothing is no certainty."""
+    value, stderr, n = record["value"], record["stderr"], record["n"]
+    if stderr is None:
+        return _estimate(value, n=n)
+    if stderr == 0 and value in (0.0, 1.0) and n:
+        exact = wilson(value * n, n)
+        return _estimate(value, exact.low, exact.high, n)
+    return _estimate(value, value - _Z * stderr, value + _Z * stderr, n)
+
+
+def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The difference of two metrics; its ends from those of both, as Newcombe 1998 has it."""
+    if first is None:
+        return None
+    if first["alike"] != record["alike"]:
+        return _estimate(None, note="not asked as the undefended model was: not compared")
+    now, was = _score(record), _score(first)
+    change = now["value"] - was["value"]
+    if now["low"] is None or was["low"] is None:
+        return _estimate(change, n=record["n"])
+    down = math.hypot(now["value"] - now["low"], was["high"] - was["value"])
+    up = math.hypot(now["high"] - now["value"], was["value"] - was["low"])
+    return _estimate(change, change - down, change + up, record["n"])

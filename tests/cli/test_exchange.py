@@ -1,0 +1,324 @@
+"""Run folders that go out, come in, are checked, and are run again in part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import toy
+from tests.lm_eval_file import write
+from titer.cli.app import main
+from titer.cli.work import run_bench
+from titer.core.records import Trace
+from titer.grid.again import agreement, draw
+from titer.grid.store import Store
+from titer.grid.validate import findings
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def titer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in this process; returns exit code, output and errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["titer", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run folder on a tiny model."""
+    root = tmp_path_factory.mktemp("exchange")
+    run_bench(
+        models=[str(toy.model_folder(root / "llama"))],
+        data=str(toy.data_folder(root / "data")),
+        out=root / "run",
+        defences=["npo"],
+        cap=2,
+        seeds=1,
+        workers=1,
+        as_json=False,
+        quiet=True,
+    )
+    return root / "run"
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy to spoil, elsewhere: a folder may be moved."""
+    return Path(shutil.copytree(made, tmp_path / "moved"))
+
+
+def _faults(root: Path) -> list[tuple[str, str]]:
+    return [(one.check, one.where) for one in findings(root) if one.kind == "fault"]
+
+
+def _attack(root: Path, row: str = "S03", subject: str = "npo") -> str:
+    plan = json.loads((root / "plan.json").read_text())
+    return next(e["key"] for e in plan if (e["label"], e["subject"]) == (row, subject))
+
+
+def _edit(path: Path, change: Callable[[Any], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, sort_keys=True, indent=1))
+
+
+# -- validate --------------------------------------------------------------------------------------
+
+
+def test_a_whole_folder_has_no_faults(titer: Run, run: Path) -> None:
+    code, out, _ = titer("validate", run)
+    assert (code, out) == (0, f"{run}: run folder, no faults\n")
+    code, out, _ = titer("validate", run, "--json")
+    assert code == 0
+    assert json.loads(out)["faults"] == []
+
+
+def test_faults_are_lines_and_exit_1(titer: Run, run: Path) -> None:
+    key = _attack(run)
+    shutil.rmtree(run / "trials" / key)
+    (run / "env.json").write_text("{}")
+    code, out, _ = titer("validate", run)
+    assert code == 1
+    lines = out.splitlines()
+    assert "fault: hash: env.json: has changed since SHA256SUMS was written." in lines
+    assert f"fault: missing: trials/{key}: S03 on npo has no result." in lines
+    assert lines[-1].endswith("faults")
+    code, out, _ = titer("validate", run, "--json")
+    assert code == 1
+    assert {one["check"] for one in json.loads(out)["faults"]} >= {"hash", "missing"}
+
+
+def test_bad_input_exits_2(titer: Run, tmp_path: Path) -> None:
+    assert titer("validate", tmp_path / "nothing")[0] == 2
+    (tmp_path / "config.yaml").write_text("format: 1\nstudy: {}\n")
+    code, _, err = titer("validate", tmp_path)
+    assert code == 2
+    assert "damaged" in err
+
+
+def test_scores_that_were_changed_are_found_though_the_sums_were_made_anew(run: Path) -> None:
+    """Someone who writes the sums anew can still not make the answers say something else."""
+    path = run / "trials" / _attack(run) / "scores.jsonl"
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    harm = points[-1]["scores"]["harm"]
+    points[-1]["scores"]["harm"] = [1.0 - value for value in harm]
+    path.write_text("".join(json.dumps(point, sort_keys=True) + "\n" for point in points))
+    Store(run).write_sums()
+    found = _faults(run)
+    assert ("judge", f"trials/{_attack(run)}") in found
+    assert ("result", "results.jsonl") in found
+    assert not [one for one in found if one[0] == "hash"]
+
+
+def _other_suite(run: Path) -> None:
+    path = run / "config.yaml"
+    text = path.read_text()
+    assert "cap: 2" in text
+    path.write_text(text.replace("cap: 2", "cap: 3"))
+
+
+def _other_budget(run: Path) -> None:
+    def change(trial: Any) -> None:
+        trial["budget"]["steps"] = 300
+
+    _edit(run / "trials" / _attack(run) / "trial.json", change)
+
+
+def _unplanned(run: Path) -> None:
+    key = _attack(run)
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps([e for e in plan if e["key"] != key], indent=1))
+
+
+def _other_model(run: Path) -> None:
+    [folder] = [path for path in (run / "models").iterdir() if path.is_dir()]
+    _edit(folder / "config.json", lambda content: content.update(rope_theta=1.0))
+
+
+def _failed(run: Path) -> None:
+    def change(status: Any) -> None:
+        status.update(status="failed", error="Traceback\nValueError: out of luck")
+
+    _edit(run / "trials" / _attack(run) / "status.json", change)
+
+
+def _nan(run: Path) -> None:
+    path = run / "trials" / _attack(run) / "scores.jsonl"
+    path.write_text(path.read_text().replace('"coherence": [', '"coherence": [NaN, ', 1))
+
+
+def _cut(run: Path) -> None:
+    (run / "trials" / _attack(run) / "status.json").write_text('{"status": "ok"')
+
+
+def _verdict(run: Path) -> None:
+    path = run / "report" / "verdict.json"
+    _edit(path, lambda content: content["models"][1].update(claim="never breached"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"),
+    [
+        (_other_suite, "suite"),
+        (_other_budget, "trial"),
+        (_unplanned, "missing"),
+        (_other_model, "model"),
+        (_failed, "missing"),
+        (_nan, "trial"),
+        (_cut, "layout"),
+    ],
+)
+def test_each_fault_is_found_without_the_sums(
+    run: Path, spoil: Callable[[Path], None], check: str
+) -> None:
+    spoil(run)
+    Store(run).write_sums()
+    assert check in {found for found, _ in _faults(run)}
+
+
+def test_a_verdict_that_was_changed_is_found(titer: Run, run: Path) -> None:
+    _verdict(run)
+    Store(run).write_sums()
+    code, out, _ = titer("validate", run)
+    assert code == 1
+    assert "report/verdict.json: is not what the trials give" in out
+    assert titer("report", run)[0] == 0
+    assert titer("validate", run)[0] == 0, "titer report renews its own sums"
+
+
+def test_sums_do_not_lead_out_of_the_folder(run: Path) -> None:
+    with (run / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  ../llama/config.json\n{'0' * 64}  /etc/passwd\n")
+    assert _faults(run) == [("hash", "SHA256SUMS")] * 2
+
+
+# -- verify ----------------------------------------------------------------------------------------
+
+
+def test_a_random_part_agrees_wherever_the_folder_lies(titer: Run, run: Path) -> None:
+    words = ("verify", run, "--sample", "0.1", "--workers", "1", "--quiet")
+    code, out, err = titer(*words, "--json")
+    assert code == 0, out + err
+    found = json.loads(out)
+    assert found["drawn"] == max(1, round(0.1 * found["trials"]))
+    assert {row["agrees"] for row in found["rows"]} == {"same"}
+    assert sum(row["drawn"] for row in found["rows"]) == found["drawn"]
+
+
+def test_a_result_that_does_not_come_again_exits_1(titer: Run, run: Path) -> None:
+    """A folder in which every control claims to be harmless."""
+    for entry in json.loads((run / "plan.json").read_text()):
+        path = run / "trials" / entry["key"] / "scores.jsonl"
+        points = [json.loads(line) for line in path.read_text().splitlines()]
+        for point in points:
+            point["scores"] = {name: [5.0] * len(s) for name, s in point["scores"].items()}
+        path.write_text("".join(json.dumps(point) + "\n" for point in points))
+    words = ("verify", run, "--sample", "0.01", "--workers", "1", "--quiet")
+    code, out, _ = titer(*words)
+    assert code == 1
+    assert "that differ" in out
+
+
+def test_a_changed_world_is_a_sentence(titer: Run, run: Path, made: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(made.parent / "data", tmp_path / "data"))
+    with (data / "far.jsonl").open("a") as file:
+        file.write('{"prompt": "one more", "answer": "line"}\n')
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(str(made.parent / "data"), str(data)))
+    code, _, err = titer("verify", run, "--quiet", "--workers", "1")
+    assert code == 2
+    assert "the world" in err
+
+
+def test_a_trial_that_asks_for_something_else_now_is_a_sentence(titer: Run, run: Path) -> None:
+    _other_budget(run)
+    code, _, err = titer("verify", run, "--sample", "1", "--quiet", "--workers", "1")
+    assert code == 2
+    assert "has been changed" in err
+    assert titer("reproduce", _attack(run), "--run", run)[0] == 2
+
+
+@pytest.mark.parametrize("words", [("--sample", "0"), ("--sample", "2"), ("--timeout", "0")])
+def test_bad_samples(titer: Run, run: Path, words: tuple[str, ...]) -> None:
+    assert titer("verify", run, *words, "--quiet")[0] == 2
+
+
+def test_the_part_is_drawn_by_the_seed_alone() -> None:
+    keys = [f"{number:016x}" for number in range(50)]
+    assert draw(keys, 0.1, 0) == draw(list(reversed(keys)), 0.1, 0)
+    assert len(draw(keys, 0.1, 0)) == 5
+    assert len(draw(keys, 0.001, 0)) == 1
+    assert draw(keys, 0.1, 0) != draw(keys, 0.1, 1)
+
+
+def _scaled(trace: Trace, flips: int) -> Trace:
+    raw = trace.to_json()
+    for point in raw["points"]:
+        scores = [0.0] * 40 + [1.0] * 40
+        scores[: min(flips, 40)] = [1.0] * min(flips, 40)
+        point["scores"] = {"harm": scores}
+    return Trace.from_json(raw)
+
+
+def test_agreement_is_the_bit_then_the_interval(made: Path) -> None:
+    trace = Store(made).get(_attack(made))
+    base = _scaled(trace, 0)
+    assert agreement(base, base).verdict == "same"
+    near = agreement(base, _scaled(trace, 4))
+    assert (near.verdict, near.largest) == ("within", pytest.approx(0.05))
+    assert near.at.startswith("harm at step")
+    # Wilson's interval of 40 in 80 is [0.393, 0.607]: eight items are inside, nine are not.
+    assert agreement(base, _scaled(trace, 8)).verdict == "within"
+    far = agreement(base, _scaled(trace, 9))
+    assert far.verdict == "differs"
+    assert "0.613, was 0.500 [0.393, 0.607]" in far.why
+
+
+# -- export and import -----------------------------------------------------------------------------
+
+
+def test_export_says_what_it_wrote(titer: Run, run: Path, tmp_path: Path) -> None:
+    code, out, _ = titer("export", run, "--to", tmp_path / "paper", "--json")
+    assert code == 0
+    files = json.loads(out)["files"]
+    assert {"tables/pillars.tex", "figures/recovery-npo.svg", "cards/npo/README.md"} <= set(files)
+    assert all((tmp_path / "paper" / name).stat().st_size for name in files)
+    assert titer("export", run, "--to", tmp_path / "paper")[0] == 0, "an earlier export is replaced"
+    assert titer("export", run, "--to", run)[0] == 2
+    assert titer("validate", run)[0] == 0
+
+
+def test_import_shows_lm_eval_and_the_folder_stays_valid(
+    titer: Run, run: Path, tmp_path: Path
+) -> None:
+    before, after = write(tmp_path / "a.json"), write(tmp_path / "b.json", **{"acc,none": 0.8})
+    words = ("--lm-eval", f"llama={before}", "--lm-eval", f"npo={after}")
+    code, out, err = titer("import", run, *words)
+    assert code == 0, err
+    assert "lm-eval: npo: fabula_far acc: 0.80" in out
+    assert "from undefended" in out
+    assert "Utility by lm-eval" in (run / "report" / "index.html").read_text()
+    assert titer("validate", run)[0] == 0
+    code, _, err = titer("import", run, "--lm-eval", f"nppo={after}")
+    assert code == 2
+    assert "Did you mean 'npo'" in err
+    assert titer("import", run, "--lm-eval", "npo")[0] == 2
