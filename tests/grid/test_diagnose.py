@@ -46,7 +46,7 @@ def run(name: str, lm: LM, base: LM, data: str, steps: int = 8) -> Trace:
         items=24,
         purpose="check",
     )
-    return diagnose(lm, base, trial, world)
+    return diagnose(lm, base, trial, world)[0]
 
 
 def batch(lm: LM, data: str) -> Batch:

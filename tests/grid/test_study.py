@@ -14,7 +14,7 @@ from titer.core.records import Card, Enough, Point, Spent, Trace
 from titer.grid import study as plan
 from titer.grid.runner import unique
 from titer.grid.study import Study, Subject
-from titer.grid.suite import Row, suite
+from titer.grid.suite import Row, judges, suite
 from titer.worlds.source import load_world
 
 
@@ -102,7 +102,7 @@ def test_the_hash_covers_rows_data_judges_and_code(
         patch.setattr("titer.grid.suite.__version__", "another")
         found.append(replace(study).suite_digest)
     assert len(set(found)) == 5
-    assert set(plan.judges(study.world)) >= {study.world.harm, "cloze", "coherence", "refusal"}
+    assert set(judges(study.world)) >= {study.world.harm, "cloze", "coherence", "refusal"}
 
 
 def test_only_attacks_on_models_under_test_may_end_early(study: Study) -> None:

@@ -50,8 +50,10 @@ def is_diagnosis(trial: Trial) -> bool:
     return trial.attack.name in (WEIGHTS, PATHS)
 
 
-def diagnose(lm: LM, undefended: LM, trial: Trial, world: World) -> Trace:
-    """Carry out a diagnosis; one that raises is a trace that says so."""
+def diagnose(
+    lm: LM, undefended: LM, trial: Trial, world: World
+) -> tuple[Trace, list[dict[str, Any]]]:
+    """Carry out a diagnosis; one that raises is a trace that says so. With it, what was said."""
     started = time.monotonic()
     notes = _Notes(lm, trial, world)
     try:
@@ -59,14 +61,16 @@ def diagnose(lm: LM, undefended: LM, trial: Trial, world: World) -> Trace:
         found(lm, undefended, notes)
     except Exception:
         error = traceback.format_exc(limit=20)
-        return Trace(trial=trial, status="failed", points=tuple(notes.points), error=error)
-    return Trace(
+        trace = Trace(trial=trial, status="failed", points=tuple(notes.points), error=error)
+        return trace, notes.generations
+    trace = Trace(
         trial=trial,
         status="ok",
         points=tuple(notes.points),
         seconds=time.monotonic() - started,
         weights=lm.digest(),
     )
+    return trace, notes.generations
 
 
 class _Notes:
@@ -79,12 +83,15 @@ class _Notes:
         self.harm = [probe for probe in every if probe.name == "harm"]
         self.useful = [probe for probe in every if probe.name.startswith("utility:")]
         self.points: list[Point] = []
+        self.generations: list[dict[str, Any]] = []
         self.spent = Spent()
         if not self.data.harmful:
             raise BadInput(f"hazard {trial.domain} has no examples for an attacker.")
 
     def look(self, lm: LM, asked: Sequence[Probe], **logs: float) -> None:
-        scores = judge(asked, ask(lm, asked))
+        records = ask(lm, asked)
+        scores = judge(asked, records)
+        self.generations.append({"steps": self.spent.steps, "records": records})
         self.points.append(Point(spent=self.spent, scores=scores, logs=logs))
 
     def batch(self, lm: LM) -> Batch:

@@ -308,8 +308,8 @@ def perform(job: Job) -> Status:
     lm, world = load_model(job.model), load_named_world(job.world)
     root = Path(job.root)
     if is_diagnosis(job.trials[0]):
-        trace = diagnose(lm, load_model(job.base), job.trials[0], world)
-        Store(root).put(trace)
+        trace, said = diagnose(lm, load_model(job.base), job.trials[0], world)
+        Store(root).put(trace, said)
         return trace.status
     starts = [start(root, lm, trial, _prepare(trial, world)[1]) for trial in job.trials]
     base = partial(load_model, job.base) if job.base else None

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, content_key, part
-from titer.grid.suite import Row, Suite
+from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, part
+from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 
 __all__ = [
@@ -112,9 +112,7 @@ class Study:
 
         What two studies found may be laid side by side where this is equal, and nowhere else.
         """
-        return content_key(
-            {"suite": self.suite.digest(), "data": self.world_digest, "judges": judges(self.world)}
-        )
+        return suite_hash(self.suite, self.world_digest, judges(self.world))
 
     @cached_property
     def world_digest(self) -> str:
@@ -149,17 +147,6 @@ class Study:
             items=self.suite.items,
             **{"domain": self.domain, **more},
         )
-
-
-def judges(world: World) -> dict[str, Any]:
-    """Every measure that a study of this world is judged by, with its version and fields."""
-    suites = (*world.utility.values(), *(task.dev for task in world.tasks.values()))
-    named = {world.harm, *world.also, *(suite.measure for suite in suites)}
-    found: dict[str, Any] = {}
-    for name in sorted(named | {"coherence", "perplexity", "refusal"}):
-        version = catalogue.card("measure", name).version
-        found[name] = asdict(part(name, catalogue.build("measure", name), version))
-    return found
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -375,6 +362,7 @@ def describe(study: Study) -> dict[str, Any]:
         "world": study.world.name,
         "world_source": study.source,
         "world_digest": study.world_digest,
+        "judges": judges(study.world),
         "harm": study.world.harm,
         "chance": study.world.chance,
         "utility": {name: suite.chance for name, suite in study.world.utility.items()},

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from titer import __version__
 from titer.core import catalogue
+from titer.core.data import World
 from titer.core.errors import UnknownName, nearest
-from titer.core.records import Preset, content_key
+from titer.core.records import Preset, content_key, part
 from titer.grid.spaces import TAMPERBENCH
 
-__all__ = ["SUITES", "Row", "Suite", "suite"]
+__all__ = ["SUITES", "Row", "Suite", "judges", "suite", "suite_hash"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,3 +253,22 @@ def suite(name: str) -> Suite:
             f"no suite named {name!r}.{nearest(name, SUITES)} There are {', '.join(SUITES)}."
         )
     return SUITES[name]
+
+
+def judges(world: World) -> list[str]:
+    """The names of the measures that a study of this world is judged by."""
+    suites = (*world.utility.values(), *(task.dev for task in world.tasks.values()))
+    named = {world.harm, *world.also, *(suite.measure for suite in suites)}
+    return sorted(named | {"coherence", "perplexity", "refusal"})
+
+
+def suite_hash(suite: Suite, world: str, judges: Sequence[str]) -> str:
+    """Hash over a suite with its code, the data (the world's digest), and the judges with their
+    versions and fields, as this version of titer has them."""
+    with_versions = {
+        name: asdict(
+            part(name, catalogue.build("measure", name), catalogue.card("measure", name).version)
+        )
+        for name in judges
+    }
+    return content_key({"suite": suite.digest(), "data": world, "judges": with_versions})

@@ -19,7 +19,7 @@ from titer.grid.perform import load_named_world
 from titer.grid.probes import judge, probes, task_probes
 from titer.grid.store import FORMAT, Store, lines, rows
 from titer.grid.study import stars
-from titer.grid.suite import suite
+from titer.grid.suite import suite, suite_hash
 
 __all__ = ["Finding", "findings"]
 
@@ -145,12 +145,13 @@ def _suite(study: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         plain = {**settings, "rates": tuple(settings["rates"])}
         now = replace(suite(study["suite"]), **plain)
+        digest = suite_hash(now, study["world_digest"], study["judges"])
     except (BadInput, KeyError, TypeError) as error:
         yield Finding(check="suite", where=title, says=f"is no suite of this titer ({error}).")
         return
-    if now.digest() != study["suite_hash"]:
+    if digest != study["suite_hash"]:
         says = (
-            f"has hash {study['suite_hash']}, and {now.title} of this titer is {now.digest()}; "
+            f"has hash {study['suite_hash']}, and {now.title} of this titer is {digest}; "
             "results of the two do not compare."
         )
         yield Finding(check="suite", where=title, says=says)
