@@ -35,6 +35,7 @@ __all__ = [
     "mean_of",
     "over_entities",
     "pieces",
+    "place_of",
     "risk",
     "risk_gradient",
     "split_groups",
@@ -58,12 +59,17 @@ def first(items: Sequence[Example], count: int, seed: int, name: str) -> list[Ex
     return [items[i] for i in sorted(rng.choice(len(items), count, replace=False).tolist())]
 
 
+def place_of(layer: int) -> str:
+    """The name of a layer of the residual stream: the embedding is the first."""
+    return f"block {layer - 1}" if layer else "embedding"
+
+
 def pieces(items: Sequence[Example], parts: int) -> list[list[Example]]:
     """Items in at most ``parts`` groups that share no entity, alike in size, none empty."""
     owners: dict[str, list[Example]] = {}
     for item in items:
         owners.setdefault(item.entity or item.fact or item.id, []).append(item)
-    found: list[list[Example]] = [[] for _ in range(min(parts, len(owners)))]
+    found: list[list[Example]] = [[] for _ in range(max(1, min(parts, len(owners))))]
     for own in owners.values():
         min(found, key=len).extend(own)
     return found

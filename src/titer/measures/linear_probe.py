@@ -1,6 +1,7 @@
 """Can hidden facts be read off the residual stream?
 
-N items, C choices, K layers (what enters the first block, then what leaves each), D width.
+N items, C choices, K layers (what enters the first block, then what leaves each), D width, M tokens
+that answers are made of.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from titer.core.data import Example
 from titer.core.errors import BadInput
-from titer.core.lm import LM
+from titer.core.lm import LM, Encoded
 from titer.core.method import Case, seed_for
-from titer.core.records import Card, Estimate, Reading
-from titer.measures._inside import Floats, batched, first, over_entities, statements
+from titer.core.records import Card, Reading
+from titer.measures._inside import Floats, batched, first, over_entities, place_of, unknown
 from titer.nn.hooks import residual_stream
 
 __all__ = ["CARD", "Facts", "LinearProbe", "ProbeResult", "read_facts", "run_probe"]
@@ -26,57 +26,58 @@ __all__ = ["CARD", "Facts", "LinearProbe", "ProbeResult", "read_facts", "run_pro
 
 @dataclass(frozen=True)
 class Facts:
-    """Statements about items, and which of them are true.
+    """Questions as a model holds them, and their possible answers.
 
-    ``states``: (N, C, K, D) float64, the residual stream at the last token of each prompt with each
-    choice. ``real``: (N, C), false where an item has fewer choices than C. ``right``: (N,), the
-    place of the answer.
+    ``states``: (N, K, D) float64, the residual stream at the last token of each prompt, before any
+    answer. ``codes``: (N, C, M), each choice as a bag of its tokens, of length 1; zero where an
+    item has fewer choices than C. ``right``: (N,), the place of the answer.
     """
 
     states: Tensor
-    real: Tensor
+    codes: Tensor
     right: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """(N, C), whether there is such a choice."""
+        return self.codes.abs().sum(-1) > 0
+
+
+def _bags(lm: LM, items: Sequence[Example]) -> list[list[list[int]]]:
+    return [[lm.answer_ids(choice, end=False) for choice in item.choices] for item in items]
 
 
 @torch.no_grad()
-def read_facts(lm: LM, items: Sequence[Example]) -> Facts:
-    """Run every statement through the model and keep what stands at its end.
+def read_facts(lm: LM, items: Sequence[Example], tokens: Sequence[int]) -> Facts:
+    """Run every prompt through the model and keep what stands at its end.
 
-    Raises:
-        BadInput: an item without two choices, or without its answer among them.
+    ``tokens`` are the M tokens that choices are told apart by; others are left out of their bags.
     """
-    rows = statements(lm, items)
+    limit = lm.context_length()
+    heads = [lm.prompt_ids(item.prompt)[-limit:] for item in items]
     ends: list[Tensor] = []
     with residual_stream(lm.model) as stream:
-        for batch in batched(lm, rows):
-            lm.model(**batch.inputs(), use_cache=False)
+        for batch in batched(lm, [Encoded(tuple(head), len(head)) for head in heads]):
+            lm.model(**batch.inputs(), use_cache=False, logits_to_keep=1)
             last = batch.attention_mask.sum(-1) - 1
-            places = torch.arange(len(last), device=last.device)
-            ends.append(torch.stack([hidden[places, last] for hidden in stream], 1).double().cpu())
-    flat = torch.cat(ends)
+            rows = torch.arange(len(last), device=last.device)
+            ends.append(torch.stack([hidden[rows, last] for hidden in stream], 1).double().cpu())
     widest = max(len(item.choices) for item in items)
-    states = flat.new_zeros(len(items), widest, *flat.shape[1:])
-    real = torch.zeros(len(items), widest, dtype=torch.bool)
-    at = 0
-    for index, item in enumerate(items):
-        count = len(item.choices)
-        states[index, :count] = flat[at : at + count]
-        real[index, :count] = True
-        at += count
+    codes = torch.zeros(len(items), widest, len(tokens), dtype=torch.float64)
+    column = {token: place for place, token in enumerate(tokens)}
+    for index, bags in enumerate(_bags(lm, items)):
+        for choice, bag in enumerate(bags):
+            for token in bag:
+                if token in column:
+                    codes[index, choice, column[token]] += 1.0
+    codes /= codes.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     right = torch.tensor([item.choices.index(item.answer) for item in items])
-    return Facts(states, real, right)
+    return Facts(torch.cat(ends), codes, right)
 
 
-def _centred(states_NCD: Tensor, real_NC: Tensor) -> Tensor:
-    """What sets a choice apart from the others of its item; the question itself drops out."""
-    mask = real_NC.unsqueeze(-1)
-    mean = (states_NCD * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-    return (states_NCD - mean) * mask
-
-
-def _hits(scores_NC: Tensor, real_NC: Tensor, right_N: Tensor) -> NDArray[np.float64]:
-    """1 where the right choice scores highest, its share on a tie; (N,)."""
-    scores = scores_NC.masked_fill(~real_NC, -torch.inf)
+def _hits(said_NM: Tensor, facts: Facts, right_N: Tensor) -> Floats:
+    """1 where the right choice is nearest to what was read, its share on a tie; (N,)."""
+    scores = torch.einsum("nm,ncm->nc", said_NM, facts.codes).masked_fill(~facts.real, -torch.inf)
     best = scores == scores.amax(1, keepdim=True)
     won = best.gather(1, right_N[:, None]).squeeze(1).double() / best.sum(1)
     return won.numpy()
@@ -84,16 +85,16 @@ def _hits(scores_NC: Tensor, real_NC: Tensor, right_N: Tensor) -> NDArray[np.flo
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """``held_KN``: hits on held-out items at each layer; ``selected_K``: accuracy on the selection
-    items, by which the layer is chosen; both at the ridge that did best there."""
+    """``held``: hits on held-out items at each layer, (K, N); ``selected``: accuracy on the
+    selection items, (K,), by which the layer is chosen; both at the ridge that did best there."""
 
-    held_KN: Floats
-    selected_K: Floats
+    held: Floats
+    selected: Floats
 
     @property
     def layer(self) -> int:
         """The chosen layer; of equals, the first."""
-        return int(self.selected_K.argmax())
+        return int(self.selected.argmax())
 
 
 def run_probe(
@@ -101,62 +102,63 @@ def run_probe(
 ) -> list[ProbeResult]:
     """Fit on ``train`` at every layer and ridge, choose on ``select``, score ``held``.
 
-    The probe is one direction a layer: least squares from the centred states, each coordinate
-    scaled to unit variance on ``train``, to the centred indicator of the right choice; in closed
-    form. The choice with the highest projection wins.
+    The probe is an affine map from a state, each coordinate scaled to unit variance on ``train``,
+    to the answer's bag of tokens: least squares with a ridge, in closed form. The choice whose bag
+    is nearest to what comes out wins.
 
-    ``rights`` are further labels, those of ``train`` and then of ``select``, for which all is done
-    again; held-out items keep their true labels. The first result is that of the true ones.
+    ``rights`` are further labels of the three, end to end, for which all is done again. The first
+    result is that of the true labels.
     """
-    split = len(train.right)
-    labels = [torch.cat([train.right, select.right]), *rights]
-    held_hits = np.zeros((len(labels), train.states.shape[2], len(held.right)))
-    chosen = np.zeros((len(labels), train.states.shape[2]))
-    for layer in range(train.states.shape[2]):
+    sizes = [len(part.right) for part in (train, select, held)]
+    count, depth = train.states.shape[:2]
+    labels = [torch.cat([train.right, select.right, held.right]), *rights]
+    results = [
+        ProbeResult(np.zeros((depth, len(held.right))), np.full(depth, -1.0)) for _ in labels
+    ]
+    for layer in range(depth):
+        middle = train.states[:, layer].mean(0)
+        scale = train.states[:, layer].std(0, correction=0)
+        scale = torch.where(scale > 1e-9, scale, torch.ones_like(scale))
         x, x_select, x_held = (
-            _centred(part.states[:, :, layer], part.real) for part in (train, select, held)
+            (part.states[:, layer] - middle) / scale for part in (train, select, held)
         )
-        rows = x[train.real]
-        scale = rows.std(0, correction=0)
-        scale = torch.where(scale > 1e-12, scale, torch.ones_like(scale))
-        values, vectors = torch.linalg.eigh((rows / scale).T @ (rows / scale) / len(rows))
-        turned = (x / scale) @ vectors
-        for which, right in enumerate(labels):
-            target = torch.zeros(train.real.shape, dtype=x.dtype)
-            target[torch.arange(split), right[:split]] = 1.0
-            target = _centred(target.unsqueeze(-1), train.real).squeeze(-1)
-            moment = torch.einsum("ncd,nc->d", turned, target) / len(rows)
-            best = -1.0
+        values, vectors = torch.linalg.eigh(x.T @ x / count)
+        for right, result in zip(labels, results, strict=True):
+            right_train, right_select, right_held = right.split(sizes)
+            answers = train.codes[torch.arange(count), right_train]
+            base = answers.mean(0)
+            moment = vectors.T @ (x.T @ (answers - base) / count)
             for ridge in sorted(ridges, reverse=True):
-                solution = vectors @ (moment / (values.clamp(min=0) + ridge)) / scale
-                score = float(_hits(x_select @ solution, select.real, right[split:]).mean())
-                if score > best:
-                    best = chosen[which, layer] = score
-                    held_hits[which, layer] = _hits(x_held @ solution, held.real, held.right)
-    return [ProbeResult(hits, scores) for hits, scores in zip(held_hits, chosen, strict=True)]
+                solution = vectors @ (moment / (values.clamp(min=0) + ridge)[:, None])
+                score = float(_hits(x_select @ solution + base, select, right_select).mean())
+                if score > result.selected[layer]:
+                    result.selected[layer] = score
+                    result.held[layer] = _hits(x_held @ solution + base, held, right_held)
+    return results
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe:
-    """Fit a linear probe of truth on the attacker's facts, and read the held-out ones with it.
+    """Fit a linear probe on known facts of the hazard, and read the held-out ones with it.
 
-    Each prompt is put with each of its choices, and the residual stream is taken at the end. The
-    probe is fitted on T, layer and ridge are chosen on S, and the accuracy is that on V, whose
-    entities are in neither. The *control* is the same fit and choice with the right choice of every
-    item of T and S drawn by chance, ``controls`` times; *selectivity* is the difference, item by
-    item. A guess scores ``chance``. ``items`` bounds each split. A model that never learned the
-    facts is the yardstick: what the probe reads there, it reads out of style and not of knowledge.
+    The probe sees the residual stream at the end of a question and says which of the choices is
+    the answer. It is fitted on the facts of the defender and of T, layer and ridge are chosen on S,
+    and the accuracy is that on V, whose entities and phrasings are in none of these: what it reads
+    there the model has recalled. The *control* is the same task with the answer of every item
+    drawn by chance among its choices, those of V too, ``controls`` times: what a probe makes of
+    labels that mean nothing. *Selectivity* is the difference, item by item. A guess scores ``chance``. A model that never learned the facts is the
+    other yardstick. ``items`` bounds each split.
 
     Source: Alain & Bengio 2016, arXiv:1610.01644 (probes); Hewitt & Liang 2019, arXiv:1909.03368
-    (control tasks, selectivity); Marks & Tegmark 2023, arXiv:2310.06824 (directions of truth).
-    Departs: the probe is least squares in closed form, as control labels are refitted many times;
-    states are centred within an item, so that only differences between its choices count; control
-    labels are drawn an item, not a word type, since a probe that knows words must not look better.
+    (control tasks, selectivity).
+    Departs: least squares in closed form instead of logistic regression, since control labels are
+    refitted many times; control labels are drawn for each item, not for each type of word. Items
+    with a choice whose tokens are in no fitted answer are left out: no probe could say it.
     """
 
-    ridges: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    ridges: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
     controls: int = 8
-    items: int = 512
+    items: int = 1024
 
     def __post_init__(self) -> None:
         if not self.ridges or min(self.ridges) <= 0 or self.controls < 1 or self.items < 2:
@@ -167,70 +169,60 @@ class LinearProbe:
 
     def look(self, case: Case) -> list[Reading]:
         """``probe``, ``control`` and ``selectivity`` on V, and ``probe`` at each layer."""
-        names = ("attack", "select", "report")
-        splits = [
-            first(
-                [item for item in getattr(case.hazard, name) if len(item.choices) > 1],
-                self.items,
-                case.seed,
-                f"probe {name}",
+        hazard = case.hazard
+        fitted = self._some(case, "fit", [*hazard.defend, *hazard.attack])
+        known = {token for item in fitted for token in case.lm.answer_ids(item.answer, end=False)}
+        chosen, held = (
+            [
+                item
+                for item, bags in zip(items, _bags(case.lm, items), strict=True)
+                if all(token in known for bag in bags for token in bag)
+            ]
+            for items in (
+                self._some(case, "select", hazard.select),
+                self._some(case, "report", hazard.report),
             )
-            for name in names
-        ]
-        if empty := [name for name, items in zip(names, splits, strict=True) if not items]:
-            why = f"the hazard has no items with choices in its split {empty[0]}"
-            return [Reading(what="probe", estimate=Estimate(value=None, note=why))]
-        train, select, held = (read_facts(case.lm, items) for items in splits)
-        true, *shuffled = run_probe(
-            train, select, held, self.ridges, self._drawn(case.seed, train, select)
         )
-        report = splits[2]
-        chance = float(np.mean([1 / len(item.choices) for item in report]))
-        real = true.held_KN[true.layer]
-        control = np.mean([one.held_KN[one.layer] for one in shuffled], axis=0)
-        place = _place(true.layer)
-        readings = [
-            Reading(
-                what="probe",
-                estimate=over_entities(real, report, seed=case.seed, shares=True),
-                unit=f"accuracy, {place}",
-                chance=chance,
-            ),
-            Reading(
-                what="control",
-                estimate=over_entities(control, report, seed=case.seed, shares=True),
-                unit="accuracy",
-                chance=chance,
-            ),
-            Reading(
-                what="selectivity",
-                estimate=over_entities(real - control, report, seed=case.seed),
-                unit="accuracy",
-                chance=0.0,
-            ),
-        ]
-        return readings + [
-            Reading(
-                what="probe",
-                place=_place(layer),
-                estimate=over_entities(hits, report, seed=case.seed, shares=True),
-                unit="accuracy",
-                chance=chance,
-            )
-            for layer, hits in enumerate(true.held_KN)
-        ]
+        if not fitted or not chosen or not held:
+            why = "too few facts with choices, or held-out answers share no token with known ones"
+            return [unknown("probe", why)]
+        train, select, report = (
+            read_facts(case.lm, items, sorted(known)) for items in (fitted, chosen, held)
+        )
+        shuffled = self._drawn(case.seed, (train, select, report))
+        true, *controls = run_probe(train, select, report, self.ridges, shuffled)
+        return self._readings(case, held, true, controls)
 
-    def _drawn(self, seed: int, train: Facts, select: Facts) -> list[Tensor]:
-        """Labels of T and S drawn by chance among each item's choices."""
-        counts = torch.cat([train.real.sum(1), select.real.sum(1)])
+    def _some(self, case: Case, name: str, items: Sequence[Example]) -> list[Example]:
+        asked = [item for item in items if len(item.choices) > 1 and item.answer in item.choices]
+        return first(asked, self.items, case.seed, f"probe {name}")
+
+    def _drawn(self, seed: int, parts: Sequence[Facts]) -> list[Tensor]:
+        """Labels of every item, drawn by chance among its choices."""
+        counts = torch.cat([part.real.sum(1) for part in parts])
         draw = torch.Generator().manual_seed(seed_for(seed, "control labels"))
         return [
             (torch.rand(len(counts), generator=draw) * counts).long() for _ in range(self.controls)
         ]
 
+    def _readings(
+        self, case: Case, held: list[Example], true: ProbeResult, controls: list[ProbeResult]
+    ) -> list[Reading]:
+        chance = float(np.mean([1 / len(item.choices) for item in held]))
 
-def _place(layer: int) -> str:
-    return f"block {layer - 1}" if layer else "embedding"
+        def share(what: str, hits: Floats, place: str = "", unit: str = "accuracy") -> Reading:
+            estimate = over_entities(hits, held, seed=case.seed, shares=True)
+            return Reading(what=what, place=place, estimate=estimate, unit=unit, chance=chance)
+
+        real = true.held[true.layer]
+        control: Floats = np.mean([one.held[one.layer] for one in controls], axis=0)
+        gap = over_entities(real - control, held, seed=case.seed)
+        return [
+            share("probe", real, unit=f"accuracy, {place_of(true.layer)}"),
+            share("control", control),
+            Reading(what="selectivity", estimate=gap, unit="accuracy", chance=0.0),
+            *(share("probe", hits, place_of(layer)) for layer, hits in enumerate(true.held)),
+        ]
 
 
 CARD = Card(
@@ -240,5 +232,5 @@ CARD = Card(
     summary="hidden facts read off the residual stream by a linear probe, with a control task",
     family="inside",
     access="activation",
-    departures="closed-form least squares; centred within an item; control labels an item",
+    departures="closed-form least squares; control labels drawn for each item",
 )

@@ -14,8 +14,16 @@ from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Case
-from titer.core.records import Card, Estimate, Reading
-from titer.measures._inside import Floats, batched, first, over_entities, statements
+from titer.core.records import Card, Reading
+from titer.measures._inside import (
+    Floats,
+    batched,
+    first,
+    over_entities,
+    place_of,
+    statements,
+    unknown,
+)
 from titer.nn.head import final_norm
 from titer.nn.hooks import residual_stream
 
@@ -107,11 +115,11 @@ class LogitLens:
         )
         if not report or not select:
             why = "the hazard has no items with choices to select and report on"
-            return [Reading(what="lens", estimate=Estimate(value=None, note=why))]
+            return [unknown("lens", why)]
         try:
             found, chosen = through_lens(case.lm, report), through_lens(case.lm, select)
         except BadInput as error:
-            return [Reading(what="lens", estimate=Estimate(value=None, note=str(error)))]
+            return [unknown("lens", str(error))]
         chance = float(np.mean([1 / len(item.choices) for item in report]))
         layer = int(chosen.hits[:-1].mean(1).argmax())
 
@@ -121,10 +129,10 @@ class LogitLens:
 
         readings = [
             share("said", -1, ""),
-            share("lens", layer, "", f"accuracy, {_place(layer)}"),
+            share("lens", layer, "", f"accuracy, {place_of(layer)}"),
         ]
         for at in range(len(found.hits)):
-            place = _place(at)
+            place = place_of(at)
             readings.append(share("lens", at, place))
             for what, table, unit in (
                 ("probability", found.probability, "probability a token"),
@@ -133,10 +141,6 @@ class LogitLens:
                 estimate = over_entities(table[at], report, seed=case.seed)
                 readings.append(Reading(what=what, place=place, estimate=estimate, unit=unit))
         return readings
-
-
-def _place(layer: int) -> str:
-    return f"block {layer - 1}" if layer else "embedding"
 
 
 CARD = Card(

@@ -38,7 +38,12 @@ def task_vector(to: LM, start: LM) -> Tensor:
             f"{to.name} and {start.name} differ in shape; a task vector lies between two models "
             "of one architecture."
         )
-    return flat([a.detach().float() - b.detach().float().to(a.device) for a, b in zip(one, two)])
+    return flat(
+        [
+            a.detach().float() - b.detach().float().to(a.device)
+            for a, b in zip(one, two, strict=True)
+        ]
+    )
 
 
 def cosine(one: Tensor, two: Tensor) -> float:
@@ -98,6 +103,8 @@ class TaskVector:
             ours = task_vector(case.lm, case.base)
         except BadInput as error:
             return [unknown("length of τ_u", str(error))]
+        if not bool(ours.any()):
+            return [unknown("length of τ_u", "same weights as the undefended model")]
         length = Reading(
             what="length of τ_u",
             estimate=mean_of(
