@@ -146,8 +146,9 @@ class LinearProbe:
     and the accuracy is that on V, whose entities and phrasings are in none of these: what it reads
     there the model has recalled. The *control* is the same task with the answer of every item
     drawn by chance among its choices, those of V too, ``controls`` times: what a probe makes of
-    labels that mean nothing. *Selectivity* is the difference, item by item. A guess scores ``chance``. A model that never learned the facts is the
-    other yardstick. ``items`` bounds each split.
+    labels that mean nothing. *Selectivity* is the difference, item by item. A guess scores
+    ``chance``. A model that never learned the facts is the other yardstick. ``items`` bounds each
+    split.
 
     Source: Alain & Bengio 2016, arXiv:1610.01644 (probes); Hewitt & Liang 2019, arXiv:1909.03368
     (control tasks, selectivity).

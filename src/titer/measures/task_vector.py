@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from titer.core import catalogue
@@ -18,6 +17,7 @@ from titer.core.lm import LM
 from titer.core.method import Case, Run, seed_for
 from titer.core.records import Budget, Card, Reading
 from titer.measures._inside import by_kind, mean_of, split_groups, unknown
+from titer.train.cohort import together
 from titer.train.grads import flat
 
 __all__ = ["CARD", "TaskVector", "cosine", "task_vector"]
@@ -81,7 +81,7 @@ class TaskVector:
     """
 
     mixes: tuple[Mix, ...] = ("harmful", "unrelated")
-    steps: int = 30
+    steps: int = 20
     lr: float | None = None
     batch_size: int = 16
     repeats: int = 3
@@ -126,8 +126,7 @@ class TaskVector:
             yield unknown(f"cos(τ_u→ft, τ_u), {mix}", f"the world has no {mix} text")
             return
         try:
-            plain = [self._tuned(case, case.base, mix, seed) for seed in range(self.repeats)]
-            after = [self._tuned(case, case.lm, mix, seed) for seed in range(self.repeats)]
+            plain, after = (self._tuned(case, start, mix) for start in (case.base, case.lm))
         except Diverged as error:
             yield unknown(f"cos(τ_u→ft, τ_u), {mix}", f"the fine-tune diverged: {error}")
             return
@@ -155,17 +154,36 @@ class TaskVector:
                 else:
                     yield Reading(what=what, place=place, estimate=mean_of(found))
 
-    def _tuned(self, case: Case, start: LM, mix: Mix, seed: int) -> Tensor:
+    def _tuned(self, case: Case, start: LM, mix: Mix) -> list[Tensor]:
+        """The task vector of each seed's fine-tune; all of them train side by side.
+
+        Raises:
+            Diverged: one of them did.
+        """
         size = sum(weight.numel() for weight in start.model.parameters())
         rate = self.lr or (1e-3 if size < _SMALL else 2e-5)
         fields = {"lr": rate, "mix": mix, "batch_size": self.batch_size}
-        run = Run(
-            budget=Budget(steps=self.steps),
-            data=case.data,
-            seed=seed_for(case.seed, f"task vector {seed}"),
-        )
-        with torch.random.fork_rng(devices=[]):
-            return task_vector(catalogue.build("attack", "finetune", fields)(start, run), start)
+        method = catalogue.build("attack", "finetune", fields)
+        members = [
+            method.finetuning(
+                start,
+                Run(
+                    budget=Budget(steps=self.steps),
+                    data=case.data,
+                    seed=seed_for(case.seed, f"task vector {repeat}"),
+                ),
+            )
+            for repeat in range(self.repeats)
+        ]
+        found: dict[int, Tensor] = {}
+
+        def left(place: int, result: LM | Exception) -> None:
+            if isinstance(result, Exception):
+                raise result
+            found[place] = task_vector(result, start)
+
+        together(start, members, left)
+        return [found[place] for place in range(self.repeats)]
 
 
 CARD = Card(
