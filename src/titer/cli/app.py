@@ -152,6 +152,9 @@ def bench(
         str | None,
         typer.Option("--search", help="Rates by full search or by halving (another suite hash)."),
     ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Also look inside: erased, or only suppressed?")
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -176,6 +179,7 @@ def bench(
         shares=shares or [],
         worst_case=worst_case,
         search=search,
+        why=why,
         timeout=timeout,
         as_json=as_json,
         quiet=quiet,

@@ -24,6 +24,7 @@ from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.inside import look_inside
 from titer.grid.perform import attack, attack_together, load_model, load_named_world
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
@@ -77,6 +78,7 @@ def run_bench(
     shares: Sequence[float] = (),
     worst_case: bool = False,
     search: str | None = None,
+    why: bool = False,
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -98,6 +100,7 @@ def run_bench(
         shares=shares,
         worst_case=worst_case,
         search=search,
+        why=why,
     )
     started = time.monotonic()
     checked = check(request)
@@ -121,10 +124,13 @@ def run_bench(
                 command=request.command(),
                 created=datetime.now(UTC).strftime("%Y-%m-%d"),
             )
+            faults = look_inside(study, (), out, executor, tell) if why else []
     bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
     for trace in bad[:5]:
         last = trace.error.strip().splitlines()[-1] if trace.error else trace.status
         typer.echo(f"{trace.trial.label} on {trace.trial.subject}: {last}", err=True)
+    for fault in faults[:5]:
+        typer.echo(fault, err=True)
     show_report(out, as_json=as_json)
     Store(out).write_sums()
     if not as_json:
