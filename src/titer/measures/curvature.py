@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,15 @@ from titer.measures._inside import (
     unknown,
 )
 from titer.measures.task_vector import cosine
-from titer.train.grads import Form, double_backward, exact, hessian_product, still
+from titer.train.grads import (
+    Form,
+    displaced,
+    double_backward,
+    exact,
+    gradient,
+    hessian_product,
+    still,
+)
 
 __all__ = ["CARD", "Curvature", "along"]
 
@@ -31,12 +38,21 @@ __all__ = ["CARD", "Curvature", "along"]
 def along(
     model: Any, loss: Callable[[], Tensor], direction: Tensor, form: Form, radius: float
 ) -> float:
-    """``uᵀ H u`` of a loss along a unit vector (P,) over all weights."""
+    """``uᵀ H u`` of a loss along a unit vector (P,) over all weights.
+
+    As a difference it is that of the slopes ``radius`` to either side, off by a term of the order
+    of ``radius``²; a one-sided one would carry the third derivative.
+    """
     weights = list(model.parameters())
-    guard = double_backward(model) if exact(form, weights) else nullcontext()
-    with still(model), guard:
-        product = hessian_product(loss, weights, direction, form=form, radius=radius)
-    return float(product.double() @ direction.double())
+    if exact(form, weights):
+        with still(model), double_backward(model):
+            product = hessian_product(loss, weights, direction, form="exact")
+        return float(product.double() @ direction.double())
+    slopes: list[float] = []
+    for sign in (1.0, -1.0):
+        with still(model), displaced(weights, direction, sign * radius):
+            slopes.append(float(gradient(loss(), weights).double() @ direction.double()))
+    return (slopes[0] - slopes[1]) / (2.0 * radius)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +65,15 @@ class Curvature:
     ``uᵀHu`` how long that goes on; ``cos(∇R(V), ∇R(T))`` by layer where T and V share their way.
     Slope and curvature on benign text say what an ordinary fine-tune meets. Intervals are Student's
     over ``parts`` groups of held-out items that share no entity; T decides the direction and has
-    none. ``form`` and ``radius`` are those of :func:`~titer.train.grads.hessian_product`.
+    none. ``form`` and ``radius`` say how the
+    second derivative is taken, see :func:`along`.
 
     Source: Fan et al. 2025, arXiv:2502.05374 (smoothness and relearning).
     Departs: measured along the attacker's gradient, where the source looks at the worst direction.
     """
 
     form: Form = "exact"
-    radius: float = 0.003
+    radius: float = 0.001
     parts: int = 6
     items: int = 192
 
@@ -74,12 +91,12 @@ class Curvature:
         held = first(case.hazard.report, self.items, case.seed, "curvature V")
         if not attacker or not held:
             return [unknown("‖∇R(T)‖", "the hazard has no attack or no report split")]
-        gradient = risk_gradient(lm, attacker)
-        norm = float(gradient.norm())
+        steepest = risk_gradient(lm, attacker)
+        norm = float(steepest.norm())
         readings = [_one("‖∇R(T)‖", norm, "nats a unit of weight")]
         if not norm > 0:
             return [*readings, unknown("slope on V", "the gradient on T is zero")]
-        direction = gradient / -norm
+        direction = steepest / -norm
         unit, curved = "nats a unit of weight", "nats a unit of weight²"
         own = along(model, risk(lm, attacker), direction, self.form, self.radius)
         readings.append(_one("uᵀHu on T", own, curved))
@@ -93,7 +110,7 @@ class Curvature:
             Reading(what="slope on V", estimate=mean_of(slopes), unit=unit),
             Reading(what="uᵀHu on V", estimate=mean_of(bends), unit=curved),
         ]
-        readings += self._shared(case, gradients, gradient)
+        readings += self._shared(case, gradients, steepest)
         if benign := first(case.data.unrelated, self.items, case.seed, "curvature benign"):
             parts = [
                 float(risk_gradient(lm, items) @ direction) for items in pieces(benign, self.parts)

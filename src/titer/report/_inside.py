@@ -15,7 +15,7 @@ __all__ = ["costs", "inside"]
 Verdict = Mapping[str, Any]
 
 _SIZE = (460.0, 280.0)
-_FIELD = (48.0, 26.0, 344.0, 226.0)  # left, top, right, bottom
+_FIELD = (48.0, 26.0, 318.0, 226.0)  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _short(raw: Any) -> str:
 def costs(verdict: Verdict) -> Grid:
     """What each defence cost its defender, for models that were made here."""
     heads = [("Steps", ""), ("Tokens", ""), ("Examples", ""), ("FLOPs", ""), ("Time", "seconds")]
-    about = "Spent by the defender, by its own count; the time is that of this machine."
+    about = "Spent by the defender, by its own count; the time depends on the machine."
     grid = Grid("What the defence cost", heads, [], about=about)
     for model in in_order(verdict):
         spent = cast(Verdict, model.get("cost") or {})
@@ -290,7 +290,7 @@ def _profile(
         drawn, end = _line(subject, measure, what, layers, kind, x, y)
         body.append(drawn)
         if end is not None:
-            shown = svg.clip(f"{number(end)} {word}", 108, 12.0)
+            shown = svg.clip(f"{number(end)} {word}", 134, 12.0)
             labels.append((y(end), shown, f"label {kind}"))
     where = svg.spread([wanted for wanted, _, _ in labels], svg.Band(top, bottom, 15.0))
     for (wanted, words, kind), place in zip(labels, where, strict=True):
