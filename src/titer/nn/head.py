@@ -56,24 +56,32 @@ def final_norm(model: Any) -> nn.Module:
     """
     training = model.training
     model.eval()
-    ids = torch.arange(4, device=next(model.parameters()).device)[None]
-    with residual_stream(model) as stream:
-        given = hidden_states(model, {"input_ids": ids}) if splits(model) else None
-    model.train(training)
-    last = blocks(model)
-    for home in model.modules() if given is not None else ():
-        if last not in home.children():
-            continue
-        for module in home.children():
-            if module is last or isinstance(module, nn.Embedding | nn.ModuleList):
-                continue
-            try:
-                found = module(stream[-1])
-            except Exception:  # a module of another kind takes other things
-                continue
-            if isinstance(found, Tensor) and torch.equal(found, given):
-                return module
+    try:
+        found = _between(model) if splits(model) else None
+    finally:
+        model.train(training)
+    if found is not None:
+        return found
     raise BadInput(
         f"{type(model).__name__} has no single norm between its blocks and its head; "
         "a logit lens needs one."
     )
+
+
+def _between(model: nn.Module) -> nn.Module | None:
+    """The module beside the blocks that gives what the head is given, tried on a few tokens."""
+    ids = torch.arange(4, device=next(model.parameters()).device)[None]
+    with residual_stream(model) as stream:
+        given = hidden_states(model, {"input_ids": ids})
+    last = blocks(model)
+    homes = [home for home in model.modules() if last in home.children()]
+    for module in (module for home in homes for module in home.children()):
+        if isinstance(module, nn.Embedding | nn.ModuleList):
+            continue
+        try:
+            found = module(stream[-1])
+        except Exception:  # a module of another kind takes other things
+            continue
+        if isinstance(found, Tensor) and torch.equal(found, given):
+            return module
+    return None
