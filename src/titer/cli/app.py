@@ -152,9 +152,7 @@ def bench(
         str | None,
         typer.Option("--search", help="Rates by full search or by halving (another suite hash)."),
     ] = None,
-    why: Annotated[
-        bool, typer.Option("--why", help="Also look inside: erased, or only suppressed?")
-    ] = False,
+    why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -19,7 +19,7 @@ from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
 from titer.core import catalogue, modelfolder
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import part
+from titer.core.records import Trace, part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
@@ -125,16 +125,21 @@ def run_bench(
                 created=datetime.now(UTC).strftime("%Y-%m-%d"),
             )
             faults = look_inside(study, (), out, executor, tell) if why else []
+    _complain(traces, faults)
+    show_report(out, as_json=as_json)
+    Store(out).write_sums()
+    if not as_json:
+        typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
+
+
+def _complain(traces: Sequence[Trace], faults: Sequence[str]) -> None:
+    """The first few of what failed, on the error stream."""
     bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
     for trace in bad[:5]:
         last = trace.error.strip().splitlines()[-1] if trace.error else trace.status
         typer.echo(f"{trace.trial.label} on {trace.trial.subject}: {last}", err=True)
     for fault in faults[:5]:
         typer.echo(fault, err=True)
-    show_report(out, as_json=as_json)
-    Store(out).write_sums()
-    if not as_json:
-        typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
