@@ -30,9 +30,9 @@ from titer.core import catalogue
 from titer.core.data import Example
 from titer.core.errors import BudgetExceeded, TiterError
 from titer.core.lm import LM
-from titer.core.method import Attack, Defence, Measure, Run
-from titer.core.records import Budget, Card, Kind, part
-from titer.worlds._tiny import ARCHITECTURES, Architecture, tiny_data, tiny_lm
+from titer.core.method import Attack, Defence, Insight, Measure, Run
+from titer.core.records import Budget, Card, Kind, Reading, part
+from titer.worlds._tiny import ARCHITECTURES, Architecture, tiny_case, tiny_data, tiny_lm
 
 __all__ = [
     "ARCHITECTURES",
@@ -291,14 +291,18 @@ def check_defence(
 
 
 def check_measure(
-    subject: Card | Measure, *, architectures: Sequence[Architecture] = ARCHITECTURES
+    subject: Card | Measure | Insight, *, architectures: Sequence[Architecture] = ARCHITECTURES
 ) -> None:
-    """Check a measure, by its card or as an object.
+    """Check a measure that scores items or looks inside, by its card or as an object.
 
     Raises:
         NonConforming: it breaks a promise.
     """
     name, found = _opened(subject, "measure")
+    if hasattr(found, "look"):
+        for architecture in architectures:
+            _check_look(f"{name} on {architecture}", found, architecture)
+        return
     measure: Measure = found
     items = tiny_data().harmful[:6]
     for architecture in architectures:
@@ -340,6 +344,26 @@ def _check_scores(name: str, measure: Measure, lm: LM, items: tuple[Example, ...
         measure.judge(items[:3], records[:3]) == scores[:3],
         f"{name}: an item's score depends on the other items.",
     )
+
+
+def _check_look(name: str, insight: Insight, architecture: Architecture) -> None:
+    case = tiny_case(architecture)
+    _scramble(1)
+    readings = _guarded(
+        name, case.lm, lambda: _guarded(name, case.base, lambda: insight.look(case))
+    )
+    _scramble(2)
+    _need(list(readings) == list(insight.look(case)), f"{name} reads otherwise the second time.")
+    _need(bool(readings), f"{name} reads nothing; an unknown value is a reading too.")
+    _need(all(isinstance(one, Reading) for one in readings), f"{name} gives what is no Reading.")
+    places = [(one.what, one.place) for one in readings]
+    _need(len(places) == len(set(places)), f"{name} reads one thing at one place twice.")
+    for one in readings:
+        found = one.estimate
+        known = [end for end in (found.low, found.value, found.high) if end is not None]
+        _need(all(map(math.isfinite, known)), f"{name}: {one.what} is not finite.")
+        _need(known == sorted(known), f"{name}: {one.what} lies outside of its interval.")
+        _need(found.value is not None or bool(found.note), f"{name}: {one.what}: say why not.")
 
 
 def check(kind: Kind, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -151,3 +153,40 @@ def test_dropout_is_off_inside_still() -> None:
     with grads.still(model):
         assert bool((model(torch.ones(50)) == 1).all())
     assert model.training
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("form", ["auto", "exact", "difference"])
+def test_adding_a_hessian_product_is_depositing_it(dtype: torch.dtype, form: grads.Form) -> None:
+    vector = torch.tensor([1.0, -1.0, 2.0]).to(torch.promote_types(dtype, torch.float32))
+
+    def added(do: Callable[[list[nn.Parameter], torch.Tensor], None]) -> list[torch.Tensor]:
+        weights = _weights(dtype)
+        (weights[0].sum() * 2.0).backward()
+        do(weights, grads.gradient(_quartic(weights), weights))
+        return [w.grad.float() for w in weights if w.grad is not None]
+
+    def straight(weights: list[nn.Parameter], here: torch.Tensor) -> None:
+        before = [weight.detach().clone() for weight in weights]
+        grads.add_hessian_product(
+            lambda: _quartic(weights), weights, vector, scale=-0.7, here=here, form=form
+        )
+        assert all(torch.equal(w, was) for w, was in zip(weights, before, strict=True))
+
+    def by_way_of_a_vector(weights: list[nn.Parameter], here: torch.Tensor) -> None:
+        product = grads.hessian_product(
+            lambda: _quartic(weights), weights, vector, form=form, here=here
+        )
+        grads.deposit(weights, product, -0.7)
+
+    for one, two in zip(added(straight), added(by_way_of_a_vector), strict=True):
+        assert_close(one, two, rtol=1e-3, atol=1e-2 if dtype == torch.float32 else 1e-6)
+
+
+def test_adding_along_nothing_adds_nothing() -> None:
+    weights = _weights()
+    here = grads.gradient(_quartic(weights), weights)
+    grads.add_hessian_product(
+        lambda: _quartic(weights), weights, torch.zeros_like(here), scale=1.0, here=here
+    )
+    assert all(weight.grad is None for weight in weights)

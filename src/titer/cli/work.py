@@ -19,11 +19,12 @@ from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
 from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import part
+from titer.core.records import Trace, part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
 from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.inside import look_inside
 from titer.grid.perform import attack, load_model
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
@@ -74,6 +75,7 @@ def run_bench(
     shares: Sequence[float] = (),
     worst_case: bool = False,
     search: str | None = None,
+    why: bool = False,
     timeout: float = 3600.0,
     dry_run: bool = False,
 ) -> None:
@@ -95,6 +97,7 @@ def run_bench(
         shares=shares,
         worst_case=worst_case,
         search=search,
+        why=why,
     )
     started = time.monotonic()
     checked = check(request)
@@ -118,14 +121,22 @@ def run_bench(
                 command=request.command(),
                 created=datetime.now(UTC).strftime("%Y-%m-%d"),
             )
-    bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
-    for trace in bad[:5]:
-        last = trace.error.strip().splitlines()[-1] if trace.error else trace.status
-        typer.echo(f"{trace.trial.label} on {trace.trial.subject}: {last}", err=True)
+            faults = look_inside(study, (), out, executor, tell) if why else []
+    _complain(traces, faults)
     show_report(out, as_json=as_json)
     Store(out).write_sums()
     if not as_json:
         typer.echo(f"{len(traces)} trials, {time.monotonic() - started:.0f} s")
+
+
+def _complain(traces: Sequence[Trace], faults: Sequence[str]) -> None:
+    """The first few of what failed, on the error stream."""
+    bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
+    for trace in bad[:5]:
+        last = trace.error.strip().splitlines()[-1] if trace.error else trace.status
+        typer.echo(f"{trace.trial.label} on {trace.trial.subject}: {last}", err=True)
+    for fault in faults[:5]:
+        typer.echo(fault, err=True)
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:

@@ -9,14 +9,24 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from titer.core.data import Data, Example
+from titer.core.data import Data, Example, Hazard
 from titer.core.errors import BadInput, BudgetExceeded
-from titer.core.records import Budget, Spent
+from titer.core.records import Budget, Reading, Spent
 
 if TYPE_CHECKING:
     from titer.core.lm import LM
 
-__all__ = ["Attack", "Chain", "Defence", "Measure", "Run", "chain", "seed_for"]
+__all__ = [
+    "Attack",
+    "Case",
+    "Chain",
+    "Defence",
+    "Insight",
+    "Measure",
+    "Run",
+    "chain",
+    "seed_for",
+]
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -220,6 +230,34 @@ class Measure(Protocol):
     def judge(
         self, items: Sequence[Example], records: Sequence[dict[str, object]]
     ) -> list[float]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a measure that looks inside a model is given.
+
+    ``lm`` is the model and ``base`` the undefended one beside it; ``derived`` says that the first
+    was made from the second, so that the difference of their weights is what a defence did.
+    ``hazard`` holds all its splits, the held-out ones too: nobody trains here. ``data`` is what an
+    attacker may train on.
+    """
+
+    lm: LM
+    base: LM
+    hazard: Hazard
+    data: Data
+    derived: bool = True
+    seed: int = 0
+
+
+class Insight(Protocol):
+    """A measure that looks inside a model, to say why it holds or falls; it judges nothing.
+
+    Neither model is changed. Readings differ in ``what`` or ``place``; one that cannot be had is
+    there all the same, without a value and with a note that says why.
+    """
+
+    def look(self, case: Case) -> Sequence[Reading]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ __all__ = [
     "Part",
     "Point",
     "Preset",
+    "Reading",
     "Spent",
     "Status",
     "Trace",
@@ -100,6 +101,22 @@ class Estimate:
     level: float = 0.95
     censored: bool = False
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One number that a measure found inside a model.
+
+    ``what`` names the quantity and ``place`` where it was taken: a layer, a kind of module, or
+    nothing for the whole model. ``unit`` is empty for shares and cosines. ``chance`` is what a
+    model that knows nothing would score, where that means anything.
+    """
+
+    what: str
+    estimate: Estimate
+    place: str = ""
+    unit: str = ""
+    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class Request:
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
     curve. ``cap`` bounds the attackers' steps and not the defenders'. ``worst_case`` ends attacks
     whose breach is certain. ``search`` says how rates are looked for; None is the suite's own way.
-    ``alone`` leaves the references out, for work on one model.
+    ``alone`` leaves the references out, for work on one model. ``why`` looks inside the models too.
     """
 
     models: Sequence[str] = ()
@@ -84,6 +84,7 @@ class Request:
     worst_case: bool = False
     alone: bool = False
     search: str | None = None
+    why: bool = False
 
     def command(self) -> str:
         """The command line that makes this study again."""
@@ -110,6 +111,7 @@ class Request:
             for value in values:
                 words += [option, str(value)]
         words += ["--worst-case"] if self.worst_case else []
+        words += ["--why"] if self.why else []
         return shlex.join([*words, "--out", str(self.out)])
 
 

@@ -112,6 +112,39 @@ class Store:
         ended = [entry for entry in plan if (self.folder(entry["key"]) / "status.json").exists()]
         return [self.named(entry) for entry in ended]
 
+    def inspection(self, key: str) -> dict[str, Any]:
+        """What one measure found inside one model, or how it failed; empty where it was not taken.
+
+        See :mod:`titer.grid.inside`.
+        """
+        path = self.root / "inside" / f"{key}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def inside(self) -> dict[str, list[dict[str, Any]]]:
+        """What was found in each model, by its name: one record a measure, with its readings.
+
+        A measure that failed or was not reached is left out.
+        """
+        path = self.root / "inside.json"
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            record = self.inspection(entry["key"])
+            if record.get("status") == "ok":
+                kept = {"readings": record["readings"], "seconds": record["seconds"]}
+                found.setdefault(entry["subject"], []).append({"measure": entry["measure"], **kept})
+        return found
+
+    def price(self, source: str) -> dict[str, Any]:
+        """What making a model of this run cost its defender: ``steps``, ``tokens``, ``examples``,
+        ``flops`` and ``seconds``; empty for a model from elsewhere."""
+        home = Path(source)
+        path = self.root / home / "titer.json"
+        if home.parts[:1] != ("models",) or ".." in home.parts or not path.exists():
+            return {}
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {**facts["spent"], "seconds": facts["seconds"]}
+
     def sweep(self) -> None:
         """Remove what a killed process left half written."""
         for folder in (self.root / "trials", self.root / "models"):

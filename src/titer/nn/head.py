@@ -8,7 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["hidden_states", "splits"]
+from titer.core.errors import BadInput
+from titer.nn.hooks import blocks, residual_stream
+
+__all__ = ["final_norm", "hidden_states", "splits"]
 
 
 def splits(model: Any) -> bool:
@@ -41,3 +44,44 @@ def _splits(model: Any) -> bool:
 def hidden_states(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     """What the head would be given, (B, T, D)."""
     return model.base_model(**inputs, use_cache=False).last_hidden_state
+
+
+@torch.no_grad()
+def final_norm(model: Any) -> nn.Module:
+    """The norm between the last block and the head, known by what it does and not by its name.
+
+    Raises:
+        BadInput: no module beside the blocks turns what leaves the last of them into what the head
+            is given, or logits are more than the head's.
+    """
+    training = model.training
+    model.eval()
+    try:
+        found = _between(model) if splits(model) else None
+    finally:
+        model.train(training)
+    if found is not None:
+        return found
+    raise BadInput(
+        f"{type(model).__name__} has no single norm between its blocks and its head; "
+        "a logit lens needs one."
+    )
+
+
+def _between(model: nn.Module) -> nn.Module | None:
+    """The module beside the blocks that gives what the head is given, tried on a few tokens."""
+    ids = torch.arange(4, device=next(model.parameters()).device)[None]
+    with residual_stream(model) as stream:
+        given = hidden_states(model, {"input_ids": ids})
+    last = blocks(model)
+    homes = [home for home in model.modules() if last in home.children()]
+    for module in (module for home in homes for module in home.children()):
+        if isinstance(module, nn.Embedding | nn.ModuleList):
+            continue
+        try:
+            found = module(stream[-1])
+        except Exception:  # a module of another kind takes other things
+            continue
+        if isinstance(found, Tensor) and torch.equal(found, given):
+            return module
+    return None

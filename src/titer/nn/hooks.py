@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from titer.core.errors import BadInput
 
-__all__ = ["Captured", "blocks", "residual", "residual_after"]
+__all__ = ["Captured", "blocks", "residual", "residual_after", "residual_stream"]
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -71,3 +71,27 @@ def residual(model: Any, inputs: dict[str, Tensor], layer: int) -> Tensor:
     with residual_after(model, layer, stop=True) as seen, suppress(_Enough):
         model(**inputs, use_cache=False)
     return seen.hidden
+
+
+@contextmanager
+def residual_stream(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Capture the whole residual stream of the last forward pass made inside.
+
+    The list holds L + 1 tensors (B, T, D): what enters the first block, and what leaves each.
+    """
+    found = blocks(model)
+    seen: list[Tensor] = []
+
+    def enter(_module: nn.Module, inputs: tuple[Any, ...], words: dict[str, Any]) -> None:
+        seen[:] = [inputs[0] if inputs else words["hidden_states"]]
+
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [found[0].register_forward_pre_hook(enter, with_kwargs=True)]
+    handles += [block.register_forward_hook(leave) for block in found]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from titer.core import BadInput
-from titer.report import _page, figures
+from titer.report import _inside, _page, figures
 from titer.report._beside import with_beside
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
@@ -63,7 +63,11 @@ def render(verdict: Verdict) -> str:
         ],
         unplaced=_unplaced(ordered),
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",
-        grids=with_beside(_page.grids(verdict), verdict),
+        why=_why(verdict),
+        grids=[
+            *with_beside(_page.grids(verdict), verdict),
+            *(g for g in [_inside.costs(verdict)] if g.rows),
+        ],
         details=_page.details(verdict),
         checks=check_table(verdict),
         other_trials=_other_trials(verdict),
@@ -76,6 +80,14 @@ def render(verdict: Verdict) -> str:
         script_hash=_hash(_script()),
         packed=packed,
     )
+
+
+def _why(verdict: Verdict) -> dict[str, Any]:
+    """What was found inside, its drawings marked as safe: their texts are escaped already."""
+    found = _inside.inside(verdict)
+    if found:
+        found["figures"] = [(*head, Markup(drawn)) for *head, drawn in found["figures"]]
+    return found
 
 
 def write(verdict: Verdict, path: Path) -> Path:

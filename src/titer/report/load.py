@@ -107,9 +107,23 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
 
 
 def read_verdict(root: Path) -> dict[str, Any]:
-    """Re-aggregate a run folder; nothing is trained or asked again."""
+    """Re-aggregate a run folder; nothing is trained or asked again.
+
+    Beside what the traces say, each model has ``cost``, what its defence spent, and ``inside``,
+    what was found in it; both may be empty.
+    """
     study, traces = read(root)
-    found = verdict(study, traces)
+    found, store = verdict(study, traces), Store(root)
+    try:
+        inside = store.inside()
+        for model in found["models"]:
+            model["cost"] = store.price(model["source"])
+            model["inside"] = inside.get(model["name"], [])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise BadInput(
+            f"the run folder {root} is damaged ({type(error).__name__}: {error}); "
+            "run the same bench command again to complete it."
+        ) from error
     # Beside the verdict and no part of it: what another program measured enters no number of ours.
     return {**found, "lm_eval": lm_eval.beside(root, found["models"])}
 

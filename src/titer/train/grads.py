@@ -17,6 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "Form",
+    "Loss",
+    "add_hessian_product",
     "deposit",
     "displaced",
     "double_backward",
@@ -34,6 +36,7 @@ Form = Literal["auto", "exact", "difference"]
 difference, except for half-precision weights, on which a small displacement is lost."""
 
 Loss = Callable[[], Tensor]
+"""Computes a scalar anew at each call."""
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
@@ -92,7 +95,10 @@ def displaced(weights: Sequence[nn.Parameter], vector: Tensor, by: float = 1.0) 
     try:
         with torch.no_grad():
             for weight, piece in zip(weights, _pieces(vector, weights), strict=True):
-                weight.copy_(_single(weight) + by * piece)
+                if weight.dtype == piece.dtype:
+                    weight.add_(piece, alpha=by)  # no second copy of a large matrix
+                else:
+                    weight.copy_(_single(weight) + by * piece)
         yield
     finally:
         with torch.no_grad():
@@ -160,6 +166,32 @@ def hessian_product(
         ahead = gradient(loss(), weights)
     start = gradient(loss(), weights) if here is None else here
     return ahead.sub_(start).div_(step)
+
+
+def add_hessian_product(
+    loss: Loss,
+    weights: Sequence[nn.Parameter],
+    vector: Tensor,
+    *,
+    scale: float,
+    here: Tensor,
+    form: Form = "difference",
+    radius: float = 0.003,
+) -> None:
+    """Add ``scale`` times :func:`hessian_product` to ``.grad``.
+
+    ``weights`` are all that train. In single precision the gradient at the displaced weights goes
+    straight to ``.grad``: of a large model the vectors in between cost more than the pass itself.
+    """
+    length = float(vector.norm())
+    if exact(form, weights) or any(weight.dtype != vector.dtype for weight in weights):
+        product = hessian_product(loss, weights, vector, form=form, radius=radius, here=here)
+        deposit(weights, product, scale)
+    elif length > 0.0:
+        step = radius / length
+        deposit(weights, here, -scale / step)
+        with displaced(weights, vector, step):
+            (loss() * (scale / step)).backward()
 
 
 @contextmanager

@@ -13,20 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from titer.train.batches import IGNORED, Batch
 from titer.train.grads import (
     Form,
+    Loss,
+    add_hessian_product,
     deposit,
     double_backward,
     exact,
     flat,
     gradient,
-    hessian_product,
     still,
     trained,
 )
@@ -129,14 +132,15 @@ class _Product:
         share = self.parts / (self.parts - 1) if self.unbiased else 1.0
         return share / self.tokens**2
 
-    def value(self, total: Tensor, squares: Tensor) -> float:
+    def value(self, total: Tensor, squares: Tensor | float) -> float:
         """From ``S`` and ``Σ|s_k|²``."""
-        whole = total.pow(2).sum()
+        whole = total.flatten().dot(total.flatten())
         return self.factor * float(whole - squares if self.unbiased else whole)
 
     def pull(self, total: Tensor, part: Tensor) -> Tensor:
         """The derivative by ``s_k``."""
-        return 2.0 * self.factor * (total - part if self.unbiased else total)
+        left = total - part if self.unbiased else total.clone()
+        return left.mul_(2.0 * self.factor)
 
 
 @dataclass(kw_only=True)
@@ -263,24 +267,27 @@ class Penalty:
         sums = torch.stack([torch.dot(start, vector) for vector in found])
         for k, part in enumerate(parts):
             vector = kept[k] if kept else gradient(_loss(model, part), weights)
-            curved = self._curved(model, part, start, vector)
-            deposit(weights, vector + curved, scale * float(product.pull(sums.sum(), sums[k])))
+            pull = scale * float(product.pull(sums.sum(), sums[k]))
+            deposit(weights, vector, pull)
+            self._bend(partial(_loss, model, part), weights, start, vector, pull)
         return product.value(sums.sum(), sums.pow(2).sum())
 
     def _grad_norm(self, model: Any, batch: Batch, scale: float) -> float:
         """Squared ``‖∇ℓ‖``, whose gradient is twice the Hessian times the gradient."""
         weights = trained(model)
         parts, product = self._parted(batch)
+        # Two vectors are kept; of more parts only the sum, and the vectors are found again.
         kept = [gradient(_loss(model, part), weights) for part in parts] if len(parts) <= 2 else []
-        total, squares = torch.zeros((), device=weights[0].device), torch.zeros(())
-        for k, part in enumerate(parts):
-            vector = kept[k] if kept else gradient(_loss(model, part), weights)
-            total, squares = total + vector, squares + vector.pow(2).sum().cpu()
+        total, squares = None, 0.0
+        for vector in kept or (gradient(_loss(model, part), weights) for part in parts):
+            total = vector.clone() if total is None else total.add_(vector)
+            squares += float(vector.dot(vector))
+        assert total is not None  # a batch has a row
         for k, part in enumerate(parts):
             vector = kept[k] if kept else gradient(_loss(model, part), weights)
             pull = product.pull(total, vector)
-            deposit(weights, self._curved(model, part, pull, vector), scale)
-        return product.value(total.cpu(), squares)
+            self._bend(partial(_loss, model, part), weights, pull, vector, scale)
+        return product.value(total, squares)
 
     def _interaction(
         self, model: Any, batch: Batch, scale: float, forget: Callable[[], Tensor]
@@ -291,28 +298,16 @@ class Penalty:
         theirs = gradient(_loss(model, batch) / tokens, weights)
         product = float(torch.dot(ours, theirs))
         if product < 0:
-            turned = hessian_product(
-                forget, weights, theirs, form=self.form, radius=self.radius, here=ours
-            )
-            turned += hessian_product(
-                lambda: _loss(model, batch) / tokens,
-                weights,
-                ours,
-                form=self.form,
-                radius=self.radius,
-                here=theirs,
-            )
-            deposit(weights, turned, -scale)
+            self._bend(forget, weights, theirs, ours, -scale)
+            self._bend(lambda: _loss(model, batch) / tokens, weights, ours, theirs, -scale)
         return max(0.0, -product)
 
-    def _curved(self, model: Any, part: Batch, vector: Tensor, here: Tensor) -> Tensor:
-        return hessian_product(
-            lambda: _loss(model, part),
-            trained(model),
-            vector,
-            form=self.form,
-            radius=self.radius,
-            here=here,
+    def _bend(
+        self, loss: Loss, weights: list[Parameter], vector: Tensor, here: Tensor, scale: float
+    ) -> None:
+        """Add ``scale`` times the loss's Hessian times ``vector`` to ``.grad``."""
+        add_hessian_product(
+            loss, weights, vector, scale=scale, here=here, form=self.form, radius=self.radius
         )
 
     # -- several environments -----------------------------------------------------------------
@@ -352,8 +347,8 @@ class Penalty:
             pull = 2.0 * (off - drift) / len(places)
             tokens = _supervised(place.batch)
             with self._differentiable(model), place.moved(model):
-                curved = self._curved(model, place.batch, pull, tokens * here)
-            deposit(weights, curved, scale / tokens)
+                loss = partial(_loss, model, place.batch)
+                self._bend(loss, weights, pull, tokens * here, scale / tokens)
         return value
 
     def _variance_of_variances(self, model: Any, places: Sequence[Place], scale: float) -> float:

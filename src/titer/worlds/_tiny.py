@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import torch
 
-from titer.core.data import Data, Example
+from titer.core.data import Data, Example, Hazard
 from titer.core.lm import LM, quiet
+from titer.core.method import Case
 
-__all__ = ["ARCHITECTURES", "Architecture", "tiny_data", "tiny_lm"]
+__all__ = ["ARCHITECTURES", "Architecture", "tiny_case", "tiny_data", "tiny_lm"]
 
 Architecture = Literal["llama", "gpt2", "qwen2"]
 
@@ -114,3 +115,15 @@ def tiny_data() -> Data:
         related=_facts("tower", 10, 2),
         unrelated=_facts("song", 12, 3),
     )
+
+
+def tiny_case(architecture: Architecture = "llama") -> Case:
+    """A model that stands a little beside another, with every split of a hazard filled."""
+    base, lm = tiny_lm(architecture), tiny_lm(architecture)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in lm.model.parameters():
+            weight += 0.01 * torch.randn(weight.shape, generator=draw)
+    facts = _facts("alloy", 32, 0)
+    hazard = Hazard(defend=facts[:8], attack=facts[8:16], select=facts[16:24], report=facts[24:])
+    return Case(lm=lm, base=base, hazard=hazard, data=tiny_data())

@@ -149,7 +149,8 @@ def _needs(measure: str) -> Needs:
 
 
 def _measure_faults(manifest: Manifest) -> Iterator[str]:
-    known = catalogue.names("measure")
+    inside = {one.name for one in catalogue.summaries("measure") if one.family == "inside"}
+    known = [name for name in catalogue.names("measure") if name not in inside]
     asked = {
         "harm.measure": [manifest.harm.measure],
         "harm.also": manifest.harm.also,
