@@ -31,8 +31,9 @@ from benchmarks._timing import (
     watched,
 )
 from titer.core.lm import LM
-from titer.defences.antidote import Antidote, Game
+from titer.defences.antidote import Antidote
 from titer.hypernet import LowRank, attacker
+from titer.hypernet.game import Game
 from titer.hypernet.objectives import logits, margins, preference, preferring
 from titer.train.batches import IGNORED, Batch, Bundle
 from titer.train.objectives import cross_entropy, kl_to
@@ -104,7 +105,7 @@ class Bench:
             conditioning="batch",
             width=rules.width,
         )
-        self.game = Game(rules, self.start, self.adversary, self.weights)
+        self.game = Game(rules, self.start, [self.adversary], self.weights)
         turn = {f"{side} {k}": self.bundle[side] for k in (0, 1) for side in ("wanted", "unwanted")}
         self.turns = Bundle({"benign": self.bundle["benign"], **turn})
 

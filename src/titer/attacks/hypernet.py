@@ -16,8 +16,8 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
 from titer.hypernet.adversary import Adversary, Reading, attacker
-from titer.hypernet.edits import edit_of
 from titer.hypernet.export import fold
+from titer.hypernet.families import edit_of
 from titer.hypernet.objectives import (
     Objective,
     Preference,

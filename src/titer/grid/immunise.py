@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,9 @@ class Outcome:
     spent: Spent
     seconds: float
     weights: str
-    losses: tuple[float, ...] = field(default_factory=tuple)
+    losses: tuple[float, ...] = ()
+    flags: tuple[str, ...] = ()
+    course: tuple[Mapping[str, float], ...] = ()
 
 
 def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
@@ -145,6 +147,8 @@ def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
         seconds=time.monotonic() - started,
         weights=out.digest(),
         losses=tuple(run.losses),
+        flags=tuple(run.flags),
+        course=tuple(run.course),
     )
     return out, outcome
 
@@ -171,6 +175,8 @@ def write(wanted: Immunisation) -> Status:
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
+            "flags": list(outcome.flags),
+            "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
         (scratch / "README.md").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,6 +62,20 @@ class Adversary:
             for index, place in enumerate(group):
                 made[place] = {name: stack[:, index] for name, stack in inside.items()}
         return {site: made[place] for place, site in enumerate(sites)}
+
+    @torch.no_grad()
+    def variety(self, model: Any, batch: Batch) -> float:
+        """How unlike the patches for single prompts are: their spread over prompts as a share of
+        their length, before projection; 0 where the patch does not depend on the prompt."""
+        asked = prompts(batch)
+        features = self.context(model, self.network.sites, asked)
+        if not features:
+            return 0.0
+        made = self.network(features, asked.attention_mask, each=True)
+        stacks = [stack.float() for group in made for stack in group.values()]
+        apart = sum(float((stack - stack.mean(0)).square().sum()) for stack in stacks)
+        length = sum(float(stack.square().sum()) for stack in stacks)
+        return math.sqrt(apart / length) if length > 0 else 0.0
 
     def attacking(self, model: Any, batch: Batch) -> AbstractContextManager[None]:
         """``model`` under the patch for ``batch``."""
