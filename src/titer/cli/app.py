@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import locks
+from titer.cli import locks, race
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput, TiterError
 
@@ -336,6 +336,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 locks.register(app)
+race.register(app)
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from titer.core import modelfolder
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.immunise import Immunisation, account, parse_defence, steps_of, write
 from titer.grid.runner import Executor, Progress, claim_folder
 from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
@@ -130,6 +130,7 @@ def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject
     found = resolve_model(source)
     folder = fetch(found)
     shapes = modelfolder.tensor_shapes(folder)
+    course, doubts = account(folder)
     return Subject(
         name=name or _short(source),
         source=source,
@@ -138,6 +139,8 @@ def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject
         role=role,
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         revision=found.revision,
+        course=course,
+        doubts=doubts,
     )
 
 

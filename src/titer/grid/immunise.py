@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +24,11 @@ from titer.grid.perform import load_model, load_named_world
 from titer.grid.shares import take
 from titer.grid.store import atomic_folder
 
-__all__ = ["Immunisation", "immunise", "parse_defence", "steps_of"]
+__all__ = ["Immunisation", "account", "immunise", "parse_defence", "steps_of"]
 
 _TESTBED = "testbed"
 _STEPS = (200, 1000)
+_ROWS, _FLAGS = 1000, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,31 @@ def write(wanted: Immunisation) -> Status:
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return "ok"
+
+
+def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:
+    """What a defence wrote down of its own way and its doubts, where titer made the model.
+
+    The file may come from anywhere: what is not a row of finite numbers, or a short flag, is
+    dropped.
+    """
+    try:
+        facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+        rows, flags = facts.get("course", []), facts.get("flags", [])
+    except (OSError, ValueError, AttributeError):
+        return (), ()
+    course = [
+        {str(key): float(value) for key, value in row.items()}
+        for row in (rows if isinstance(rows, list) else [])[:_ROWS]
+        if isinstance(row, dict)
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in row.values())
+    ]
+    doubts = [
+        flag
+        for flag in (flags if isinstance(flags, list) else [])[:_FLAGS]
+        if isinstance(flag, str) and 0 < len(flag) <= 80
+    ]
+    return tuple(course), tuple(doubts)
 
 
 def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:

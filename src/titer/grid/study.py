@@ -66,7 +66,7 @@ class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
 
     Models made with a share of the hazard have a name for each share, which the draws have in
-    common.
+    common. ``course`` and ``doubts`` are what the defence that made it wrote down of itself.
     """
 
     name: str
@@ -78,6 +78,8 @@ class Subject:
     defence: str = ""
     revision: str = ""
     share: Share | None = None
+    course: tuple[Mapping[str, float], ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

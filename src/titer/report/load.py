@@ -55,6 +55,8 @@ def facts(config: dict[str, Any]) -> StudyFacts:
                 digest=subject["digest"],
                 role=subject["role"],
                 defence=subject["defence"],
+                course=tuple(subject.get("course", ())),
+                doubts=tuple(subject.get("doubts", ())),
             )
             for subject in study["subjects"]
             if not subject.get("share")

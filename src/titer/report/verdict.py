@@ -183,7 +183,8 @@ def _model(
         "defence": subject.defence,
         "domain": own,
         "claim": "",
-        "flags": _flags(study, subject, arena, mine),
+        "flags": [*_flags(study, subject, arena, mine), *subject.doubts],
+        "course": [dict(row) for row in subject.course],
         "withheld": mine.withheld,
         "pillars": {
             "resistance": numbers,
