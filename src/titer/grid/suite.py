@@ -105,6 +105,7 @@ _CORE = (
     *(f"R0{number}" for number in range(1, 7)),
     *(f"V0{number}" for number in range(1, 5)),
     *(f"W0{number}" for number in range(1, 8)),
+    *(f"N0{number}" for number in range(1, 5)),
     "H03",
     "I01",
     "I02",

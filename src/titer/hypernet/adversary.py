@@ -47,8 +47,9 @@ class Adversary:
         """What to train."""
         return list(self.network.parameters())
 
-    def patch(self, model: Any, batch: Batch) -> Patch:
-        """A patch inside the budget: one for all rows, or one a row, by the conditioning.
+    def patch(self, model: Any, batch: Batch, *, pooled: bool = False) -> Patch:
+        """A patch inside the budget: one for all rows, or one a row, by the conditioning; with
+        ``pooled``, one for all rows whatever the conditioning.
 
         Reads the prompts of the batch and never the answers.
         """
@@ -56,7 +57,7 @@ class Adversary:
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             features = self.context(model, sites, asked)
         made: dict[int, dict[str, Tensor]] = {}
-        raw = self.network(features, asked.attention_mask)
+        raw = self.network(features, asked.attention_mask, average=True if pooled else None)
         for group, stacks in zip(self.network.groups(), raw, strict=True):
             inside = self.edit.project(stacks, self.limits[group])
             for index, place in enumerate(group):
@@ -71,7 +72,7 @@ class Adversary:
         features = self.context(model, self.network.sites, asked)
         if not features:
             return 0.0
-        made = self.network(features, asked.attention_mask, each=True)
+        made = self.network(features, asked.attention_mask, average=False)
         stacks = [stack.float() for group in made for stack in group.values()]
         apart = sum(float((stack - stack.mean(0)).square().sum()) for stack in stacks)
         length = sum(float(stack.square().sum()) for stack in stacks)

@@ -103,14 +103,15 @@ class Hypernetwork(nn.Module):
         return [list(group) for _, group in groupby(ranked, key=shape)]
 
     def forward(
-        self, features: Sequence[Tensor], mask_BT: Tensor, *, each: bool = False
+        self, features: Sequence[Tensor], mask_BT: Tensor, *, average: bool | None = None
     ) -> list[dict[str, Tensor]]:
-        """Raw slots for each of :meth:`groups`, by name, (P, S, R, width); with ``each``, for
-        every row also where rows are averaged."""
+        """Raw slots for each of :meth:`groups`, by name, (P, S, R, width); ``average`` says
+        otherwise than the network was made for."""
+        mean = self.average if average is None else average
         code_SH = rms(self.kind(self.ranks) + self.depth(self.waves))
         if features:
             code_BSH = code_SH + self._pool(features, mask_BT, code_SH)
-            code_PSH = code_BSH.mean(0, keepdim=True) if self.average and not each else code_BSH
+            code_PSH = code_BSH.mean(0, keepdim=True) if mean else code_BSH
         else:
             code_PSH = code_SH[None]
         z_PSH = self.blocks(code_PSH)

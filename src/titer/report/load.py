@@ -25,6 +25,7 @@ _FAMILIES = {
     "R": "reinforcement and preference attacks",
     "V": "representation attacks (direction ablation, steering)",
     "W": "weight surgery (pruning, rounding, merging)",
+    "N": "attacks written by a network",
     "H": "adaptive attacks",
     "I": "input-space attacks",
 }
