@@ -184,7 +184,7 @@ PRESETS = {
             "lr": 1e-3,
             "parameters": "full",
             "budget": 1.0,
-            "width": 64,
+            "width": 32,
             "edit_rank": 4,
             "adversary_lr": 1e-2,
             "batch_size": 16,
