@@ -62,7 +62,7 @@ class Antidote:
     modules: tuple[str, ...] = ()
     reads: Reading = "activations"
     conditioning: Conditioning = "batch"
-    width: int = 1024
+    width: int | None = 1024
     blocks: int = 2
     adversary_lr: float = 2e-4
     adversary_steps: int = 1
@@ -82,7 +82,8 @@ class Antidote:
                 f"antidote: lr={self.lr}, adversary_lr={self.adversary_lr}, beta={self.beta}; "
                 "all three must be positive."
             )
-        if min(self.batch_size, self.rank, self.width, self.period, self.adversary_steps) < 1:
+        counts = (self.batch_size, self.rank, self.period, self.adversary_steps)
+        if min(*counts, 1 if self.width is None else self.width) < 1:
             raise BadInput(
                 "antidote: batch_size, rank, width, period and adversary_steps are at least 1."
             )
@@ -184,7 +185,7 @@ PRESETS = {
             "lr": 1e-3,
             "parameters": "full",
             "budget": 1.0,
-            "width": 32,
+            "width": None,
             "edit_rank": 4,
             "adversary_lr": 1e-2,
             "batch_size": 16,
