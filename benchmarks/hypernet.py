@@ -188,12 +188,12 @@ def measure(
         model, network = bench.count()
         share = 100 * network / model
         figures.append(absolute(f"{size}: network's weights", "% of the model's", [share], "10"))
-        rows = [
+        ways = [
             ("attack", "attack, network", ("", "")),
             ("step", "step, network", ("; goal 4", "; goal 30")),
             ("step", "step, one pass", ("; goal 4", "; goal 30")),
         ]
-        for kind, ours, goals in rows:
+        for kind, ours, goals in ways:
             cpu = [one[ours].cpu for one in taken]
             figures.append(absolute(f"{size}: {ours}, cpu", "ms", cpu, per=1e-3))
             for steps, goal in zip((8, 64), goals, strict=True):
