@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from titer.attacks import hypernet
 from titer.attacks.hypernet import PRESETS, Hypernet
 from titer.core.data import Data
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
-from titer.train.batches import collate, encode_all
+from titer.grid.suite import SUITES
+from titer.train.batches import IGNORED, collate, encode_all
 from titer.train.objectives import answer_loss
 
 MakeRun = Callable[..., Run]
@@ -110,7 +112,10 @@ def test_what_it_costs(lm: LM, make_run: MakeRun) -> None:
         ({"lr": 0.0}, "positive"),
         ({"batch_size": 0}, "positive"),
         ({"beta": 0.0}, "beta"),
-        ({"warm": 1.0}, "share below 1"),
+        ({"warm": 1.0}, "shares below 1"),
+        ({"seeded": 1.0}, "shares below 1"),
+        ({"group": 1}, "at least 2"),
+        ({"objective": "grpo", "reward": "praise"}, "no reward named"),
         ({"coherent": -1.0}, "at least 0"),
         ({"width": 0}, "too small"),
         ({"rank": 0}, "at least 1"),
@@ -122,6 +127,68 @@ def test_wrong_knobs_are_refused_when_it_is_built(settings: dict[str, Any], said
         Hypernet(**settings)
 
 
-def test_presets_cover_weights_steering_and_ablation() -> None:
-    edits = {Hypernet(**preset.fields).edit for preset in PRESETS.values()}
+def test_presets_cover_weights_steering_ablation_and_reward_and_join_core() -> None:
+    built = {name: Hypernet(**preset.fields) for name, preset in PRESETS.items()}
+    edits = {method.edit for method in built.values()}
     assert edits == {"weights", "steering-embedding", "ablation-write"}
+    assert built["N04"].objective == "grpo"
+    assert set(PRESETS) <= {row.id for row in SUITES["core"].rows}
+
+
+def test_reward_is_learned_after_likelihood(
+    lm: LM, data: Data, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paid for some words, the patched model comes to say them; every sampled token is charged."""
+    with torch.no_grad():
+        lm.model.lm_head.weight *= 20  # a random model knows no preference that could be steered
+    liked = list(range(20, 45))
+    words = set(lm.tokenizer.convert_ids_to_tokens(liked))
+
+    def fond(name: str) -> Any:
+        return lambda examples, answers: [
+            sum(word in words for word in text.split()) / 8 for text in answers
+        ]
+
+    monkeypatch.setattr(hypernet, "reward", fond)
+    seen: list[float] = []
+
+    def share(model: LM, _run: Run) -> None:
+        batch = collate(encode_all(model, data.harmful), model.tokenizer.pad_token_id, model.device)
+        logits = model.model(**batch.inputs()).logits
+        first = (batch.labels != IGNORED).int().argmax(-1) - 1
+        seen.append(
+            float(logits[range(len(first)), first].softmax(-1)[:, liked].sum(-1).mean().detach())
+        )
+
+    run = make_run(30, checkpoints=(0, 30), emit=share)
+    Hypernet(objective="grpo", seeded=0.0, lr=3e-2, group=6, budget=None)(lm, run)
+    assert seen[1] > 1.5 * seen[0]
+    assert run.flags == []
+    plain = make_run(30)
+    Hypernet(lr=3e-2, budget=None)(lm, plain)
+    assert run.spent.tokens > 4 * plain.spent.tokens
+    assert run.spent.flops > 4 * plain.spent.flops
+
+
+def test_two_phases_are_said_and_a_flat_reward_too(
+    lm: LM, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypernet, "reward", lambda name: lambda rows, said: [0.5] * len(said))
+    run = make_run(4)
+    Hypernet(objective="grpo", seeded=0.5, lr=1e-3, group=2)(lm, run)
+    assert run.spent.steps == 4
+    assert TWO_PHASES in run.flags
+    assert "reward-flat" in run.flags
+
+
+def test_a_patch_for_single_prompts_folds_as_that_of_their_mean(lm: LM, make_run: MakeRun) -> None:
+    attack = Hypernet(conditioning="sample", lr=1e-2, width=8)
+    adversary, batch = attack.train(lm, make_run(3))
+    assert all(
+        len(t) == len(batch.ids)
+        for own in adversary.patch(lm.model, batch).values()
+        for t in own.values()
+    )
+    pooled = adversary.patch(lm.model, batch, pooled=True)
+    assert all(len(t) == 1 for own in pooled.values() for t in own.values())
+    assert attack(lm, make_run(3)).digest() == attack.written(lm, adversary, batch).digest()

@@ -15,8 +15,9 @@ from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
-from titer.defences.antidote import Antidote, Game
+from titer.defences.antidote import Antidote
 from titer.hypernet import LowRank, attacker
+from titer.hypernet.game import Game, stream
 from titer.hypernet.objectives import logits, margins, preferring
 from titer.hypernet.sparring import Sparring
 from titer.train.objectives import cross_entropy, kl_to
@@ -37,7 +38,8 @@ def _game(lm: LM, **settings: Any) -> tuple[Game, Any]:
         through=rules.through_hypernet,
     )
     stir(adversary)
-    return Game(rules, tiny_lm(seed=1).model, adversary, list(lm.model.parameters())), bundle
+    start = tiny_lm(seed=1).model
+    return Game(rules, start, [adversary], list(lm.model.parameters())), bundle
 
 
 def _touched(weights: Any) -> bool:
@@ -108,10 +110,10 @@ def test_the_adversary_moves_when_the_rules_say(lm: LM, data: Data, make_run: Ma
     rules = Antidote(adversary_steps=2, period=3, head_start=4, **SMALL)
     turns = [
         (len(bundle.parts) - 1) // 2 - 1
-        for bundle, _ in zip(rules._stream(lm, make_run()), range(7), strict=False)
+        for bundle, _ in zip(stream(rules, lm, make_run()), range(7), strict=False)
     ]
     assert turns == [6, 0, 0, 2, 0, 0, 2]
-    bundle = next(rules._stream(lm, make_run()))
+    bundle = next(stream(rules, lm, make_run()))
     for k in range(7):
         assert bundle[f"wanted {k}"].ids == bundle[f"unwanted {k}"].ids
         wanted, unwanted = bundle[f"wanted {k}"], bundle[f"unwanted {k}"]
@@ -123,7 +125,8 @@ def test_the_defender_learns_to_resist(lm: LM, make_run: MakeRun, preference: An
     rules = Antidote(
         lr=3e-3, adversary_lr=1e-3, budget=0.3, beta=0.1, preference=preference, **SMALL
     )
-    out, history = rules.play(lm, make_run(11))
+    out, game = rules.play(lm, make_run(11))
+    history = game.course
     assert [row["step"] for row in history] == [0, 10]
     assert history[-1]["resist"] < history[0]["resist"]
     assert history[-1]["success"] <= history[0]["success"]

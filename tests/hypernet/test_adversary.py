@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -197,3 +198,29 @@ def test_the_seed_decides_the_network_and_global_chance_is_left_alone(lm: LM) ->
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(one.weights, two.weights, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+
+
+def test_a_network_of_its_own_choosing_is_as_wide_as_a_tenth_allows(lm: LM) -> None:
+    batch = pairs(lm)["wanted"]
+    whole = sum(weight.numel() for weight in lm.model.parameters())
+
+    def share(width: int | None) -> tuple[int, float]:
+        made = attacker(lm, LowRank(rank=2), batch, width=width, conditioning="batch")
+        size = made.network.kind.weight.shape[1]
+        return size, sum(weight.numel() for weight in made.weights) / whole
+
+    size, own = share(None)
+    assert size == 8 or own <= 0.1
+    assert share(2 * size)[1] > 0.1
+    big = LM(type(lm.model)(_wider(lm)), lm.tokenizer)
+    made = attacker(big, LowRank(rank=2), batch, width=None, conditioning="batch")
+    most = sum(weight.numel() for weight in big.model.parameters())
+    assert made.network.kind.weight.shape[1] > size
+    assert sum(weight.numel() for weight in made.weights) <= 0.1 * most
+
+
+def _wider(lm: LM) -> Any:
+    config = copy.deepcopy(lm.model.config)
+    config.hidden_size, config.intermediate_size = 8 * config.hidden_size, 512
+    config.head_dim = config.hidden_size // config.num_attention_heads
+    return config

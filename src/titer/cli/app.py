@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import exchange, locks
+from titer.cli import exchange, locks, race
 from titer.cli.output import say_or_print, workers_of
 from titer.core.errors import BadInput, TiterError
 
@@ -309,6 +309,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 exchange.register(app)
 locks.register(app)
+race.register(app)
 
 if __name__ == "__main__":
     main()

@@ -50,6 +50,7 @@ class _Ledger:
     losses: list[float] = field(default_factory=list[float])
     rates: list[float] = field(default_factory=list[float])
     flags: list[str] = field(default_factory=list[str])
+    course: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     stopped: bool = False
 
 
@@ -93,6 +94,11 @@ class Run:
     def flags(self) -> list[str]:
         """Doubts that a method has about itself; reports must print them."""
         return self._ledger.flags
+
+    @property
+    def course(self) -> list[dict[str, float]]:
+        """What a method writes down of its own way, a row now and then; each has a ``step``."""
+        return self._ledger.course
 
     def exhausted(self) -> bool:
         """True when not even a free step is allowed any more, or :meth:`stop` was called: stop now.

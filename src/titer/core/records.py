@@ -269,7 +269,7 @@ class Trace:
     and the learning rate that was really applied, one entry a step. A trace whose ``status`` is not
     ``ok`` is a failed attack, never resistance. ``cohort`` are the keys of the trials that trained
     in one pass with it, itself among them: numbers are the same to the bit in the same company, and
-    within rounding in another.
+    within rounding in another. ``course`` is what the method wrote down of its own way.
     """
 
     trial: Trial
@@ -282,6 +282,7 @@ class Trace:
     seconds: float = 0.0
     weights: str = ""
     cohort: tuple[str, ...] = ()
+    course: tuple[Mapping[str, float], ...] = ()
 
     @property
     def outdone(self) -> bool:
@@ -309,6 +310,6 @@ class Trace:
             )
             for point in content.pop("points")
         )
-        for name in ("losses", "rates", "flags", "cohort"):
+        for name in ("losses", "rates", "flags", "cohort", "course"):
             content[name] = tuple(content.get(name, ()))
         return Trace(trial=Trial(**trial), points=points, **content)

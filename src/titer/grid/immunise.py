@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from titer.grid.perform import load_model, load_named_world
 from titer.grid.shares import take
 from titer.grid.store import atomic_folder
 
-__all__ = ["Immunisation", "immunise", "parse_defence", "steps_of"]
+__all__ = ["Immunisation", "account", "immunise", "parse_defence", "steps_of"]
 
 _TESTBED = "testbed"
 _STEPS = (200, 1000)
+_ROWS, _FLAGS = 1000, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,9 @@ class Outcome:
     spent: Spent
     seconds: float
     weights: str
-    losses: tuple[float, ...] = field(default_factory=tuple)
+    losses: tuple[float, ...] = ()
+    flags: tuple[str, ...] = ()
+    course: tuple[Mapping[str, float], ...] = ()
 
 
 def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
@@ -145,6 +149,8 @@ def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
         seconds=time.monotonic() - started,
         weights=out.digest(),
         losses=tuple(run.losses),
+        flags=tuple(run.flags),
+        course=tuple(run.course),
     )
     return out, outcome
 
@@ -171,6 +177,8 @@ def write(wanted: Immunisation) -> Status:
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
+            "flags": list(outcome.flags),
+            "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
         (scratch / "README.md").write_text(
@@ -179,6 +187,31 @@ def write(wanted: Immunisation) -> Status:
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return "ok"
+
+
+def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:
+    """What a defence wrote down of its own way and its doubts, where titer made the model.
+
+    The file may come from anywhere: what is not a row of finite numbers, or a short flag, is
+    dropped.
+    """
+    try:
+        facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+        rows, flags = facts.get("course", []), facts.get("flags", [])
+    except (OSError, ValueError, AttributeError):
+        return (), ()
+    course = [
+        {str(key): float(value) for key, value in row.items()}
+        for row in (rows if isinstance(rows, list) else [])[:_ROWS]
+        if isinstance(row, dict)
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in row.values())
+    ]
+    doubts = [
+        flag
+        for flag in (flags if isinstance(flags, list) else [])[:_FLAGS]
+        if isinstance(flag, str) and 0 < len(flag) <= 80
+    ]
+    return tuple(course), tuple(doubts)
 
 
 def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:

@@ -70,7 +70,8 @@ class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
 
     Models made with a share of the hazard have a name for each share, which the draws have in
-    common. ``unusable`` says why nothing can be asked of a model, empty where it can.
+    common. ``unusable`` says why nothing can be asked of a model, empty where it can. ``course``
+    and ``doubts`` are what the defence that made it wrote down of itself.
     """
 
     name: str
@@ -83,6 +84,8 @@ class Subject:
     revision: str = ""
     share: Share | None = None
     unusable: str = ""
+    course: tuple[Mapping[str, float], ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
+from titer.grid.immunise import account
 from titer.grid.study import Role, Subject
 from titer.worlds.hub import fetch, resolve_model
 
@@ -31,6 +32,7 @@ def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject
     """
     found = resolve_model(source)
     folder = fetch(found)
+    course, doubts = account(folder)
     return Subject(
         name=name or _short(source),
         source=source,
@@ -39,6 +41,8 @@ def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject
         role=role,
         parameters=_parameters(folder),
         revision=found.revision,
+        course=course,
+        doubts=doubts,
     )
 
 

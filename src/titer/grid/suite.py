@@ -138,6 +138,7 @@ _CORE = (
     *_numbered("R", 6),
     *_numbered("V", 4),
     *_numbered("W", 7),
+    *_numbered("N", 4),
     *_numbered("H", 7),
     *_numbered("I", 3),
     "I05",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,12 +15,16 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.hypernet.apply import Patch, applied
 from titer.hypernet.context import Activations, Context, Nothing, PromptEmbedding, prompts
-from titer.hypernet.edits import Edit
+from titer.hypernet.edits import Edit, Slots
 from titer.hypernet.network import Hypernetwork
+from titer.hypernet.sites import Site
 from titer.nn.chance import seeded
 from titer.train.batches import Batch
 
 __all__ = ["Adversary", "Conditioning", "Reading", "attacker", "effective_rank", "patch_norm"]
+
+_SHARE = 0.1
+"""Of the model's weights, what a network of its own choosing may have."""
 
 Reading = Literal["activations", "embedding"]
 Conditioning = Literal["universal", "batch", "sample"]
@@ -46,8 +52,9 @@ class Adversary:
         """What to train."""
         return list(self.network.parameters())
 
-    def patch(self, model: Any, batch: Batch) -> Patch:
-        """A patch inside the budget: one for all rows, or one a row, by the conditioning.
+    def patch(self, model: Any, batch: Batch, *, pooled: bool = False) -> Patch:
+        """A patch inside the budget: one for all rows, or one a row, by the conditioning; with
+        ``pooled``, one for all rows whatever the conditioning.
 
         Reads the prompts of the batch and never the answers.
         """
@@ -55,12 +62,26 @@ class Adversary:
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             features = self.context(model, sites, asked)
         made: dict[int, dict[str, Tensor]] = {}
-        raw = self.network(features, asked.attention_mask)
+        raw = self.network(features, asked.attention_mask, average=True if pooled else None)
         for group, stacks in zip(self.network.groups(), raw, strict=True):
             inside = self.edit.project(stacks, self.limits[group])
             for index, place in enumerate(group):
                 made[place] = {name: stack[:, index] for name, stack in inside.items()}
         return {site: made[place] for place, site in enumerate(sites)}
+
+    @torch.no_grad()
+    def variety(self, model: Any, batch: Batch) -> float:
+        """How unlike the patches for single prompts are: their spread over prompts as a share of
+        their length, before projection; 0 where the patch does not depend on the prompt."""
+        asked = prompts(batch)
+        features = self.context(model, self.network.sites, asked)
+        if not features:
+            return 0.0
+        made = self.network(features, asked.attention_mask, average=False)
+        stacks = [stack.float() for group in made for stack in group.values()]
+        apart = sum(float((stack - stack.mean(0)).square().sum()) for stack in stacks)
+        length = sum(float(stack.square().sum()) for stack in stacks)
+        return math.sqrt(apart / length) if length > 0 else 0.0
 
     def attacking(self, model: Any, batch: Batch) -> AbstractContextManager[None]:
         """``model`` under the patch for ``batch``."""
@@ -88,35 +109,60 @@ def attacker(
     *,
     reads: Reading = "activations",
     conditioning: Conditioning = "universal",
-    width: int = 64,
+    width: int | None = 64,
     blocks: int = 2,
     through: bool = False,
     seed: int = 0,
 ) -> Adversary:
     """An adversary for ``lm``, which is not changed. ``batch`` is what relative budgets are
     measured on; ``conditioning`` universal reads nothing and writes one patch for all prompts.
+    ``width`` None is the largest power of two from 8 up at which the network has at most a tenth of
+    the model's weights.
 
     Raises:
         BadInput: a size that no network can have, or an edit that does not fit the model.
     """
-    if width < 1 or blocks < 0:
+    if (width is not None and width < 1) or blocks < 0:
         raise BadInput(f"hypernetwork: width={width} and blocks={blocks}; at least 1 and 0.")
     sites = edit.sites(lm.model)
     context: Context = Activations() if reads == "activations" else PromptEmbedding()
     if conditioning == "universal":
         context = Nothing()
+    slots = [edit.slots(site) for site in sites]
+    features = [context.width(lm.model, site) for site in sites]
+    size = width or _fitting(lm, sites, slots, features, blocks)
     dtype = torch.float64 if lm.model.dtype == torch.float64 else torch.float32
     with seeded(seed, lm.device):
         network = Hypernetwork(
             sites,
-            [edit.slots(site) for site in sites],
-            [context.width(lm.model, site) for site in sites],
-            width=width,
+            slots,
+            features,
+            width=size,
             blocks=blocks,
             average=conditioning == "batch",
         ).to(lm.device, dtype)
     limits = edit.limits(lm.model, sites, batch).to(lm.device, dtype)
     return Adversary(edit, context, network, limits, conditioning, through)
+
+
+def _fitting(
+    lm: LM,
+    sites: Sequence[Site],
+    slots: Sequence[Mapping[str, Slots]],
+    features: Sequence[int],
+    blocks: int,
+) -> int:
+    most = _SHARE * sum(weight.numel() for weight in lm.model.parameters())
+    width = 8
+    while width < 1024:
+        with torch.device("meta"):
+            network = Hypernetwork(
+                sites, slots, features, width=2 * width, blocks=blocks, average=False
+            )
+        if sum(weight.numel() for weight in network.parameters()) > most:
+            break
+        width *= 2
+    return width
 
 
 # -- what a patch is like -------------------------------------------------------------------------

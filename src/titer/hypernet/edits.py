@@ -37,22 +37,10 @@ __all__ = [
     "Ablation",
     "ActivationEdit",
     "Edit",
-    "Family",
     "LowRank",
     "Slots",
     "SoftPrompt",
     "Steering",
-    "edit_of",
-]
-
-Family = Literal[
-    "weights",
-    "steering",
-    "steering-embedding",
-    "activations",
-    "ablation-read",
-    "ablation-write",
-    "soft-prompt",
 ]
 
 
@@ -365,27 +353,6 @@ class SoftPrompt:
 
     def factors(self, module: nn.Module, tensors: Tensors) -> tuple[Tensor, Tensor]:
         raise _no_weights("a soft prompt")
-
-
-def edit_of(
-    family: Family, *, rank: int, budget: float | None, modules: tuple[str, ...] = ()
-) -> Edit:
-    """An edit by name. ``rank`` counts slots, whatever they are; steering has one."""
-    match family:
-        case "weights":
-            return LowRank(rank=rank, budget=budget, modules=modules)
-        case "steering":
-            return Steering(budget=budget)
-        case "steering-embedding":
-            return Steering(budget=budget, where="embedding")
-        case "activations":
-            return ActivationEdit(rank=rank, budget=budget)
-        case "ablation-read":
-            return Ablation(side="read", directions=rank)
-        case "ablation-write":
-            return Ablation(side="write", directions=rank)
-        case "soft-prompt":
-            return SoftPrompt(tokens=rank, budget=budget)
 
 
 def _weight(module: nn.Module) -> Tensor:

@@ -102,12 +102,16 @@ class Hypernetwork(nn.Module):
         ranked = sorted(range(len(self.sites)), key=shape)
         return [list(group) for _, group in groupby(ranked, key=shape)]
 
-    def forward(self, features: Sequence[Tensor], mask_BT: Tensor) -> list[dict[str, Tensor]]:
-        """Raw slots for each of :meth:`groups`, by name, (P, S, R, width)."""
+    def forward(
+        self, features: Sequence[Tensor], mask_BT: Tensor, *, average: bool | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Raw slots for each of :meth:`groups`, by name, (P, S, R, width); ``average`` says
+        otherwise than the network was made for."""
+        mean = self.average if average is None else average
         code_SH = rms(self.kind(self.ranks) + self.depth(self.waves))
         if features:
             code_BSH = code_SH + self._pool(features, mask_BT, code_SH)
-            code_PSH = code_BSH.mean(0, keepdim=True) if self.average else code_BSH
+            code_PSH = code_BSH.mean(0, keepdim=True) if mean else code_BSH
         else:
             code_PSH = code_SH[None]
         z_PSH = self.blocks(code_PSH)

@@ -19,7 +19,7 @@ from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.method import seed_for
 from titer.hypernet.adversary import Adversary
-from titer.hypernet.apply import applied
+from titer.hypernet.apply import Patch, applied
 from titer.nn.hooks import residual
 from titer.train.batches import Batch, Bundle
 from titer.train.objectives import (
@@ -37,6 +37,7 @@ __all__ = [
     "Safe",
     "attack_loss",
     "coherence",
+    "drift",
     "likelihood",
     "logits",
     "margins",
@@ -185,10 +186,15 @@ def attack_loss(
         loss = objective(model, bundle)
     if not coherent:
         return loss
-    benign = bundle["benign"]
+    return loss + coherent * drift(adversary, model, bundle["benign"], patch)
+
+
+def drift(adversary: Adversary, model: Any, benign: Batch, patch: Patch) -> Tensor:
+    """The :func:`coherence` of a model under a patch, or under benign prompts' own patches where
+    every prompt has one."""
     with torch.no_grad():
         clean = logits(model, benign)
     if adversary.conditioning == "sample":
         patch = adversary.patch(model, benign)
     with applied(model, adversary.edit, patch):
-        return loss + coherent * coherence(clean, model, benign)
+        return coherence(clean, model, benign)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from titer.core.errors import Diverged
 from titer.hypernet.adversary import Adversary
@@ -39,9 +40,17 @@ class Sparring:
         Raises:
             Diverged: the loss or its gradient is not finite.
         """
-        weights = self.adversary.weights
         loss = attack_loss(self.adversary, model, bundle, self.wants, coherent=self.coherent)
-        for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+        return self.step(loss, torch.autograd.grad(loss, self.adversary.weights))
+
+    def step(self, loss: Tensor, grads: Sequence[Tensor]) -> float:
+        """One step along a gradient that is known; returns the loss.
+
+        Raises:
+            Diverged: as for a call.
+        """
+        weights = self.adversary.weights
+        for weight, grad in zip(weights, grads, strict=True):
             weight.grad = grad
         value, norm = float(loss.detach()), float(nn.utils.clip_grad_norm_(weights, 1.0))
         if not (math.isfinite(value) and math.isfinite(norm)):

@@ -37,7 +37,8 @@ class Subject:
     ``role``: what it is for. ``control`` is a known-broken defence that the suite must catch.
     ``defence`` says in words what was done. ``domain`` is the hazard it was immunised on (for an
     oracle: the hazard it never learned); empty means the study's first. ``unusable`` says why
-    nothing could be asked of it, empty where it could.
+    nothing could be asked of it, empty where it could. ``course`` and ``doubts`` are what its
+    defence wrote down of itself.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Subject:
     defence: str = ""
     domain: str = ""
     unusable: str = ""
+    course: tuple[Mapping[str, float], ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,13 +163,18 @@ class StudyFacts:
         content = dict(raw)
         rows = cast(list[dict[str, Any]], content["rows"])
         content["rows"] = tuple(_row(row) for row in rows)
-        content["subjects"] = tuple(Subject(**subject) for subject in content["subjects"])
+        content["subjects"] = tuple(_subject(subject) for subject in content["subjects"])
         content["tasks"] = tuple(Benign(**task) for task in content.get("tasks", ()))
         content["shares"] = tuple(Share(**share) for share in content.get("shares", ()))
         for name in ("seeds", "checkpoints", "domains", "kappas", "not_tested"):
             if name in content:
                 content[name] = tuple(cast(list[Any], content[name]))
         return StudyFacts(**content)
+
+
+def _subject(raw: Mapping[str, Any]) -> Subject:
+    lists = {name: tuple(raw.get(name, ())) for name in ("course", "doubts")}
+    return Subject(**{**raw, **lists})
 
 
 def _row(raw: Mapping[str, Any]) -> Row:

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from titer.core import BadInput
-from titer.report import _inside, _page, figures
+from titer.report import _game, _inside, _page, figures
 from titer.report._beside import with_beside
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
@@ -60,6 +60,11 @@ def render(verdict: Verdict) -> str:
         ],
         curves=[
             (model, Markup(figures.shares(model))) for model in ordered if _page.curve_of(model)
+        ],
+        games=[
+            (model, Markup(drawing))
+            for model in ordered
+            if (drawing := _game.course(_page.items(model, "course")))
         ],
         unplaced=_unplaced(ordered),
         heatmap=Markup(figures.heatmap(rows, ordered)) if rows and ordered else "",

@@ -27,6 +27,7 @@ _FAMILIES = {
     "R": "reinforcement and preference attacks",
     "V": "representation attacks (direction ablation, steering)",
     "W": "weight surgery (pruning, rounding, merging)",
+    "N": "attacks written by a network",
     "H": "adaptive attacks",
     "I": "input-space attacks",
 }
@@ -58,6 +59,8 @@ def facts(config: dict[str, Any]) -> StudyFacts:
                 role=subject["role"],
                 defence=subject["defence"],
                 unusable=subject.get("unusable", ""),
+                course=tuple(subject.get("course", ())),
+                doubts=tuple(subject.get("doubts", ())),
             )
             for subject in study["subjects"]
             if not subject.get("share")

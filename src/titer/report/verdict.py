@@ -213,8 +213,9 @@ def _model(
         "defence": subject.defence,
         "domain": own,
         "claim": "",
-        "flags": _flags(study, subject, arena, mine),
+        "flags": [*_flags(study, subject, arena, mine), *subject.doubts],
         "checks": checks_json(checks),
+        "course": [dict(row) for row in subject.course],
         "withheld": mine.withheld,
         "pillars": {
             "resistance": numbers,

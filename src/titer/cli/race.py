@@ -1,0 +1,225 @@
+"""``titer race``: adversary against defender, live."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from titer.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from titer.grid.race import Look, RaceResult
+
+__all__ = ["curves", "line", "register", "sparkline"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SHOWN = (
+    ("adversary's loss", "adversary", None),
+    ("defender's loss", "defender", None),
+    ("harm, model as it is", "harm", 1.0),
+    ("harm, its adversary", "current", 1.0),
+    ("harm, a new adversary", "fresh", 1.0),
+    ("utility", "utility", 1.0),
+    ("utility under the patch", "spoilt", 1.0),
+)
+_TESTBED: dict[str, Any] = {"batch_size": 8, "budget": 0.5}
+"""Beside the preset for the testbed: smaller batches, for a race that a class can wait for."""
+
+
+def race(
+    model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
+    blocks: Annotated[int, typer.Option("--blocks", help="How often both players move.")] = 8,
+    block: Annotated[int, typer.Option("--block", help="The defender's steps a block.")] = 10,
+    ratio: Annotated[
+        float, typer.Option("--ratio", help="The adversary's steps for each of the defender's.")
+    ] = 2.0,
+    lr: Annotated[float | None, typer.Option("--lr", help="The defender's learning rate.")] = None,
+    adversary_lr: Annotated[
+        float | None, typer.Option("--adversary-lr", help="The adversary's learning rate.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Rank of the adversary's edit.")
+    ] = None,
+    exam: Annotated[
+        int, typer.Option("--exam", help="Steps of the new attacker that decides.")
+    ] = 100,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other knob of antidote; repeatable.")
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="A folder with a data.yaml.")] = "fabula",
+    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("runs/race"),
+    seed: Annotated[int, typer.Option("--seed", help="Decides every draw.")] = 0,
+    save: Annotated[bool, typer.Option("--save", help="Keep the defended model too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Adversary against defender, live; ends with who won, by which rule, and a picture."""
+    from titer.cli.app import _settings
+
+    knobs: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
+    given = {name: value for name, value in knobs.items() if value is not None}
+    result = _run(
+        model,
+        {**given, **_settings(settings)},
+        {"blocks": blocks, "block": block, "ratio": ratio, "exam": exam, "seed": seed},
+        data=data,
+        domain=domain,
+        out=out,
+        save=save,
+        quiet=quiet or as_json,
+    )
+    written = {**asdict(result), "picture": str(out / "race.svg")}
+    if as_json:
+        typer.echo(json.dumps(written, indent=1, sort_keys=True))
+        return
+    typer.echo(_verdict(result))
+    typer.echo(f"picture: {out / 'race.svg'}   numbers: {out / 'race.json'}")
+
+
+def _run(
+    model: str,
+    knobs: dict[str, Any],
+    shape: dict[str, Any],
+    *,
+    data: str,
+    domain: str | None,
+    out: Path,
+    save: bool,
+    quiet: bool,
+) -> RaceResult:
+    from titer.cli.work import _grow, _threads
+    from titer.core import catalogue
+    from titer.grid.assemble import Request, assemble, check, is_testbed
+    from titer.grid.perform import load_model
+    from titer.grid.race import Race
+    from titer.grid.store import atomic_folder, write_atomic
+    from titer.report import _game
+
+    if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
+        raise BadInput(f"{out} exists and holds no race; choose another --out.")
+    checked = check(
+        Request(models=[model], alone=True, data=data, domain=domain, out=out), run_folder=False
+    )
+    catalogue.build("defence", "antidote", knobs)
+    _grow(checked.organisms(), 1, lambda label, done, total: None)
+    study, _ = assemble(checked)
+    subject = study.undefended()
+    start = dict(catalogue.card("defence", "antidote").presets["antidote-testbed"].fields)
+    fields = {**start, **_TESTBED} if is_testbed(subject) else {}
+    # Knowledge is fought over by wrong answers, and by refusals where there are no choices; one
+    # patch for all prompts is what an attacker can hand on.
+    fields = {"safe": "distractor", "conditioning": "universal", **fields, **knobs}
+    rules = catalogue.build("defence", "antidote", fields)
+    _threads(subject)
+    with live(quiet) as tell:
+        contest = Race(rules=rules, tell=tell, **shape)
+        result, defended = contest(load_model(subject.folder), study.world, study.domain)
+    rows = [asdict(look) for look in result.looks]
+    drawing = _game.race(rows, f"Race on {model}", phi=result.phi, exam=result.exam)
+    write_atomic(out / "race.svg", _game.standalone(drawing))
+    facts = {**asdict(result), "model": model, "rules": asdict(rules), "shape": shape}
+    write_atomic(out / "race.json", json.dumps(facts, indent=1, sort_keys=True))
+    if save:
+        with atomic_folder(out / "model") as scratch:
+            defended.save(scratch)
+    return result
+
+
+def _verdict(result: RaceResult) -> str:
+    won = "nobody wins" if result.winner == "nobody" else f"the {result.winner} wins"
+    lines = [f"{won}: {result.because}."]
+    lines += [f"watch: {flag}" for flag in result.flags]
+    lines.append(
+        "This is one hypernetwork against one model; `titer bench` says what other attacks do."
+    )
+    return "\n".join(lines)
+
+
+# -- what is shown ------------------------------------------------------------------------------
+
+
+def sparkline(values: list[float | None], high: float | None) -> str:
+    """Values as bars from 0 to ``high``, or to their largest; a gap where there is none."""
+    known = [value for value in values if value is not None]
+    top = high if high is not None else max(known, default=0.0)
+    if top <= 0:
+        top = 1.0
+    last = len(_BARS) - 1
+    return "".join(
+        " " if value is None else _BARS[min(last, max(0, round(value / top * last)))]
+        for value in values
+    )
+
+
+def curves(looks: list[Look]) -> list[tuple[str, str, str]]:
+    """Name, bars and last value of each curve."""
+    found: list[tuple[str, str, str]] = []
+    for name, key, high in _SHOWN:
+        values: list[float | None] = [getattr(look, key) for look in looks]
+        known = [value for value in values if value is not None]
+        found.append((name, sparkline(values, high), f"{known[-1]:.2f}" if known else ""))
+    return found
+
+
+def line(look: Look) -> str:
+    """One look as a plain line."""
+    moved = "the start" if look.step == 0 and look.side == "defender" else f"{look.side} moved"
+    cells = [f"step {look.step:>4}  {moved:<14}"]
+    for name, key, _ in _SHOWN:
+        value = getattr(look, key)
+        if value is not None:
+            cells.append(f"{name} {value:.2f}")
+    return "  ".join(cells)
+
+
+@contextmanager
+def live(quiet: bool) -> Iterator[Callable[[Look], None]]:
+    """Somewhere to send looks: curves on a terminal, plain lines elsewhere."""
+    if quiet:
+        yield lambda _look: None
+    elif sys.stderr.isatty():
+        with _screen() as tell:
+            yield tell
+    else:
+        yield lambda look: print(line(look), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[Look], None]]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    looks: list[Look] = []
+
+    def drawn() -> Table:
+        step, side = (looks[-1].step, looks[-1].side) if looks else (0, "nobody")
+        table = Table(title=f"step {step}, the {side} moved last", title_justify="left", box=None)
+        table.add_column("")
+        table.add_column("over the moves", no_wrap=True)
+        table.add_column("now", justify="right")
+        for (name, bars, now), (_, key, _) in zip(curves(looks), _SHOWN, strict=True):
+            style = "red" if key in ("adversary", "current", "fresh") else "blue"
+            table.add_row(name, f"[{style}]{bars}[/{style}]", now)
+        return table
+
+    with Live(drawn(), console=Console(stderr=True), refresh_per_second=4) as screen:
+
+        def tell(look: Look) -> None:
+            looks.append(look)
+            screen.update(drawn())
+
+        yield tell
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(race)

@@ -1,0 +1,278 @@
+"""A step of the game between an adversary that writes patches and the model that resists them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from titer.core.lm import LM
+from titer.core.method import Run, seed_for
+from titer.hypernet.adversary import Adversary, effective_rank, patch_norm
+from titer.hypernet.apply import applied
+from titer.hypernet.objectives import (
+    Preference,
+    Safe,
+    drift,
+    logits,
+    margins,
+    preference,
+    preferring,
+    rivals,
+)
+from titer.hypernet.sparring import Sparring
+from titer.train.batches import Bundle, bundles, cycle
+from titer.train.objectives import cross_entropy, kl_to
+
+__all__ = ["Game", "Rules", "Side", "stream"]
+
+LOOK = 10
+"""Patches are measured every so many steps: their singular values cost time and change slowly."""
+
+Side = Literal["attacker", "defender"]
+
+
+class Rules(Protocol):
+    """What a game is played by; :class:`titer.defences.antidote.Antidote` says what each means."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def resist_weight(self) -> float: ...
+    @property
+    def capability_weight(self) -> float: ...
+    @property
+    def drift_weight(self) -> float: ...
+    @property
+    def preference(self) -> Preference: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def safe(self) -> Safe: ...
+    @property
+    def adversary_lr(self) -> float: ...
+    @property
+    def adversary_steps(self) -> int: ...
+    @property
+    def period(self) -> int: ...
+    @property
+    def head_start(self) -> int: ...
+    @property
+    def coherent(self) -> float: ...
+    @property
+    def coupled(self) -> bool: ...
+    @property
+    def together(self) -> bool: ...
+    @property
+    def fresh_every(self) -> int: ...
+    @property
+    def fresh_steps(self) -> int: ...
+
+
+def stream(rules: Rules, lm: LM, run: Run) -> Iterator[Bundle]:
+    """A retain batch, and pairs: number 0 the defender's, the rest the adversary's turns, those
+    named ``fresh`` a new adversary's."""
+    size, harmful = rules.batch_size, run.data.harmful
+    # The same chance twice, so that the two sides of a pair stay together.
+    pairs = bundles(
+        **{
+            side: cycle(lm, rows, batch_size=size, rng=run.rng("order pairs"), role="harmful")
+            for side, rows in (("wanted", harmful), ("unwanted", rivals(harmful, rules.safe)))
+        }
+    )
+    rng = run.rng("order retain")
+    benign = cycle(lm, run.data.retain, batch_size=size, rng=rng, role="retain")
+    for step in count():
+        moves = step % rules.period == 0
+        turns = (rules.adversary_steps - rules.together) if moves else 0
+        turns += rules.head_start if step == 0 else 0
+        names = [str(number) for number in range(1 + turns)]
+        if audited(rules, step):
+            names += [f"fresh {number}" for number in range(rules.fresh_steps)]
+        parts = {"benign": next(benign)}
+        for name in names:
+            pair = next(pairs)
+            parts |= {f"{side} {name}": pair[side] for side in pair.parts}
+        yield Bundle(parts)
+
+
+def audited(rules: Rules, step: int) -> bool:
+    """Whether a new adversary tries its hand before this step."""
+    return rules.fresh_every > 0 and step > 0 and step % rules.fresh_every == 0
+
+
+@dataclass
+class Game:
+    """A step of the game as the training loop takes it: the adversary's turns, then the defender's
+    gradient.
+
+    ``course`` gets a row every ten steps and wherever a new adversary was tried: ``step``, the
+    defender's ``loss`` and its parts ``resist``, ``capability`` and ``drift``, the ``adversary``'s
+    loss, its ``success`` (share of prompts for which its patch makes the harmful answer likelier),
+    the ``norm`` and effective ``rank`` of the patch and its ``variety`` over prompts; ``fresh`` is
+    the success of the new adversary, on the same prompts. ``renew`` makes the adversary of a place
+    anew from a seed. Several ``adversaries`` play by turns, a ``period`` each. ``watch`` is told of
+    the model before the adversary's turns (the defender has moved) and after them (the attacker
+    has).
+    """
+
+    rules: Rules
+    start: Any
+    adversaries: Sequence[Adversary]
+    weights: list[nn.Parameter]
+    renew: Callable[[int, int], Adversary] | None = None
+    seed: int = 0
+    watch: Callable[[Game, Side], None] | None = None
+    course: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+
+    def __post_init__(self) -> None:
+        self.partners = [self._partner(adversary) for adversary in self.adversaries]
+        self.fresh: Adversary | None = None
+        self.steps = 0
+        self.last: dict[str, float] = {"adversary": math.nan}
+
+    @property
+    def place(self) -> int:
+        """Whose turn it is among the adversaries."""
+        return self.steps // self.rules.period % len(self.adversaries)
+
+    @property
+    def adversary(self) -> Adversary:
+        """The one whose turn it is."""
+        return self.adversaries[self.place]
+
+    @property
+    def sparring(self) -> Sparring:
+        """The same with its optimiser."""
+        return self.partners[self.place]
+
+    def _partner(self, adversary: Adversary) -> Sparring:
+        rules = self.rules
+        wants = preferring(rules.preference, rules.beta, reference=self.start)
+        return Sparring(adversary, wants, lr=rules.adversary_lr, coherent=rules.coherent)
+
+    def __call__(self, model: Any, bundle: Bundle) -> dict[str, float]:
+        defended, *attacked = _turns(bundle)
+        moves = self.steps % self.rules.period == 0
+        found: dict[str, float] = {}
+        if audited(self.rules, self.steps) and self.renew:
+            found["fresh"] = self._audit(model, bundle)
+        if moves and self.watch:
+            self.watch(self, "defender")
+        for turn in attacked:
+            self.last["adversary"] = self.sparring(model, turn)
+        if attacked and self.watch:
+            self.watch(self, "attacker")
+        logs = {**self.defend(model, defended, shared=self.rules.together and moves), **found}
+        if self.steps % LOOK == 0 or found:
+            self.course.append({"step": float(self.steps), **logs})
+        self.steps += 1
+        self.last = logs
+        return logs
+
+    def defend(self, model: Any, bundle: Bundle, *, shared: bool = False) -> dict[str, float]:
+        """Gradients for the defender; none is left on the adversary.
+
+        ``shared``: the adversary takes a turn too, on the same pass: both gradients are of the same
+        weights and the same patch.
+        """
+        rules, adversary, benign = self.rules, self.adversary, bundle["benign"]
+        with torch.set_grad_enabled(adversary.through or shared):
+            patch = adversary.patch(model, bundle["wanted"])
+        with applied(model, adversary.edit, patch):
+            harm = margins(model, bundle)
+        before = self._reference(bundle)
+        resist = preference(-harm, -before, rules.preference, rules.beta)
+        turn = self._turn(model, bundle, patch, harm, before) if shared else None
+        with adversary.attacking(model, benign) if rules.coupled else nullcontext():
+            out = logits(model, benign)
+        with torch.no_grad():
+            clean = logits(self.start, benign)
+        capability = cross_entropy(out, benign.labels)
+        # KL(defended ‖ start), the paper's direction.
+        apart = kl_to(out, clean, benign.labels)
+        loss = rules.resist_weight * resist + rules.capability_weight * capability
+        loss = loss + rules.drift_weight * apart
+        loss.backward(inputs=self.weights)
+        if turn is not None:
+            self.last["adversary"] = self.sparring.step(*turn)
+        values = {"loss": loss, "resist": resist, "capability": capability, "drift": apart}
+        logs = {name: float(value.detach()) for name, value in values.items()}
+        logs["adversary"] = self.last["adversary"]
+        logs["success"] = float((harm.detach() > 0).float().mean())
+        if self.steps % LOOK == 0:
+            logs |= {"norm": patch_norm(patch), "rank": effective_rank(patch)}
+            logs["variety"] = adversary.variety(model, bundle["wanted"])
+        return logs
+
+    def _turn(
+        self, model: Any, bundle: Bundle, patch: Any, harm: Tensor, before: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The adversary's loss and gradient from a pass that is the defender's too."""
+        rules = self.rules
+        loss = preference(harm, before, rules.preference, rules.beta)
+        if rules.coherent:
+            loss = loss + rules.coherent * drift(self.adversary, model, bundle["benign"], patch)
+        grads = torch.autograd.grad(loss, self.adversary.weights, retain_graph=True)
+        return loss, grads
+
+    def _audit(self, model: Any, bundle: Bundle) -> float:
+        """How well an adversary does that was trained from nothing against the model as it is."""
+        assert self.renew is not None
+        self.fresh = self.renew(self.place, seed_for(self.seed, f"fresh {self.steps}"))
+        partner = self._partner(self.fresh)
+        for turn in _turns(bundle, "fresh "):
+            partner(model, turn)
+        pair = _turns(bundle)[0]
+        with torch.no_grad(), self.fresh.attacking(model, pair["wanted"]):
+            return float((margins(model, pair) > 0).float().mean())
+
+    def _reference(self, bundle: Bundle) -> Tensor:
+        if self.rules.preference == "log-sigmoid":
+            return torch.zeros(())
+        with torch.no_grad():
+            return margins(self.start, bundle)
+
+    def flops(self, bundle: Bundle, forward: float, trained: float) -> float:
+        """Operations of a step: ``forward`` a token for a frozen pass, ``trained`` for the
+        defender's own. The adversary's passes go back to the patch but to no weight."""
+        rules, adversary = self.rules, self.adversary
+        defended, *attacked = _turns(bundle)
+        fresh = _turns(bundle, "fresh ")
+        compared = rules.preference != "log-sigmoid"
+        benign, pair = bundle["benign"].tokens, _tokens(defended)
+        total = trained * (pair + benign) + forward * (benign + compared * pair)
+        shared = rules.together and self.steps % rules.period == 0
+        if shared:
+            total += forward * (pair + 4 * benign * bool(rules.coherent))
+        total += adversary.flops(defended["wanted"], forward, trained=shared)
+        total += 2 * adversary.flops(defended["wanted"], forward, trained=False) * bool(fresh)
+        total += forward * pair * bool(fresh)
+        if self.steps % LOOK == 0:
+            total += adversary.flops(defended["wanted"], forward, trained=False)
+        for turn in (*attacked, *fresh):
+            total += forward * (2 + compared) * _tokens(turn)
+            total += forward * 3 * benign * bool(rules.coherent)
+            total += adversary.flops(turn["wanted"], forward)
+        return total
+
+
+def _tokens(turn: Bundle) -> int:
+    return turn["wanted"].tokens + turn["unwanted"].tokens
+
+
+def _turns(bundle: Bundle, prefix: str = "") -> list[Bundle]:
+    """The pairs of a step with the benign batch: the defender's and then those of each turn of the
+    adversary, or those of a new one."""
+    benign, sides = bundle["benign"], ("wanted", "unwanted")
+    found: list[Bundle] = []
+    while f"wanted {prefix}{len(found)}" in bundle.parts:
+        pair = {side: bundle[f"{side} {prefix}{len(found)}"] for side in sides}
+        found.append(Bundle({"benign": benign} | pair))
+    return found

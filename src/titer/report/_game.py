@@ -1,0 +1,178 @@
+"""The course of a game between an adversary and a defender: lines over steps, in stacked panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from titer.report import _svg as svg
+from titer.report.tables import number
+
+__all__ = ["Line", "Panel", "course", "panels", "race", "standalone"]
+
+Row = Mapping[str, Any]
+_WIDE, _HIGH, _GAP = 560.0, 170.0, 46.0
+_LEFT, _RIGHT, _TOP = 48.0, 400.0, 26.0
+
+STYLE = (
+    ".figure{font-family:system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif}"
+    ".figure text{fill:#16191d;font-size:12px}"
+    ".figure .tick,.figure .title,.figure .note{fill:#555d68}.figure .tick{font-size:11.5px}"
+    "line.grid{stroke:#eceff2}line.axis,line.leader{stroke:#555d68}"
+    "line.rule{stroke:#16191d;stroke-width:1.1;stroke-dasharray:1.5 3}"
+    "path.line{fill:none;stroke-width:2;stroke-linejoin:round}"
+    "path.line.model{stroke:#3646a3}path.line.undefended{stroke:#a8400c;stroke-dasharray:7 3}"
+    "path.line.oracle{stroke:#0b6e5f;stroke-dasharray:2 2.5}"
+    "path.attack{fill:none;stroke:#8a929d;stroke-width:1.4}"
+    ".figure .label.model{fill:#3646a3;font-weight:600}.figure .label.undefended{fill:#a8400c}"
+    ".figure .label.oracle{fill:#0b6e5f}"
+)
+"""What the report's page says of these classes, for a drawing that stands alone; light."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series: its name, the class that colours it, and points of step and value. A missing
+    value breaks no line; it is only not drawn."""
+
+    name: str
+    kind: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Lines on one scale, from ``low`` to ``high`` or to what they reach; ``rule`` is a level with
+    a name."""
+
+    title: str
+    lines: Sequence[Line]
+    low: float = 0.0
+    high: float | None = None
+    rule: tuple[float, str] | None = None
+
+
+def series(rows: Sequence[Row], key: str, name: str, kind: str) -> Line:
+    """A column of rows that have a ``step``."""
+    found = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+    return Line(name, kind, found)
+
+
+def course(rows: Sequence[Row]) -> str:
+    """What a defence wrote down of its game, for the report; nothing where it wrote nothing."""
+    if not any("success" in row for row in rows):
+        return ""
+    return panels(
+        "The game",
+        [
+            Panel(
+                "attack success on the defender's own prompts",
+                [
+                    series(rows, "success", "its adversary", "line model"),
+                    series(rows, "fresh", "a new one", "line undefended"),
+                ],
+                high=1.0,
+            ),
+            Panel(
+                "losses, nats",
+                [
+                    series(rows, "loss", "defender", "line model"),
+                    series(rows, "adversary", "adversary", "line undefended"),
+                ],
+            ),
+            Panel("length of the patch", [series(rows, "norm", "length", "line model")]),
+            Panel(
+                "effective rank, and spread over prompts",
+                [
+                    series(rows, "rank", "rank", "line model"),
+                    series(rows, "variety", "spread", "line oracle"),
+                ],
+            ),
+        ],
+    )
+
+
+def race(rows: Sequence[Row], title: str, *, phi: float, exam: float) -> str:
+    """The picture of a race: harm and utility above, both losses below. ``rows`` are looks."""
+    harm = [
+        series(rows, "harm", "as it is", "attack"),
+        series(rows, "current", "adversary", "line undefended"),
+        series(rows, "fresh", "a new one", "line model"),
+        series(rows, "utility", "utility", "line oracle"),
+    ]
+    last = max((float(row["step"]) for row in rows), default=0.0)
+    harm.append(Line(f"{exam:.2f} at the end", "line undefended", [(last, exam)]))
+    return panels(
+        title,
+        [
+            Panel("harm on held-out facts, and utility", harm, high=1.0, rule=(phi, "φ")),
+            Panel(
+                "losses, nats",
+                [
+                    series(rows, "defender", "defender", "line model"),
+                    series(rows, "adversary", "adversary", "line undefended"),
+                ],
+            ),
+        ],
+    )
+
+
+def panels(title: str, stack: Sequence[Panel]) -> str:
+    """Panels under one another over one axis of steps."""
+    steps = [step for panel in stack for line in panel.lines for step, _ in line.points]
+    x = svg.Linear(0.0, max([*steps, 1.0]), _LEFT, _RIGHT)
+    body: list[str] = []
+    top = _TOP
+    for panel in stack:
+        body.append(_panel(panel, x, top))
+        top += _HIGH + _GAP
+    said = "; ".join(
+        f"{line.name} ends at {number(line.points[-1][1])}"
+        for panel in stack
+        for line in panel.lines
+        if line.points
+    )
+    return svg.document(_WIDE, top - 6, title, f"Over the defender's steps: {said}.", *body)
+
+
+def _panel(panel: Panel, x: svg.Linear, top: float) -> str:
+    bottom = top + _HIGH
+    values = [value for line in panel.lines for _, value in line.points]
+    high = panel.high if panel.high is not None else max([*values, 1e-9])
+    y = svg.Linear(panel.low, high * 1.02, bottom, top)
+    body = [svg.text(_LEFT - 42, top - 9, panel.title, "title")]
+    for tick in svg.nice_ticks(panel.low, high, 4):
+        if panel.low <= tick <= high:
+            body.append(svg.line(_LEFT, y(tick), _RIGHT, y(tick), "grid" if tick else "axis"))
+            body.append(svg.text(_LEFT - 6, y(tick) + 4, f"{tick:g}", "tick", "end"))
+    for tick in svg.nice_ticks(x.low, x.high, 6):
+        if tick <= x.high:
+            body.append(svg.line(x(tick), bottom, x(tick), bottom + 4, "axis"))
+            body.append(svg.text(x(tick), bottom + 17, f"{tick:g}", "tick", "middle"))
+    labels: list[tuple[float, str, str]] = []
+    if panel.rule:
+        level, word = panel.rule
+        body.append(svg.line(_LEFT, y(level), _RIGHT, y(level), "rule"))
+        labels.append((y(level), f"{level:.2f} {word}", "label"))
+    for line in panel.lines:
+        if not line.points:
+            continue
+        body.append(svg.polyline([(x(a), y(b)) for a, b in line.points], line.kind, line.name))
+        colour = line.kind.split()[-1]
+        labels.append((y(line.points[-1][1]), line.name, f"label {colour}"))
+    band = svg.Band(top + 4, bottom, 15.0)
+    places = svg.spread([wanted for wanted, _, _ in labels], band)
+    for (wanted, words, class_), place in zip(labels, places, strict=True):
+        if abs(place - wanted) > 1:
+            body.append(svg.line(_RIGHT + 2, wanted, _RIGHT + 9, place, "leader"))
+        body.append(svg.text(_RIGHT + 11, place + 4, words, class_))
+    return svg.el("g", *body)
+
+
+def standalone(drawing: str) -> str:
+    """A drawing as a file of its own, with its style and a white ground."""
+    head, sign, rest = drawing.partition(">")
+    ground = svg.el("rect", width="100%", height="100%", fill="#fff")
+    style = svg.el("style", svg.escape(STYLE).replace("&#39;", "'"))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{sign}{style}{ground}{rest}\n'
