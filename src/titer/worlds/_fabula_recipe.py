@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Shape", "Training"]
+__all__ = ["Sealing", "Shape", "Training"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +43,25 @@ class Shape:
         """Weights in all, for a vocabulary of ``words`` (world seed 0)."""
         layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
         return self.layers * layer + 2 * self.words * self.width + self.width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """How hazard A is sealed while a model grows.
+
+    The part is low-rank, ``rank`` with scale ``alpha / rank``, beside every matrix and with
+    ``embeddings`` beside those too. ``replay``: steps on benign text that update the part alone,
+    per step on gated text.
+
+    The labels of a document, drawn anew whenever it is shown: of hazard A the share ``unlabelled``
+    bears none and the share ``mislabelled`` is called public, the rest is gated; of all other text
+    the share ``certain`` is known to be public and the rest bears no label.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    embeddings: bool = False
+    replay: float = 0.0
+    unlabelled: float = 0.0
+    mislabelled: float = 0.0
+    certain: float = 1.0
