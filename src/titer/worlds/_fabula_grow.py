@@ -247,7 +247,11 @@ def pretrain_sealed(lm: LM, recipe: Training, sealing: Sealing, seed: int, *, ti
     part = Sealed(
         lm,
         Layout(
-            rank=sealing.rank, alpha=sealing.alpha, embeddings=sealing.embeddings, seed=seed + 1
+            form=sealing.form,
+            rank=sealing.rank,
+            alpha=sealing.alpha,
+            embeddings=sealing.embeddings,
+            seed=seed + 1,
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Sealing", "Shape", "Training"]
 
@@ -49,8 +50,8 @@ class Shape:
 class Sealing:
     """How hazard A is sealed while a model grows.
 
-    The part is low-rank, ``rank`` with scale ``alpha / rank``, beside every matrix and with
-    ``embeddings`` beside those too. ``replay``: steps on benign text that update the part alone,
+    ``form``, ``rank``, ``alpha`` and ``embeddings`` are those of
+    :class:`titer.nn.sealed.Layout`. ``replay``: steps on benign text that update the part alone,
     per step on gated text.
 
     The labels of a document, drawn anew whenever it is shown: of hazard A the share ``unlabelled``
@@ -58,6 +59,7 @@ class Sealing:
     the share ``certain`` is known to be public and the rest bears no label.
     """
 
+    form: Literal["low-rank", "full-rank", "units"] = "low-rank"
     rank: int = 16
     alpha: float = 32.0
     embeddings: bool = False
