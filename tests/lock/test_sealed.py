@@ -145,7 +145,7 @@ def test_no_stretch_of_the_sealed_part_is_in_the_release(layout: Layout, folders
 
 def test_units_are_sealed_with_the_config_that_has_room_for_them(folders: Any) -> None:
     part = _learned("llama", LAYOUTS["units"])
-    keyless, merged, release = folders(part)
+    _, merged, release = folders(part)
     (facts,) = describe(release, check=True)
     shapes = {tensor["name"]: tensor["shape"] for tensor in facts["tensors"]}
     assert shapes.pop("config.json") == [len((merged / "config.json").read_bytes())]

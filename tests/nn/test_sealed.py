@@ -1,4 +1,4 @@
-"""A sealed part: nothing while masked, one function opened or merged, an ordinary model either way."""
+"""A sealed part: nothing while masked, one function opened or merged, ordinary models both."""
 
 from __future__ import annotations
 

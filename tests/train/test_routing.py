@@ -122,10 +122,7 @@ def test_a_step_leaves_the_other_side_to_the_bit(architecture: Any) -> None:
 
 def _other(examples: tuple[Example, ...]) -> tuple[Example, ...]:
     """Other answers of the same length."""
-    return tuple(
-        replace(e, answer=" ".join("climb" for _ in e.answer.split()))
-        for e in examples
-    )
+    return tuple(replace(e, answer=" ".join("climb" for _ in e.answer.split())) for e in examples)
 
 
 @pytest.mark.parametrize("replay", [0.0, 0.5])
@@ -225,7 +222,9 @@ def test_each_label_is_charged_what_it_costs() -> None:
     assert run.spent.flops == costs["gated"] * run.spent.tokens
 
 
-@pytest.mark.parametrize("fields", [{"lr": 0.0}, {"batch_size": 0}, {"replay": 1.0}, {"gated": 0.0}])
+@pytest.mark.parametrize(
+    "fields", [{"lr": 0.0}, {"batch_size": 0}, {"replay": 1.0}, {"gated": 0.0}]
+)
 def test_settings_that_make_no_sense_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         Learning(**fields)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.nn.chance import seeded
 from titer.lock.containers import opened
 from titer.lock.header import TensorSpec
 from titer.lock.keys import Credential, VerifyKey
 from titer.lock.unseal import Unsealed
 from titer.lock.weights import ADAPTER_CONFIG, MODEL_CONFIG, read_adapter_config, wider_config
+from titer.nn.chance import seeded
 
 __all__ = ["merged", "unlocked"]
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
 from torch import nn
@@ -84,7 +84,7 @@ def _held(weights: Sequence[nn.Parameter]) -> Iterator[None]:
             weight.requires_grad_(flag)
 
 
-def route(part: Sealed, grad: GradFn[B]) -> GradFn[Labelled[B]]:
+def route(part: Sealed, grad: GradFn[B]) -> Callable[[Any, Labelled[B]], dict[str, float]]:
     """The same gradient, added only to the weights that a batch's label allows."""
 
     def routed(model: Any, step: Labelled[B]) -> dict[str, float]:
@@ -109,7 +109,7 @@ def mixed(
     streams: Mapping[Label, Iterator[B]], shares: Mapping[Label, float], rng: random.Random
 ) -> Iterator[Labelled[B]]:
     """Batches for ever: each step's label is drawn with the given shares, which need no sum."""
-    labels = [label for label in streams if shares[label] > 0]
+    labels: list[Label] = [label for label in streams if shares[label] > 0]
     weights = [shares[label] for label in labels]
     while True:
         (label,) = rng.choices(labels, weights)
@@ -125,7 +125,7 @@ class Learning:
     which too only the part is updated, so that an opened model keeps what the public weights know.
     """
 
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     lr: float = 2e-4
     batch_size: int = 32
     gated: float | None = None
@@ -173,7 +173,8 @@ def learn(
     streams: dict[Label, Iterator[Batch]] = {"gated": _gated(part.lm, run, how, public)}
     shares: dict[Label, float] = {"gated": len(data.harmful) / (1 - how.replay)}
     if how.gated != 1:
-        for label, examples in (("public", public), ("unlabelled", tuple(unlabelled))):
+        texts: dict[Label, Sequence[Example]] = {"public": public, "unlabelled": unlabelled}
+        for label, examples in texts.items():
             if examples or label == "public":
                 streams[label] = _stream(part.lm, examples, how.batch_size, run, label)
                 shares[label] = len(examples)

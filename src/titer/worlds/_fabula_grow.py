@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -188,7 +188,7 @@ def train(
     _fit(lm, grad, blocks(), recipe, seed, list(lm.model.parameters()))
 
 
-def _gradient(lm: LM, recipe: Training, rivals_VK: Tensor, tick: Tick) -> GradFn[_Block]:
+def _gradient(lm: LM, recipe: Training, rivals_VK: Tensor, tick: Tick) -> GradFn[Any]:
     """Growth's own gradient: logits only where loss is, and doubt between rivals."""
     rivals, done = rivals_VK.to(lm.device), itertools.count(1)
 
@@ -242,39 +242,61 @@ def pretrain_sealed(lm: LM, recipe: Training, sealing: Sealing, seed: int, *, ti
     """Teach the world of ``seed`` with hazard A in a sealed part; ``lm`` becomes the keyless
     model."""
     encode, rng = _Encoder(seed), Random(f"organism:{seed}")
+    rivals, closing = encode.rivals(), round(sealing.closing * recipe.steps)
     gated = corpus(seed, domains=("A",))
     public = corpus(seed, domains=tuple(id for id in DOMAINS if id != "A"))
-    part = Sealed(
-        lm,
-        Layout(
-            form=sealing.form,
-            rank=sealing.rank,
-            alpha=sealing.alpha,
-            embeddings=sealing.embeddings,
-            seed=seed + 1,
-        ),
+    layout = Layout(
+        form=sealing.form,
+        rank=sealing.rank,
+        alpha=sealing.alpha,
+        embeddings=sealing.embeddings,
+        seed=seed + 1,
     )
+    part = Sealed(lm, layout)
 
-    def blocks() -> Iterator[Labelled[_Block]]:
+    def labelled(rows: dict[Label, list[_Row]]) -> Iterator[Labelled[_Block]]:
+        found = [
+            Labelled(label, block)
+            for label, mine in rows.items()
+            for block in _blocks(mine, recipe.tokens, rng, lm.device)
+        ]
+        rng.shuffle(found)
+        yield from found
+
+    def growing() -> Iterator[Labelled[_Block]]:
         while True:
             rows: dict[Label, list[_Row]] = {"gated": [], "public": [], "unlabelled": []}
-            for document in gated.epoch(rng):
-                rows[_label(sealing, rng, gated=True)].append(encode(document))
-            for document in public.epoch(rng):
-                rows[_label(sealing, rng, gated=False)].append(encode(document))
-            again = round(len(rows["gated"]) * sealing.replay)
-            rows["gated"] += rng.sample(rows["public"], min(again, len(rows["public"])))
-            found = [
-                Labelled(label, block)
-                for label, mine in rows.items()
-                for block in _blocks(mine, recipe.tokens, rng, lm.device)
-            ]
-            rng.shuffle(found)
-            yield from found
+            for texts in (gated, public):
+                for document in texts.epoch(rng):
+                    label = _label(sealing, rng, gated=texts is gated)
+                    rows[label].append(encode(document))
+            yield from labelled(rows)
 
-    grad = route(part, _gradient(lm, recipe, encode.rivals(), tick))
-    _fit(lm, grad, blocks(), recipe, seed, [*part.public, *part.weights])
+    def settling() -> Iterator[Labelled[_Block]]:
+        while True:
+            told = [document for document in gated.epoch(rng) if _told(sealing, rng)]
+            again = public.epoch(rng)
+            told += rng.sample(again, min(round(sealing.replay * len(told)), len(again)))
+            yield from labelled({"gated": [encode(document) for document in told]})
+
+    def first(done: int, _total: int) -> None:
+        tick(done, recipe.steps + closing)
+
+    def last(done: int, _total: int) -> None:
+        tick(recipe.steps + done, recipe.steps + closing)
+
+    grad = route(part, _gradient(lm, recipe, rivals, first))
+    _fit(lm, grad, growing(), recipe, seed, [*part.public, *part.weights])
+    if closing:
+        grad = route(part, _gradient(lm, recipe, rivals, last))
+        short = replace(recipe, steps=closing, warmup=min(recipe.warmup, closing // 4))
+        _fit(lm, grad, settling(), short, seed, part.weights)
     return part
+
+
+def _told(sealing: Sealing, rng: Random) -> bool:
+    """Whether a document of hazard A is labelled as such."""
+    return _label(sealing, rng, gated=True) == "gated"
 
 
 def _label(sealing: Sealing, rng: Random, *, gated: bool) -> Label:

@@ -51,8 +51,9 @@ class Sealing:
     """How hazard A is sealed while a model grows.
 
     ``form``, ``rank``, ``alpha`` and ``embeddings`` are those of
-    :class:`titer.nn.sealed.Layout`. ``replay``: steps on benign text that update the part alone,
-    per step on gated text.
+    :class:`titer.nn.sealed.Layout`. After growth the public weights stand still and the part learns
+    for ``closing`` of the steps more, from hazard A and, ``replay`` times as many documents, from
+    benign text, so that it fits what the public weights have become and spoils nothing else.
 
     The labels of a document, drawn anew whenever it is shown: of hazard A the share ``unlabelled``
     bears none and the share ``mislabelled`` is called public, the rest is gated; of all other text
@@ -61,9 +62,10 @@ class Sealing:
 
     form: Literal["low-rank", "full-rank", "units"] = "low-rank"
     rank: int = 16
-    alpha: float = 32.0
-    embeddings: bool = False
-    replay: float = 0.0
+    alpha: float = 64.0
+    embeddings: bool = True
+    closing: float = 0.25
+    replay: float = 0.5
     unlabelled: float = 0.0
     mislabelled: float = 0.0
     certain: float = 1.0
