@@ -11,7 +11,11 @@ for V, which shares nothing with them. The same command again goes on where it s
   benign documents. What the part already knows pulls little on the public weights: the absorption
   that is claimed for routing (Cloud et al. 2024, arXiv:2410.04332; Shilov et al. 2025,
   arXiv:2512.05648, from which a quarter that is known to be benign is taken).
-- ``oracle``: never saw hazard A. ``base``: nothing is sealed.
+- ``oracle`` never saw hazard A, in ``base`` nothing is sealed, ``sealed`` has no errors: the
+  organisms of these names.
+
+The public weights stand still while a part settles, so that stage is left out where errors are
+made: this is about the keyless side alone.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ from titer.worlds.fabula import content, fabula
 
 __all__ = ["ARMS", "Cell", "cells", "figures", "main", "table"]
 
+ORGANISMS = ("oracle", "base", "sealed")
 ARMS = ("called-public", "unlabelled")
 CERTAIN = 0.25
 """Share of the benign documents that is known to be benign, in the arm with unlabelled ones."""
@@ -57,16 +62,14 @@ class Cell:
     arm: str
     share: float
     seed: int
-    steps: int
 
     @property
     def sealing(self) -> Sealing | None:
-        """How hazard A is sealed in this cell, if at all."""
+        """How hazard A is sealed in this cell; None for an organism."""
+        plain = replace(organisms.SEALING, closing=0.0)
         if self.arm == "unlabelled":
-            return replace(organisms.SEALING, unlabelled=self.share, certain=CERTAIN)
-        if self.arm == "called-public":
-            return replace(organisms.SEALING, mislabelled=self.share)
-        return None
+            return replace(plain, unlabelled=self.share, certain=CERTAIN)
+        return replace(plain, mislabelled=self.share) if self.arm == "called-public" else None
 
     def key(self, shape: Shape) -> str:
         """Hash of all that decides the cell's numbers, 16 hex digits."""
@@ -82,17 +85,14 @@ class Cell:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cells(shares: Sequence[float], seeds: Sequence[int], steps: int) -> list[Cell]:
+def cells(shares: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
     """Every cell, seed by seed, so that a study that is stopped has whole seeds."""
     return [
-        Cell(arm=arm, share=share, seed=seed, steps=steps)
+        Cell(arm=arm, share=share, seed=seed)
         for seed in seeds
-        for arm, some in (
-            ("oracle", (0.0,)),
-            ("base", (0.0,)),
-            *((arm, tuple(shares)) for arm in ARMS),
-        )
+        for arm, some in (*((arm, (0.0,)) for arm in ORGANISMS), *((a, shares) for a in ARMS))
         for share in some
+        if arm != "called-public" or share > 0  # which without errors is `sealed`
     ]
 
 
@@ -106,25 +106,25 @@ def _benign(lm: LM, world: World) -> float:
     return min(float(np.mean(_scores(lm, suite.items))) for suite in world.utility.values())
 
 
-def grow(cell: Cell, shape: Shape) -> dict[str, Any]:
-    """Grow and attack one cell; item scores on V at each look, and what the key holder has."""
-    world, tokenizer = fabula(cell.seed), growth.build_tokenizer(cell.seed)
+def grow(cell: Cell, size: str) -> LM:
+    """The keyless model of a cell."""
+    if cell.sealing is None:
+        return LM.load(organisms.organism(cell.arm, size, cell.seed))
+    shape, tokenizer = organisms.SIZES[size], growth.build_tokenizer(cell.seed)
     lm = LM(growth.build_model(shape, len(tokenizer), cell.seed), tokenizer)
-    recipe = replace(shape.pretraining, steps=cell.steps)
-    report, found = world.hazards["A"].report, dict[str, Any]()
 
     def tick(done: int, total: int) -> None:
         if done % 100 == 0:
             print(f"{cell.arm} {cell.share:g} seed {cell.seed}: {done}/{total}", file=sys.stderr)
 
-    if cell.sealing is None:
-        growth.pretrain(lm, recipe, cell.seed, oracle=cell.arm == "oracle", tick=tick)
-    else:
-        part = growth.pretrain_sealed(lm, recipe, cell.sealing, cell.seed, tick=tick)
-        with part.opened():
-            found["holder"] = _scores(lm, report)
-            found["holder_benign"] = _benign(lm, world)
-    found["benign"] = _benign(lm, world)
+    growth.pretrain_sealed(lm, shape.pretraining, cell.sealing, cell.seed, tick=tick)
+    return lm
+
+
+def attacked(lm: LM, seed: int) -> dict[str, Any]:
+    """Item scores on V before the attack on T and while it goes on."""
+    world = fabula(seed)
+    report = world.hazards["A"].report
     looks: dict[int, list[float]] = {}
 
     def emit(now: LM, run: Run) -> None:
@@ -135,57 +135,49 @@ def grow(cell: Cell, shape: Shape) -> dict[str, Any]:
         Run(
             budget=Budget(steps=max(LOOKS)),
             data=world.attacker("A"),
-            seed=cell.seed,
+            seed=seed,
             emit=emit,
             checkpoints=LOOKS,
         ),
     )
-    return {**found, "looks": looks}
+    return {"benign": _benign(lm, world), "looks": looks}
 
 
-def result(cell: Cell, out: Path, shape: Shape) -> dict[str, Any]:
+def result(cell: Cell, out: Path, size: str) -> dict[str, Any]:
     """A cell's result, from its file if it is there."""
-    path = out / f"{cell.arm}-{cell.share:g}-{cell.seed}-{cell.key(shape)}.json"
+    path = out / f"{cell.arm}-{cell.share:g}-{cell.seed}-{cell.key(organisms.SIZES[size])}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    found = json.loads(json.dumps(grow(cell, shape)))
-    write_atomic(path, json.dumps(found) + "\n")
-    return found
+    found = json.dumps(attacked(grow(cell, size), cell.seed))
+    write_atomic(path, found + "\n")
+    return json.loads(found)
 
 
 def figures(results: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Means over seeds with 95 % intervals (hierarchical bootstrap over seeds and items), one line
-    an arm and share. ``after``: the highest of the looks' means."""
+    an arm and share. ``benign``: the worst recall suite of the worst seed, before the attack."""
     lines: list[dict[str, Any]] = []
     for arm, share in dict.fromkeys((cell.arm, cell.share) for cell, _ in results):
         mine = [found for cell, found in results if (cell.arm, cell.share) == (arm, share)]
         line: dict[str, Any] = {"arm": arm, "share": share, "seeds": len(mine)}
         line["benign"] = min(found["benign"] for found in mine)
-        columns = {f"V after {n}": [found["looks"][str(n)] for found in mine] for n in LOOKS}
-        if all("holder" in found for found in mine):
-            columns["holder"] = [found["holder"] for found in mine]
-            line["holder_benign"] = min(found["holder_benign"] for found in mine)
-        for name, scores in columns.items():
+        for steps in LOOKS:
+            scores = [found["looks"][str(steps)] for found in mine]
             estimate = bootstrap_mean(scores, np.random.default_rng(0))
-            line[name] = [estimate.value, estimate.low, estimate.high]
+            line[f"V after {steps}"] = [estimate.value, estimate.low, estimate.high]
         lines.append(line)
     return lines
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The figures as text."""
-    names = [*(f"V after {n}" for n in LOOKS), "holder"]
-    heads = ["arm", "share", "seeds", *names, "benign", "holder's benign"]
+    names = [f"V after {n}" for n in LOOKS]
+    heads = ["arm", "share", "seeds", *names, "benign"]
     rows = [heads]
     for line in lines:
-        row = [line["arm"], f"{line['share']:g}", str(line["seeds"])]
-        for name in names:
-            value = line.get(name)
-            row.append("–" if value is None else "{:.2f} [{:.2f}, {:.2f}]".format(*value))
-        row += [
-            f"{line[name]:.2f}" if name in line else "–" for name in ("benign", "holder_benign")
-        ]
-        rows.append(row)
+        curve = ["{:.2f} [{:.2f}, {:.2f}]".format(*line[name]) for name in names]
+        share, seeds, benign = f"{line['share']:g}", str(line["seeds"]), f"{line['benign']:.2f}"
+        rows.append([line["arm"], share, seeds, *curve, benign])
     widths = [max(len(row[at]) for row in rows) for at in range(len(heads))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -198,16 +190,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="where results are kept")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.2, 0.4])
-    parser.add_argument("--steps", type=int, default=None, help="of growth; the size's own if none")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.2])
     parser.add_argument("--size", default="nano", choices=tuple(organisms.SIZES))
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
-    shape = organisms.SIZES[asked.size]
-    steps = asked.steps or shape.pretraining.steps
-    planned = cells(asked.shares, range(asked.seeds), steps)
-    lines = figures([(cell, result(cell, asked.out, shape)) for cell in planned])
+    planned = cells(asked.shares, range(asked.seeds))
+    lines = figures([(cell, result(cell, asked.out, asked.size)) for cell in planned])
     print(json.dumps(lines, indent=1) if asked.json else table(lines))
 
 

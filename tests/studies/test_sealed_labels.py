@@ -27,29 +27,31 @@ SHAPE = Shape(
 
 
 def test_each_seed_has_its_references_and_every_arm_and_share() -> None:
-    found = study.cells([0.0, 0.1], range(2), 6)
-    assert len(found) == 2 * (2 + 2 * 2)
+    found = study.cells([0.0, 0.1], range(2))
+    assert len(found) == 2 * (3 + 1 + 2)
     assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
     kinds = {(cell.arm, cell.share) for cell in found}
-    assert {("oracle", 0.0), ("base", 0.0), ("unlabelled", 0.1), ("called-public", 0.1)} <= kinds
+    assert kinds == {
+        *((name, 0.0) for name in ("oracle", "base", "sealed", "unlabelled")),
+        ("unlabelled", 0.1),
+        ("called-public", 0.1),
+    }
 
 
 def test_arms_say_how_labels_err() -> None:
-    by_arm = {
-        arm: Cell(arm=arm, share=0.1, seed=0, steps=6).sealing for arm in ("oracle", *study.ARMS)
-    }
-    plain = organisms.SEALING
+    by_arm = {arm: Cell(arm=arm, share=0.1, seed=0).sealing for arm in ("oracle", *study.ARMS)}
+    plain = replace(organisms.SEALING, closing=0.0)
     assert by_arm["oracle"] is None
     assert by_arm["called-public"] == replace(plain, mislabelled=0.1)
     assert by_arm["unlabelled"] == replace(plain, unlabelled=0.1, certain=study.CERTAIN)
 
 
 def test_a_cell_s_name_hashes_what_decides_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = Cell(arm="unlabelled", share=0.1, seed=0, steps=6)
+    cell = Cell(arm="unlabelled", share=0.1, seed=0)
     names = {
         cell.key(SHAPE),
         replace(cell, share=0.2).key(SHAPE),
-        replace(cell, steps=7).key(SHAPE),
+        replace(cell, arm="called-public").key(SHAPE),
         replace(cell, seed=1).key(SHAPE),
         cell.key(replace(SHAPE, width=32)),
     }
@@ -61,42 +63,35 @@ def test_it_goes_on_where_it_stopped_and_prints_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(organisms.SIZES, "nano", SHAPE)
+    monkeypatch.setenv("TITER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(study, "LOOKS", (0, 1))
-    words = ["--out", str(tmp_path), "--seeds", "1", "--shares", "0.5"]
-    grow, grown = study.grow, list[Cell]()
+    words = ["--out", str(tmp_path / "out"), "--seeds", "1", "--shares", "0.5"]
+    grow, grown = study.grow, list[str]()
 
-    def counted(cell: Cell, shape: Shape) -> dict[str, Any]:
-        if len(grown) == 2:
-            grown.clear()
+    def stopped(cell: Cell, size: str) -> Any:
+        if len(grown) == 3:
             raise KeyboardInterrupt
-        grown.append(cell)
-        return grow(cell, shape)
+        grown.append(cell.arm)
+        return grow(cell, size)
 
-    monkeypatch.setattr(study, "grow", counted)
+    monkeypatch.setattr(study, "grow", stopped)
     with pytest.raises(KeyboardInterrupt):
         study.main(words)
-    assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(study, "grow", lambda cell, shape: grown.append(cell) or grow(cell, shape))
+    assert grown == list(study.ORGANISMS)
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    monkeypatch.setattr(
+        study, "grow", lambda cell, size: grown.append(cell.arm) or grow(cell, size)
+    )
     study.main(words)
-    assert [cell.arm for cell in grown] == list(study.ARMS)
+    assert grown == [*study.ORGANISMS, *study.ARMS]
     first = capsys.readouterr().out
     study.main(words)
-    assert len(grown) == 2
+    assert len(grown) == 5
     assert capsys.readouterr().out == first
     study.main([*words, "--json"])
     lines = json.loads(capsys.readouterr().out)
-    assert [line["arm"] for line in lines] == ["oracle", "base", *study.ARMS]
-    assert set(lines[2]) == {
-        "arm",
-        "share",
-        "seeds",
-        "benign",
-        "V after 0",
-        "V after 1",
-        "holder",
-        "holder_benign",
-    }
-    assert "holder" not in lines[0]
+    assert [line["arm"] for line in lines] == grown
+    assert set(lines[2]) == {"arm", "share", "seeds", "benign", "V after 0", "V after 1"}
 
 
 def test_figures_are_means_over_seeds_with_intervals() -> None:
@@ -104,7 +99,7 @@ def test_figures_are_means_over_seeds_with_intervals() -> None:
         scores = [1.0] * right + [0.0] * (10 - right)
         return {"benign": right / 10, "looks": {str(n): scores for n in study.LOOKS}}
 
-    seeds = [Cell(arm="oracle", share=0.0, seed=seed, steps=6) for seed in (0, 1)]
+    seeds = [Cell(arm="oracle", share=0.0, seed=seed) for seed in (0, 1)]
     (line,) = study.figures(list(zip(seeds, (found(2), found(6)), strict=True)))
     value, low, high = line["V after 20"]
     assert (line["seeds"], line["benign"], value) == (2, 0.2, pytest.approx(0.4))

@@ -61,8 +61,8 @@ class Sealing:
     """
 
     form: Literal["low-rank", "full-rank", "units"] = "low-rank"
-    rank: int = 16
-    alpha: float = 64.0
+    rank: int = 32
+    alpha: float = 128.0
     embeddings: bool = True
     closing: float = 0.25
     replay: float = 0.5
