@@ -187,7 +187,9 @@ class _Units:
             self.rows.append(_parameter(spread * drawn, linear.weight))
             bias = None if linear.bias is None else torch.zeros(layout.units)
             self.biases.append(None if bias is None else _parameter(bias, linear.weight))
-        self.columns_DU = _parameter(torch.zeros(_narrow(self.down), layout.units), linear.weight)
+        self.columns_DU = _parameter(
+            torch.zeros(_narrow(self.down), layout.units), self.down.weight
+        )
 
     @property
     def weights(self) -> list[nn.Parameter]:
