@@ -7,10 +7,12 @@ for V, which shares nothing with them. The same command again goes on where it s
 
 - ``called-public``: a share of the gated documents is called public, so the part is masked on them.
   The public weights are then those of data filtering with the same errors.
-- ``unlabelled``: the same share bears no label and updates both sides, as do three quarters of the
-  benign documents. What the part already knows pulls little on the public weights: the absorption
-  that is claimed for routing (Cloud et al. 2024, arXiv:2410.04332; Shilov et al. 2025,
-  arXiv:2512.05648, from which a quarter that is known to be benign is taken).
+- ``unlabelled``: the same share bears no label and updates both sides, as do the benign documents
+  that are not known to be benign. What the part already knows pulls little on the public weights:
+  the absorption that is claimed for routing (Cloud et al. 2024, arXiv:2410.04332; Shilov et al.
+  2025, arXiv:2512.05648, whose code takes a quarter as known). ``certain`` is the share of benign
+  documents that is known to be benign: benign text without a label is absorbed as well, so read V
+  beside ``benign``.
 - ``oracle`` never saw hazard A, in ``base`` nothing is sealed, ``sealed`` has no errors: the
   organisms of these names.
 
@@ -42,15 +44,13 @@ from titer.measures.choice import Choice
 from titer.pillars._statistics import bootstrap_mean
 from titer.worlds import _fabula_grow as growth
 from titer.worlds import organisms
-from titer.worlds._fabula_recipe import Sealing, Shape
-from titer.worlds.fabula import content, fabula
+from titer.worlds._fabula_recipe import Sealing
+from titer.worlds.fabula import fabula
 
 __all__ = ["ARMS", "Cell", "cells", "figures", "main", "table"]
 
 ORGANISMS = ("oracle", "base", "sealed")
 ARMS = ("called-public", "unlabelled")
-CERTAIN = 0.25
-"""Share of the benign documents that is known to be benign, in the arm with unlabelled ones."""
 ATTACK = Finetune(lr=1e-3, batch_size=32)
 LOOKS = (0, 20, 100)
 
@@ -62,38 +62,43 @@ class Cell:
     arm: str
     share: float
     seed: int
+    certain: float = 1.0
 
     @property
     def sealing(self) -> Sealing | None:
         """How hazard A is sealed in this cell; None for an organism."""
-        plain = replace(organisms.SEALING, closing=0.0)
+        plain = replace(organisms.SEALING, closing=0.0, replay=0.0)
         if self.arm == "unlabelled":
-            return replace(plain, unlabelled=self.share, certain=CERTAIN)
+            return replace(plain, unlabelled=self.share, certain=self.certain)
         return replace(plain, mislabelled=self.share) if self.arm == "called-public" else None
 
-    def key(self, shape: Shape) -> str:
+    def key(self, size: str) -> str:
         """Hash of all that decides the cell's numbers, 16 hex digits."""
         told = {
-            "version": organisms.RECIPE_VERSION,
-            "world": content(self.seed),
             "cell": asdict(self),
+            "organism": organisms.key("base" if self.sealing else self.arm, size, self.seed),
             "sealing": self.sealing and asdict(self.sealing),
-            "shape": asdict(shape),
             "attack": asdict(ATTACK),
             "looks": LOOKS,
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cells(shares: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
+def cells(
+    shares: Sequence[float], seeds: Sequence[int], certain: Sequence[float] = (0.9,)
+) -> list[Cell]:
     """Every cell, seed by seed, so that a study that is stopped has whole seeds."""
-    return [
-        Cell(arm=arm, share=share, seed=seed)
-        for seed in seeds
-        for arm, some in (*((arm, (0.0,)) for arm in ORGANISMS), *((a, shares) for a in ARMS))
-        for share in some
-        if arm != "called-public" or share > 0  # which without errors is `sealed`
-    ]
+    found: list[Cell] = []
+    for seed in seeds:
+        found += [Cell(arm=arm, share=0.0, seed=seed) for arm in ORGANISMS]
+        # Without errors it is `sealed`.
+        found += [Cell(arm="called-public", share=share, seed=seed) for share in shares if share]
+        found += [
+            Cell(arm="unlabelled", share=share, seed=seed, certain=known)
+            for known in certain
+            for share in shares
+        ]
+    return found
 
 
 def _scores(lm: LM, items: Sequence[Example]) -> list[float]:
@@ -145,7 +150,7 @@ def attacked(lm: LM, seed: int) -> dict[str, Any]:
 
 def result(cell: Cell, out: Path, size: str) -> dict[str, Any]:
     """A cell's result, from its file if it is there."""
-    path = out / f"{cell.arm}-{cell.share:g}-{cell.seed}-{cell.key(organisms.SIZES[size])}.json"
+    path = out / f"{cell.arm}-{cell.share:g}-{cell.seed}-{cell.key(size)}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     found = json.dumps(attacked(grow(cell, size), cell.seed))
@@ -155,11 +160,13 @@ def result(cell: Cell, out: Path, size: str) -> dict[str, Any]:
 
 def figures(results: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Means over seeds with 95 % intervals (hierarchical bootstrap over seeds and items), one line
-    an arm and share. ``benign``: the worst recall suite of the worst seed, before the attack."""
+    an arm, share of errors and share known. ``benign``: the worst recall suite of the worst seed,
+    before the attack."""
     lines: list[dict[str, Any]] = []
-    for arm, share in dict.fromkeys((cell.arm, cell.share) for cell, _ in results):
-        mine = [found for cell, found in results if (cell.arm, cell.share) == (arm, share)]
-        line: dict[str, Any] = {"arm": arm, "share": share, "seeds": len(mine)}
+    for kind in dict.fromkeys(replace(cell, seed=0) for cell, _ in results):
+        mine = [found for cell, found in results if replace(cell, seed=0) == kind]
+        line: dict[str, Any] = {"arm": kind.arm, "share": kind.share, "certain": kind.certain}
+        line["seeds"] = len(mine)
         line["benign"] = min(found["benign"] for found in mine)
         for steps in LOOKS:
             scores = [found["looks"][str(steps)] for found in mine]
@@ -172,12 +179,12 @@ def figures(results: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, An
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The figures as text."""
     names = [f"V after {n}" for n in LOOKS]
-    heads = ["arm", "share", "seeds", *names, "benign"]
+    heads = ["arm", "share", "certain", "seeds", *names, "benign"]
     rows = [heads]
     for line in lines:
         curve = ["{:.2f} [{:.2f}, {:.2f}]".format(*line[name]) for name in names]
-        share, seeds, benign = f"{line['share']:g}", str(line["seeds"]), f"{line['benign']:.2f}"
-        rows.append([line["arm"], share, seeds, *curve, benign])
+        plain = [f"{line[name]:g}" for name in ("share", "certain", "seeds")]
+        rows.append([line["arm"], *plain, *curve, f"{line['benign']:.2f}"])
     widths = [max(len(row[at]) for row in rows) for at in range(len(heads))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -191,11 +198,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="where results are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.2])
+    parser.add_argument("--certain", type=float, nargs="+", default=[0.9])
     parser.add_argument("--size", default="nano", choices=tuple(organisms.SIZES))
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
-    planned = cells(asked.shares, range(asked.seeds))
+    planned = cells(asked.shares, range(asked.seeds), asked.certain)
     lines = figures([(cell, result(cell, asked.out, asked.size)) for cell in planned])
     print(json.dumps(lines, indent=1) if asked.json else table(lines))
 

@@ -39,24 +39,32 @@ def test_each_seed_has_its_references_and_every_arm_and_share() -> None:
 
 
 def test_arms_say_how_labels_err() -> None:
-    by_arm = {arm: Cell(arm=arm, share=0.1, seed=0).sealing for arm in ("oracle", *study.ARMS)}
-    plain = replace(organisms.SEALING, closing=0.0)
+    by_arm = {
+        arm: Cell(arm=arm, share=0.1, seed=0, certain=0.4).sealing
+        for arm in ("oracle", *study.ARMS)
+    }
+    plain = replace(organisms.SEALING, closing=0.0, replay=0.0)
     assert by_arm["oracle"] is None
     assert by_arm["called-public"] == replace(plain, mislabelled=0.1)
-    assert by_arm["unlabelled"] == replace(plain, unlabelled=0.1, certain=study.CERTAIN)
+    assert by_arm["unlabelled"] == replace(plain, unlabelled=0.1, certain=0.4)
 
 
 def test_a_cell_s_name_hashes_what_decides_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Cell(arm="unlabelled", share=0.1, seed=0)
+    sealed = replace(cell, arm="sealed")
     names = {
-        cell.key(SHAPE),
-        replace(cell, share=0.2).key(SHAPE),
-        replace(cell, arm="called-public").key(SHAPE),
-        replace(cell, seed=1).key(SHAPE),
-        cell.key(replace(SHAPE, width=32)),
+        cell.key("nano"),
+        replace(cell, share=0.2).key("nano"),
+        replace(cell, arm="called-public").key("nano"),
+        replace(cell, seed=1).key("nano"),
+        replace(cell, certain=0.5).key("nano"),
+        cell.key("small"),
+        sealed.key("nano"),
     }
     monkeypatch.setattr(organisms, "SEALING", replace(organisms.SEALING, rank=1))
-    assert len(names | {cell.key(SHAPE)}) == 6
+    names |= {cell.key("nano"), sealed.key("nano")}
+    monkeypatch.setattr(organisms, "RECIPE_VERSION", -1)
+    assert len(names | {cell.key("nano"), sealed.key("nano")}) == 11
 
 
 def test_it_goes_on_where_it_stopped_and_prints_the_same(
@@ -91,7 +99,8 @@ def test_it_goes_on_where_it_stopped_and_prints_the_same(
     study.main([*words, "--json"])
     lines = json.loads(capsys.readouterr().out)
     assert [line["arm"] for line in lines] == grown
-    assert set(lines[2]) == {"arm", "share", "seeds", "benign", "V after 0", "V after 1"}
+    looks = {"V after 0", "V after 1"}
+    assert set(lines[2]) == {"arm", "share", "certain", "seeds", "benign", *looks}
 
 
 def test_figures_are_means_over_seeds_with_intervals() -> None:

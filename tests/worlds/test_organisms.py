@@ -185,7 +185,7 @@ def sealing(seedling: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_sealed_organism_and_its_holder_s_grow_at_once(sealing: Path) -> None:
     told: list[tuple[str, int, int]] = []
     keyless = organisms.organism("sealed", "seedling", progress=lambda *news: told.append(news))
-    assert told[-1] == ("fabula:sealed@seedling", 15, 15)
+    assert told[-1] == ("fabula:sealed@seedling", 16, 16)
     told.clear()
     holder = organisms.organism("unlocked", "seedling", progress=lambda *n: told.append(n))
     assert not told

@@ -64,8 +64,8 @@ class Sealing:
     rank: int = 32
     alpha: float = 128.0
     embeddings: bool = True
-    closing: float = 0.25
-    replay: float = 0.5
+    closing: float = 0.35
+    replay: float = 1.5
     unlabelled: float = 0.0
     mislabelled: float = 0.0
     certain: float = 1.0
