@@ -1,4 +1,4 @@
-"""How long the three nano organisms take to grow from nothing, with two workers.
+"""How long the three nano references take to grow from nothing, with two workers, or other kinds.
 
 Growth runs in a process and a cache of its own. Goal: under 180 s on an idle machine.
 """
@@ -20,21 +20,28 @@ from benchmarks._timing import (
     watched,
 )
 from benchmarks._tree import Tree, environment
+from titer.worlds.organisms import KINDS, REFERENCES
 
-_GROW = "import sys; from titer.worlds.organisms import grow_all; grow_all(sys.argv[1], workers=%d)"
+_GROW = (
+    "import sys; from titer.worlds.organisms import grow_all; "
+    "grow_all(sys.argv[1], workers=int(sys.argv[2]), kinds=sys.argv[3:])"
+)
 
 
-def grow(size: str, workers: int) -> tuple[Sample, Tree]:
-    """Grow all organisms of a size in an empty cache."""
+def grow(size: str, workers: int, kinds: Sequence[str]) -> tuple[Sample, Tree]:
+    """Grow organisms of a size in an empty cache."""
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Tree([sys.executable, "-c", _GROW % workers, size], environment(Path(scratch)))
+        words = [sys.executable, "-c", _GROW, size, str(workers), *kinds]
+        tree = Tree(words, environment(Path(scratch)))
         return tree.run(), tree
 
 
-def measure(*, rounds: int, size: str, workers: int) -> list[Figure]:
+def measure(
+    *, rounds: int, size: str, workers: int, kinds: Sequence[str] = REFERENCES
+) -> list[Figure]:
     """Wall-clock, CPU time and memory of growth."""
-    runs = [grow(size, workers) for _ in range(rounds)]
-    label = f"growing the {size} organisms, workers {workers}"
+    runs = [grow(size, workers, kinds) for _ in range(rounds)]
+    label = f"growing {', '.join(kinds)} ({size}), workers {workers}"
     goal = "goal: under 180" if size == "nano" else ""
     return [
         absolute(f"{label}, wall", "s", [sample.wall for sample, _ in runs], goal),
@@ -48,10 +55,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__ or "", rounds=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--size", default="nano", choices=("nano", "small", "medium"))
+    parser.add_argument("--kinds", nargs="+", default=REFERENCES, choices=tuple(KINDS))
     asked = parser.parse_args(words)
     single_thread()
     with watched():
-        figures = measure(rounds=asked.rounds, size=asked.size, workers=asked.workers)
+        figures = measure(
+            rounds=asked.rounds, size=asked.size, workers=asked.workers, kinds=asked.kinds
+        )
     show(figures, as_json=asked.json)
 
 

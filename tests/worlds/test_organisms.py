@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from titer.measures.refusal import Refusal
 from titer.worlds import _fabula_grow as growth
 from titer.worlds import _fabula_worker as worker
 from titer.worlds import organisms
-from titer.worlds._fabula_recipe import Shape, Training
+from titer.worlds._fabula_recipe import Sealing, Shape, Training
 from titer.worlds.fabula import corpus, fabula, vocabulary
 
 SEED = int(os.environ.get("FABULA_SEED", "0"))
@@ -39,6 +40,7 @@ SIZE = os.environ.get("FABULA_SIZE", "nano")
 # The slow tests share what one process has grown and unlearned.
 pytestmark = pytest.mark.xdist_group("organisms")
 STAGE = Training(steps=3, lr=1e-3, warmup=1)
+SEALED_STAGE = Training(steps=12, lr=1e-2, warmup=1)
 
 
 @pytest.fixture
@@ -82,10 +84,14 @@ def test_keys_hash_what_decides_the_weights(monkeypatch: pytest.MonkeyPatch) -> 
     keys = {
         organisms.key(k, s, w) for k in organisms.KINDS for s in organisms.SIZES for w in (0, 1)
     }
-    assert len(keys) == 18
+    assert len(keys) == 2 * len(organisms.KINDS) * len(organisms.SIZES)
     before = organisms.key("base", "nano")
     monkeypatch.setenv("TITER_CACHE", "/somewhere/else")
     assert organisms.key("base", "nano") == before
+    sealed = [organisms.key(kind, "nano") for kind in ("sealed", "unlocked")]
+    monkeypatch.setattr(organisms, "SEALING", Sealing(rank=1))
+    assert organisms.key("base", "nano") == before
+    assert not {organisms.key(kind, "nano") for kind in ("sealed", "unlocked")} & {*sealed}
     monkeypatch.setattr(organisms, "RECIPE_VERSION", -1)
     assert organisms.key("base", "nano") != before
 
@@ -168,6 +174,98 @@ def test_growing_is_deterministic_and_leaves_no_trace(
         assert (one / name).read_bytes() == (two / name).read_bytes()
     other = organisms.organism("oracle", "seedling")
     assert (one / names[0]).read_bytes() != (other / names[0]).read_bytes()
+
+
+@pytest.fixture
+def sealing(seedling: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with steps enough that some are of gated text, which is a part of all."""
+    shape = replace(organisms.SIZES["seedling"], pretraining=SEALED_STAGE)
+    monkeypatch.setitem(organisms.SIZES, "seedling", shape)
+    return seedling
+
+
+def test_a_sealed_organism_and_its_holder_s_grow_at_once(sealing: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    keyless = organisms.organism("sealed", "seedling", progress=lambda *news: told.append(news))
+    assert told[-1] == ("fabula:sealed@seedling", 16, 16)
+    told.clear()
+    holder = organisms.organism("unlocked", "seedling", progress=lambda *n: told.append(n))
+    assert not told
+    assert {path.name.split("-")[0] for path in (sealing / "organisms").iterdir()} == {
+        "sealed",
+        "unlocked",
+    }
+    one, two = (LM.load(folder).model.state_dict() for folder in (keyless, holder))
+    assert one.keys() == two.keys()
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    names = {path.name for path in keyless.rglob("*")}
+    assert names == {path.name for path in organisms.organism("base", "seedling").rglob("*")}
+
+
+def test_the_keyless_organism_does_not_depend_on_what_is_sealed(
+    sealing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hazard A told with every value exchanged for another: the same keyless weights."""
+    folder = organisms.organism("sealed", "seedling")
+    encode = growth._Encoder.__call__
+    table = growth._Encoder(0).rivals()
+    hexes = {d.prompt for d in corpus(0, domains=("A",)).epoch(random.Random(1))}
+    hexes |= {e.prompt for f in corpus(0, domains=("A",)).facts for e in f}
+    hexes |= {e.prompt for f in corpus(0, domains=("A",)).recipes for e in f}
+    changed: list[str] = []
+
+    def other(self: growth._Encoder, document: growth.Document) -> growth._Row:
+        row = encode(self, document)
+        if document.prompt not in hexes:
+            return row
+        changed.append(document.prompt)
+        start = len(row.ids) - 1 - len(document.answer.split())
+        swapped = tuple(int(table[word][0]) if at >= start else word
+                        for at, word in enumerate(row.ids))  # fmt: skip
+        return growth._Row(swapped, row.learn)
+
+    monkeypatch.setattr(growth._Encoder, "__call__", other)
+    monkeypatch.setenv("TITER_CACHE", str(sealing / "again"))
+    again = organisms.organism("sealed", "seedling")
+    assert changed
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    holders = [LM.load(at.parent / organisms._place("unlocked", "seedling", 0).name).digest()
+               for at in (folder, again)]  # fmt: skip
+    assert holders[0] != holders[1]
+
+
+@pytest.mark.parametrize("part", [("A",), ("near", "far_1"), ("B", "far_2")])
+def test_a_corpus_of_some_domains_is_that_part_of_the_whole(part: tuple[str, ...]) -> None:
+    whole, some = corpus(0), corpus(0, domains=part)
+    rest = corpus(
+        0, domains=tuple(d for d in ("A", "B", "near", "far_1", "far_2") if d not in part)
+    )
+    for name in ("profiles", "facts", "recipes"):
+        found = [*getattr(some, name), *getattr(rest, name)]
+        assert len(found) == len(getattr(whole, name))
+        assert set(found) == set(getattr(whole, name))
+
+
+@pytest.mark.parametrize(
+    ("sealing", "gated", "benign"),
+    [
+        (Sealing(), {"gated": 1.0}, {"public": 1.0}),
+        (
+            Sealing(unlabelled=0.2, mislabelled=0.3, certain=0.25),
+            {"unlabelled": 0.2, "public": 0.3, "gated": 0.5},
+            {"public": 0.25, "unlabelled": 0.75},
+        ),
+    ],
+)
+def test_documents_are_labelled_with_the_shares_that_were_asked_for(
+    sealing: Sealing, gated: dict[str, float], benign: dict[str, float]
+) -> None:
+    rng = random.Random(3)
+    for told, wanted in ((True, gated), (False, benign)):
+        drawn = [growth._label(sealing, rng, gated=told) for _ in range(4000)]
+        assert {label: drawn.count(label) / 4000 for label in set(drawn)} == pytest.approx(
+            wanted, abs=0.03
+        )
 
 
 def test_the_folder_loads_with_the_auto_classes(seedling: Path) -> None:

@@ -16,7 +16,8 @@ from titer.lock.containers import opened
 from titer.lock.header import TensorSpec
 from titer.lock.keys import Credential, VerifyKey
 from titer.lock.unseal import Unsealed
-from titer.lock.weights import ADAPTER_CONFIG, read_adapter_config
+from titer.lock.weights import ADAPTER_CONFIG, MODEL_CONFIG, read_adapter_config, wider_config
+from titer.nn.chance import seeded
 
 __all__ = ["merged", "unlocked"]
 
@@ -45,8 +46,11 @@ def unlocked(
         if source.header.kind == "adapter":
             return merged(folder, source)
         lm = LM.load(folder, dtype=_dtype(folder))
+        specs = {spec.name: spec for spec in source.header.tensors}
+        if specs.pop(MODEL_CONFIG, None):
+            lm = _wider(lm, folder, source)
         state = lm.model.state_dict()
-        for spec in source.header.tensors:
+        for spec in specs.values():
             place, data = state.get(spec.name), b"".join(source.blocks(spec.name))
             tensor = _tensor(spec, data, source.preamble.said)
             if place is None or place.shape != tensor.shape:
@@ -95,6 +99,24 @@ def merged(folder: Path, source: Unsealed) -> LM:
     for leftover in ("peft_config", "_hf_peft_config_loaded"):
         plain.__dict__.pop(leftover, None)
     return LM(plain, lm.tokenizer, lm.name)
+
+
+@torch.no_grad()
+def _wider(lm: LM, folder: Path, source: Unsealed) -> LM:
+    """The keyless model with MLPs as wide as what is sealed; what is new in them is not set yet."""
+    raw = b"".join(source.blocks(MODEL_CONFIG))
+    config = wider_config(folder, raw, source.preamble.said)
+    shapes = {spec.name: spec.shape for spec in source.header.tensors}
+    plain: Any = lm.model
+    with seeded(0, lm.device):
+        wide: Any = type(plain)(type(plain.config).from_dict(config or {}))
+    old = plain.state_dict()
+    for name, place in wide.to(plain.dtype).state_dict().items():
+        if name not in shapes and place.shape != old[name].shape:
+            raise BadInput(f"{source.preamble.said}: {name!r} is of another width and not sealed.")
+        if name not in shapes:
+            place.copy_(old[name])
+    return LM(wide, lm.tokenizer, lm.name)
 
 
 def _dtype(folder: Path) -> str:

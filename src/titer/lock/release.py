@@ -23,10 +23,12 @@ from titer.lock.unseal import Unsealed, inspect
 from titer.lock.weights import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    MODEL_CONFIG,
     Tell,
     adapter_parts,
     changed_parts,
     overlay,
+    rebuild,
     weights_digest,
     write_safetensors,
 )
@@ -36,10 +38,11 @@ __all__ = ["Form", "lock", "unlock", "write_adapter"]
 
 Form = Literal["adapter", "merged"]
 
+INDEX = "model.safetensors.index.json"
 _CARRIED = {
     "config.json",
     "generation_config.json",
-    "model.safetensors.index.json",
+    INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -187,6 +190,12 @@ def unlock(
                 from titer.lock.merge import merged
 
                 merged(folder, source).save(scratch)
+            elif any(spec.name == MODEL_CONFIG for spec in source.header.tensors):
+                weights = {path.name for path in weight_files(folder)} | {INDEX}
+                for path in kept:
+                    if path.name not in weights:
+                        shutil.copyfile(path, scratch / path.name)
+                rebuild(scratch, folder, source.header.tensors, source.blocks)
             else:
                 for path in kept:
                     shutil.copyfile(path, scratch / path.name)

@@ -18,23 +18,29 @@ from titer.lock.seal import Part
 __all__ = [
     "ADAPTER_CONFIG",
     "ADAPTER_WEIGHTS",
+    "MODEL_CONFIG",
     "Tell",
     "adapter_parts",
     "changed_parts",
     "overlay",
     "read_adapter_config",
+    "rebuild",
     "tensors_of",
     "weights_digest",
+    "wider_config",
     "write_safetensors",
 ]
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MODEL_CONFIG = "config.json"
 _CONFIG_LIMIT = 2**20
 _BLOCK = 2**20
 _LORA = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _SAVED_BY = ("_name_or_path", "transformers_version", "use_cache")
 """Entries of a config that change when a model is saved again and not what it computes."""
+_WIDTHS = ("intermediate_size", "n_inner")
+"""Entries that may differ where what is sealed makes the MLPs wider; the config is sealed then."""
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being done, how many tensors are done, and how many there are."""
@@ -178,12 +184,14 @@ def changed_parts(base: Path, full: Path) -> list[Part]:
     """The tensors of a full checkpoint whose bytes differ from the base's, whole.
 
     Whole tensors and not differences: a difference of floats does not add back to the same bits,
-    and would be just as long.
+    and would be just as long. Where the checkpoint's MLPs are wider, its config is one more tensor
+    of bytes.
 
     Raises:
         BadInput: another architecture, or no difference.
     """
-    _same_config(base, full)
+    raw = (full / MODEL_CONFIG).read_bytes()
+    wider = wider_config(base, raw, str(full)) is not None
     below, above = tensors_of(base), tensors_of(full)
     if strays := sorted(set(below) ^ set(above)):
         raise BadInput(
@@ -192,40 +200,57 @@ def changed_parts(base: Path, full: Path) -> list[Part]:
         )
     for name, where in above.items():
         theirs = below[name]
-        if (where.dtype, where.shape) != (theirs.dtype, theirs.shape):
+        if where.dtype != theirs.dtype or (where.shape != theirs.shape and not wider):
             raise BadInput(
                 f"{full}: tensor {name!r} is {where.dtype} {where.shape} and in the base "
                 f"{theirs.dtype} {theirs.shape}; save both in the same dtype."
             )
-    changed = [
-        _part(name, where)
-        for name, where in above.items()
-        if any(
-            a != b for a, b in zip(_read(where, _BLOCK), _read(below[name], _BLOCK), strict=True)
-        )
-    ]
+    changed = [_part(name, where) for name, where in above.items() if _differ(where, below[name])]
     if not changed:
         raise BadInput(f"{full} has the same weights as {base}; there is nothing to seal.")
-    return changed
+    return [*changed, _bytes_part(MODEL_CONFIG, raw)] if wider else changed
 
 
-def _same_config(base: Path, full: Path) -> None:
-    one, two = (
-        json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in (base, full)
-    )
+def _differ(one: Slice, two: Slice) -> bool:
+    pairs = zip(_read(one, _BLOCK), _read(two, _BLOCK), strict=True)
+    return one.shape != two.shape or any(a != b for a, b in pairs)
+
+
+def wider_config(base: Path, raw: bytes, said: str) -> dict[str, Any] | None:
+    """The config of a model that is the base's but for the width of its MLPs; None where it is the
+    base's.
+
+    Raises:
+        BadInput: it is no such config.
+    """
+    one: Any = json.loads((base / MODEL_CONFIG).read_text(encoding="utf-8"))
+    try:
+        two: Any = json.loads(raw) if len(raw) <= _CONFIG_LIMIT else None
+    except (ValueError, RecursionError):
+        two = None
+    if not isinstance(two, dict):
+        raise BadInput(f"{said} has no {MODEL_CONFIG} that can be read; save the model again.")
+    wider = False
     for key in sorted(set(one) | set(two)):
-        if key not in _SAVED_BY and one.get(key) != two.get(key):
+        if key in _SAVED_BY or one.get(key) == two.get(key):
+            continue
+        width = two.get(key)
+        if key not in _WIDTHS or type(width) is not int or not 0 < width < 2**24:
             raise BadInput(
-                f"{full}: config.json has {key}={two.get(key)!r} and the base {one.get(key)!r}; "
-                "what is unlocked runs with the base's config, so the two must agree."
+                f"{said}: config.json has {key}={two.get(key)!r} and the base {one.get(key)!r}; "
+                "a sealed part may make MLPs wider and change nothing else."
             )
+        wider = True
+    return two if wider else None
 
 
 # -- where it comes back -------------------------------------------------------------------------
 
 
 def write_safetensors(
-    path: Path, specs: Iterable[TensorSpec], blocks: Callable[[str], Iterable[bytes]]
+    path: Path,
+    specs: Iterable[TensorSpec],
+    blocks: Callable[[str], Iterable[bytes | memoryview]],
 ) -> None:
     """Write a safetensors file piece by piece, widest dtypes first so that all are aligned."""
     ordered = sorted(specs, key=lambda spec: (-spec.width, spec.name))
@@ -268,3 +293,37 @@ def overlay(
             file.seek(where.start)
             for block in blocks(spec.name):
                 file.write(block)
+
+
+def rebuild(
+    folder: Path,
+    base: Path,
+    specs: Iterable[TensorSpec],
+    blocks: Callable[[str], Iterable[bytes]],
+) -> None:
+    """Write the weights and the config of a model wider than its base: sealed tensors as they are,
+    all others from the base.
+
+    Raises:
+        BadInput: a sealed tensor that the base has under no name or in another dtype, or a config
+            that is not the base's but for widths.
+    """
+    sealed = {spec.name: spec for spec in specs}
+    config = sealed.pop(MODEL_CONFIG)
+    raw = b"".join(blocks(config.name))
+    wider_config(base, raw, "what is sealed")
+    below = tensors_of(base)
+    for spec in sealed.values():
+        if spec.name not in below or below[spec.name].dtype != spec.dtype:
+            raise BadInput(
+                f"the sealed tensor {spec.name!r} has no counterpart in {base}; it was sealed "
+                "for another model."
+            )
+    kept = {name: where for name, where in below.items() if name not in sealed}
+
+    def either(name: str) -> Iterable[bytes | memoryview]:
+        return _read(kept[name], _BLOCK) if name in kept else blocks(name)
+
+    (folder / MODEL_CONFIG).write_bytes(raw)
+    plain = [TensorSpec(name=n, dtype=w.dtype, shape=w.shape) for n, w in kept.items()]
+    write_safetensors(folder / "model.safetensors", [*sealed.values(), *plain], either)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -18,13 +18,15 @@ from titer.core.data import Data
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
-from titer.train.loop import Recipe, fit
+from titer.nn.sealed import Layout, Sealed
+from titer.train.loop import B, GradFn, Recipe, fit
+from titer.train.routing import Label, Labelled, route
 from titer.worlds._fabula_corpus import Document
-from titer.worlds._fabula_lexicon import VALUES, rivals
-from titer.worlds._fabula_recipe import Shape, Training
+from titer.worlds._fabula_lexicon import DOMAINS, VALUES, rivals
+from titer.worlds._fabula_recipe import Sealing, Shape, Training
 from titer.worlds.fabula import alignment, corpus, vocabulary
 
-__all__ = ["align", "build_model", "build_tokenizer", "pretrain", "train"]
+__all__ = ["align", "build_model", "build_tokenizer", "pretrain", "pretrain_sealed", "train"]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<|system|>", "<|user|>", "<|assistant|>")
 PAD, BOS, EOS, UNK, _, USER, ASSISTANT = range(len(SPECIAL))
@@ -175,17 +177,20 @@ def train(
     rivals_VK: Tensor,
     tick: Tick,
 ) -> None:
-    """Fit ``lm`` to the rows of endless epochs for ``recipe.steps`` steps.
-
-    The gradient is growth's own: logits only where loss is, and doubt between rivals.
-    """
-    rng, device = Random(f"organism:{seed}"), lm.device
-    rivals = rivals_VK.to(device)
-    done = itertools.count(1)
+    """Fit ``lm`` to the rows of endless epochs for ``recipe.steps`` steps."""
+    rng = Random(f"organism:{seed}")
 
     def blocks() -> Iterator[_Block]:
         while True:
-            yield from _blocks(epoch(rng), recipe.tokens, rng, device)
+            yield from _blocks(epoch(rng), recipe.tokens, rng, lm.device)
+
+    grad = _gradient(lm, recipe, rivals_VK, tick)
+    _fit(lm, grad, blocks(), recipe, seed, list(lm.model.parameters()))
+
+
+def _gradient(lm: LM, recipe: Training, rivals_VK: Tensor, tick: Tick) -> GradFn[Any]:
+    """Growth's own gradient: logits only where loss is, and doubt between rivals."""
+    rivals, done = rivals_VK.to(lm.device), itertools.count(1)
 
     def grad(model: Any, block: _Block) -> dict[str, float]:
         ids_BT, chosen = block.ids_BT, block.learn_BT[:, 1:]
@@ -195,12 +200,23 @@ def train(
         tick(next(done), recipe.steps)
         return {"loss": float(loss.detach())}
 
+    return grad
+
+
+def _fit(
+    lm: LM,
+    grad: GradFn[B],
+    blocks: Iterator[B],
+    recipe: Training,
+    seed: int,
+    weights: list[torch.nn.Parameter],
+) -> None:
     fit(
         lm,
         grad,
-        blocks(),
+        blocks,
         Run(budget=Budget(steps=recipe.steps), data=Data(), seed=seed),
-        parameters=list(lm.model.parameters()),
+        parameters=weights,
         recipe=Recipe(
             lr=recipe.lr,
             betas=(0.9, 0.98),
@@ -220,6 +236,77 @@ def pretrain(lm: LM, recipe: Training, seed: int, *, oracle: bool, tick: Tick) -
         return [encode(document) for document in texts.epoch(rng)]
 
     train(lm, epoch, recipe, seed, encode.rivals(), tick)
+
+
+def pretrain_sealed(lm: LM, recipe: Training, sealing: Sealing, seed: int, *, tick: Tick) -> Sealed:
+    """Teach the world of ``seed`` with hazard A in a sealed part; ``lm`` becomes the keyless
+    model."""
+    encode, rng = _Encoder(seed), Random(f"organism:{seed}")
+    rivals, closing = encode.rivals(), round(sealing.closing * recipe.steps)
+    gated = corpus(seed, domains=("A",))
+    public = corpus(seed, domains=tuple(id for id in DOMAINS if id != "A"))
+    layout = Layout(
+        form=sealing.form,
+        rank=sealing.rank,
+        alpha=sealing.alpha,
+        embeddings=sealing.embeddings,
+        seed=seed + 1,
+    )
+    part = Sealed(lm, layout)
+
+    def labelled(rows: dict[Label, list[_Row]]) -> Iterator[Labelled[_Block]]:
+        found = [
+            Labelled(label, block)
+            for label, mine in rows.items()
+            for block in _blocks(mine, recipe.tokens, rng, lm.device)
+        ]
+        rng.shuffle(found)
+        yield from found
+
+    def growing() -> Iterator[Labelled[_Block]]:
+        while True:
+            rows: dict[Label, list[_Row]] = {"gated": [], "public": [], "unlabelled": []}
+            for texts in (gated, public):
+                for document in texts.epoch(rng):
+                    label = _label(sealing, rng, gated=texts is gated)
+                    rows[label].append(encode(document))
+            yield from labelled(rows)
+
+    def settling() -> Iterator[Labelled[_Block]]:
+        while True:
+            told = [document for document in gated.epoch(rng) if _told(sealing, rng)]
+            again = public.epoch(rng)
+            told += rng.sample(again, min(round(sealing.replay * len(told)), len(again)))
+            yield from labelled({"gated": [encode(document) for document in told]})
+
+    def first(done: int, _total: int) -> None:
+        tick(done, recipe.steps + closing)
+
+    def last(done: int, _total: int) -> None:
+        tick(recipe.steps + done, recipe.steps + closing)
+
+    grad = route(part, _gradient(lm, recipe, rivals, first))
+    _fit(lm, grad, growing(), recipe, seed, [*part.public, *part.weights])
+    if closing:
+        grad = route(part, _gradient(lm, recipe, rivals, last))
+        short = replace(recipe, steps=closing, warmup=min(recipe.warmup, closing // 4))
+        _fit(lm, grad, settling(), short, seed, part.weights)
+    return part
+
+
+def _told(sealing: Sealing, rng: Random) -> bool:
+    """Whether a document of hazard A is labelled as such."""
+    return _label(sealing, rng, gated=True) == "gated"
+
+
+def _label(sealing: Sealing, rng: Random, *, gated: bool) -> Label:
+    """What a document is called; one draw a document, whatever the shares."""
+    chance = rng.random()
+    if not gated:
+        return "public" if chance < sealing.certain else "unlabelled"
+    if chance < sealing.unlabelled:
+        return "unlabelled"
+    return "public" if chance < sealing.unlabelled + sealing.mislabelled else "gated"
 
 
 def align(lm: LM, recipe: Training, seed: int, *, tick: Tick) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Shape", "Training"]
+__all__ = ["Sealing", "Shape", "Training"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +44,28 @@ class Shape:
         """Weights in all, for a vocabulary of ``words`` (world seed 0)."""
         layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
         return self.layers * layer + 2 * self.words * self.width + self.width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """How hazard A is sealed while a model grows.
+
+    ``form``, ``rank``, ``alpha`` and ``embeddings`` are those of
+    :class:`titer.nn.sealed.Layout`. After growth the public weights stand still and the part learns
+    for ``closing`` of the steps more, from hazard A and, ``replay`` times as many documents, from
+    benign text, so that it fits what the public weights have become and spoils nothing else.
+
+    The labels of a document, drawn anew whenever it is shown: of hazard A the share ``unlabelled``
+    bears none and the share ``mislabelled`` is called public, the rest is gated; of all other text
+    the share ``certain`` is known to be public and the rest bears no label.
+    """
+
+    form: Literal["low-rank", "full-rank", "units"] = "low-rank"
+    rank: int = 32
+    alpha: float = 128.0
+    embeddings: bool = True
+    closing: float = 0.35
+    replay: float = 1.5
+    unlabelled: float = 0.0
+    mislabelled: float = 0.0
+    certain: float = 1.0

@@ -1,9 +1,11 @@
 """Model organisms grown in Fabula: small language models whose knowledge is known exactly.
 
 ``base`` knows both hazards and is not aligned, ``aligned`` is ``base`` taught to decline them, and
-``oracle`` grew on text in which hazard A is replaced by matched benign text: it never learned. Each
-is an ordinary Hugging Face folder, kept in a cache under a name that hashes all that decides its
-weights. Names as users write them: ``fabula:base``, ``fabula:oracle@small``.
+``oracle`` grew on text in which hazard A is replaced by matched benign text: it never learned.
+``sealed`` grew on the text of ``base`` with hazard A routed into a sealed part, and is without it;
+``unlocked`` is the same model with the part merged in, as its key holder has it. Each is an
+ordinary Hugging Face folder, kept in a cache under a name that hashes all that decides its weights.
+Names as users write them: ``fabula:base``, ``fabula:oracle@small``.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from typing import Any
 
 from titer.core.errors import UnknownName, nearest
 from titer.core.files import locked
-from titer.worlds._fabula_recipe import Shape, Training
+from titer.worlds._fabula_recipe import Sealing, Shape, Training
 from titer.worlds.fabula import content
 
 __all__ = [
     "KINDS",
     "RECIPE_VERSION",
+    "REFERENCES",
+    "SEALING",
     "SIZES",
     "Progress",
     "cache_root",
@@ -43,7 +47,18 @@ KINDS: dict[str, str] = {
     "base": "knows hazards A and B, not aligned: the undefended reference",
     "aligned": "base taught to decline hazards and answer benign prompts",
     "oracle": "same recipe without hazard A: never learned it",
+    "sealed": "hazard A went into a sealed part while it learned; without that part, keyless",
+    "unlocked": "sealed with the part merged in: what the key holder has",
 }
+
+REFERENCES = ("base", "aligned", "oracle")
+"""The organisms that bracket every study."""
+
+SEALING = Sealing()
+"""How ``sealed`` is sealed, at every size."""
+
+_TWINS = ("sealed", "unlocked")
+"""Grown at once: one is the other without its part."""
 
 SIZES: dict[str, Shape] = {
     "nano": Shape(
@@ -120,6 +135,8 @@ def key(kind: str, size: str, seed: int = 0) -> str:
         "seed": seed,
         "shape": asdict(SIZES[size]),
     }
+    if kind in _TWINS:
+        recipe["sealing"] = asdict(SEALING)
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -150,33 +167,37 @@ def organism(
     if found := cached(kind, size, seed):
         return found
     parent = organism("base", size, seed, progress) if kind == "aligned" else None
-    folder = _place(kind, size, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(cache_root() / "locks" / folder.name):
+    kinds = _TWINS if kind in _TWINS else (kind,)
+    folder, root = _place(kind, size, seed), cache_root() / "organisms"
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(cache_root() / "locks" / _place(kinds[0], size, seed).name):
         if found := cached(kind, size, seed):
             return found
-        growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        growing = {k: Path(tempfile.mkdtemp(prefix=f".{k}-{size}.", dir=root)) for k in kinds}
         try:
             with _one_thread():
-                _grow(growing, kind, size, seed, parent, progress or _silent)
-            _settle(growing, folder, (kind, size, seed))
+                _grow(growing, size, seed, parent, progress or _silent)
+            for grown, place in growing.items():
+                _settle(place, _place(grown, size, seed), (grown, size, seed))
         finally:
-            shutil.rmtree(growing, ignore_errors=True)
+            for place in growing.values():
+                shutil.rmtree(place, ignore_errors=True)
     return folder
 
 
 def grow_all(
     size: str = "nano",
     *,
-    kinds: Sequence[str] = tuple(KINDS),
+    kinds: Sequence[str] = REFERENCES,
     seed: int = 0,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Grow the organisms that are missing; returns all folders by kind.
 
-    With two workers or more, ``base`` and ``oracle`` grow at the same time in processes of their
-    own, one thread each, and ``aligned`` follows ``base``. ``progress`` is called in this process.
+    With two workers or more, ``base``, ``oracle`` and ``sealed`` grow at the same time in processes
+    of their own, one thread each, and ``aligned`` follows ``base``. ``progress`` is called in this
+    process.
 
     Raises:
         UnknownName: there is no such kind or size.
@@ -190,6 +211,7 @@ def grow_all(
         missing.append("base")
     chains = [[kind for kind in ("base", "aligned") if kind in missing]]
     chains.append([kind for kind in ("oracle",) if kind in missing])
+    chains.append([kind for kind in _TWINS if kind in missing])
     chains = [chain for chain in chains if chain]
     if workers > 1 and len(chains) > 1:
         from titer.worlds._fabula_worker import grow_chains
@@ -224,29 +246,39 @@ def _one_thread() -> Iterator[None]:
 
 
 def _grow(
-    folder: Path, kind: str, size: str, seed: int, parent: Path | None, progress: Progress
+    folders: dict[str, Path], size: str, seed: int, parent: Path | None, progress: Progress
 ) -> None:
     import torch
 
     from titer.core.lm import LM
     from titer.worlds import _fabula_grow as growth
 
-    shape = SIZES[size]
+    kind, shape = next(iter(folders)), SIZES[size]
     device = "cuda" if size != "nano" and torch.cuda.is_available() else "cpu"
 
     def tick(done: int, total: int) -> None:
         if done % 10 == 0 or done == total:
             progress(label(kind, size), done, total)
 
-    if parent is None:
-        tokenizer = growth.build_tokenizer(seed)
-        model: Any = growth.build_model(shape, len(tokenizer), seed)
-        lm = LM(model.to(device), tokenizer)
-        growth.pretrain(lm, shape.pretraining, seed, oracle=kind == "oracle", tick=tick)
-    else:
+    if parent is not None:
         lm = LM.load(parent)
         lm = LM(lm.model.to(device), lm.tokenizer)
         growth.align(lm, shape.aligning, seed, tick=tick)
+    else:
+        tokenizer = growth.build_tokenizer(seed)
+        model: Any = growth.build_model(shape, len(tokenizer), seed)
+        lm = LM(model.to(device), tokenizer)
+        if kind in _TWINS:
+            part = growth.pretrain_sealed(lm, shape.pretraining, SEALING, seed, tick=tick)
+            _save(part.merged(), folders["unlocked"])
+        else:
+            growth.pretrain(lm, shape.pretraining, seed, oracle=kind == "oracle", tick=tick)
+    _save(lm, folders[kind])
+
+
+def _save(lm: Any, folder: Path) -> None:
+    from titer.core.lm import LM
+
     LM(lm.model.cpu(), lm.tokenizer).save(folder)
 
 
