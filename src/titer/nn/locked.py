@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from titer.core.lm import LM
 from titer.nn.chance import seeded
 
-__all__ = ["ENTRY", "is_locked", "lock_backward", "plain", "relock"]
+__all__ = ["ENTRY", "fresh", "is_locked", "lock_backward", "plain", "relock"]
 
 ENTRY = "titer_lock"
 """The configuration's entry, and its only value so far."""
@@ -76,13 +76,18 @@ def plain(lm: LM) -> LM:
 
     ``requires_grad`` is as it was, which binds nobody: whoever trains sets it.
     """
+    out = fresh(lm, 0)
+    out.model.load_state_dict(lm.model.state_dict())
+    return out
+
+
+def fresh(lm: LM, seed: int) -> LM:
+    """A model of the same shape in stock modules whose weights are drawn by ``seed``."""
     config = copy.deepcopy(lm.model.config)
     if hasattr(config, ENTRY):
         delattr(config, ENTRY)
-    with seeded(0, lm.device):
+    with seeded(seed, lm.device):
         model = type(lm.model)(config).to(device=lm.device, dtype=lm.model.dtype)
-    state = {key: tensor.detach().clone() for key, tensor in lm.model.state_dict().items()}
-    model.load_state_dict(state)
     model.generation_config = copy.deepcopy(lm.model.generation_config)
     for ours, theirs in zip(model.parameters(), lm.model.parameters(), strict=True):
         ours.requires_grad_(theirs.requires_grad)
