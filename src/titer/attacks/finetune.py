@@ -330,6 +330,21 @@ PRESETS = {
         steps=(300, 500),
         source="arXiv:2602.06911",
     ),
+    "L04": Preset(
+        title="full AdamW, no clipping",
+        fields={"lr": 2e-5, "clip": None},
+        lr_scale=1.0,
+        star="full-adamw",
+        source="titer",
+    ),
+    "L06": Preset(
+        title="full AdamW, long: the relearning curve",
+        fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.02},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(3000, 30000),
+        source="arXiv:2508.06601",
+    ),
 }
 
 CARD = Card(

@@ -56,6 +56,14 @@ PRESETS = {
         steps=(300, 500),
         source="titer",
     ),
+    "L10": Preset(
+        title="folded, then LoRA r16",
+        fields={"lr": 2e-4, "parameters": "lora"},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(256, 256),
+        source="titer",
+    ),
 }
 
 CARD = Card(
