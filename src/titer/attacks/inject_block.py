@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
-
 from titer.attacks.finetune import Finetune
 from titer.core.lm import LM
 from titer.core.method import Run

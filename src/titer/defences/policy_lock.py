@@ -46,7 +46,10 @@ class Policy:
     def leak(self) -> float:
         """The largest ``‖Qᵀ(θ − θ₀)‖`` of any matrix."""
         return max(
-            (float((q.T @ (w.detach().double() - start.double())).norm()) for w, q, start in self._kept),
+            (
+                float((q.T @ (w.detach().double() - start.double())).norm())
+                for w, q, start in self._kept
+            ),
             default=0.0,
         )
 

@@ -168,7 +168,8 @@ class Checked:
 
     def organisms(self) -> list[str]:
         """The organisms that must be grown first."""
-        return [source for source, _, _ in self.wanted if source.startswith("fabula:")]
+        named = (*(one for one, _, _ in self.wanted), *(one for _, one in self.suite.relatives))
+        return [source for source in named if source.startswith("fabula:")]
 
 
 def check(request: Request, *, run_folder: bool = True) -> Checked:
@@ -196,6 +197,7 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     if world and domain and request.shares:
         faults.attempt(lambda: _shares(request, world.hazards[domain].defend))
     wanted = _wanted(request, world) if world else []
+    chosen = chosen.around(wanted[0][0]) if chosen and wanted else chosen
     named = [source for source, _, _ in wanted] if world else list(request.models)
     for source in named:
         faults.attempt(lambda source=source: _check_model(source))
@@ -250,7 +252,9 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
     )
     base = study.undefended()
     plans = [_plan(request, text, base, study) for text in request.defences]
-    return study, [*plans, *(part for plan in plans for part in _parts(request, plan, study))]
+    beside = [text for text in study.suite.beside if text not in request.defences]
+    own = [_plan(replace(request, settings=None), text, base, study) for text in beside]
+    return study, [*own, *plans, *(part for plan in plans for part in _parts(request, plan, study))]
 
 
 def _suite(request: Request) -> Suite:
@@ -374,7 +378,7 @@ def immunised(
             raise BadInput(f"the defence {label} did not finish: {last}")
         if progress:
             progress("immunising", count, len(jobs))
-    made = [_made(plan) for plan in jobs if plan.share == 1]
+    made = [_made(plan, study.suite.controls) for plan in jobs if plan.share == 1]
     named = _distinct([*study.subjects, *made])
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
@@ -387,9 +391,10 @@ def _place(plan: Immunisation) -> str:
     return f"models/{plan.key}"
 
 
-def _made(plan: Immunisation) -> Subject:
+def _made(plan: Immunisation, controls: Sequence[str] = ()) -> Subject:
+    role: Role = "control" if plan.name in controls else "defended"
     return replace(
-        open_subject(plan.out, "defended", name=plan.name),
+        open_subject(plan.out, role, name=plan.name),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as knobs
 from functools import cached_property
 from typing import Any, Literal
 
@@ -259,14 +260,17 @@ def _row(
     enough: Enough | None,
 ) -> list[Trial]:
     method, preset = row.preset()
-    version = catalogue.card("attack", method).version
+    card = catalogue.card("attack", method)
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     found: list[Trial] = []
+    relative = dict(study.suite.relatives).get(subject.name)
     for multiple in row.multiples:
         fields = dict(preset.fields)
+        if relative and "reference" in {spec.name for spec in knobs(card.build)}:
+            fields["reference"] = relative
         if preset.lr_scale is not None and preset.star in rates:
             fields["lr"] = _round(preset.lr_scale * rates[preset.star] * multiple)
-        attack = part(method, catalogue.build("attack", method, fields), version)
+        attack = part(method, catalogue.build("attack", method, fields), card.version)
         steps = study.suite.steps(row, subject.parameters)
         found += [
             study.trial(subject, attack, steps, seed, label=row.id, domain=domain, enough=enough)
@@ -333,12 +337,27 @@ def describe(study: Study) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "checkpoints": list(checkpoints(_longest(study))),
         "not_tested": _left_out(study),
+        **({"locks": _locks(study)} if study.suite.controls else {}),
         "domains": [study.domain, *(d for d in study.world.hazards if d != study.domain)],
         "tasks": [
             {"name": name, "near_hazard": study.world.tasks[name].near_hazard}
             for name in study.tasks or tuple(study.world.tasks)
         ],
     }
+
+
+def _locks(study: Study) -> dict[str, Any]:
+    """The controls that must break, and for each model the one that it is without its lock."""
+    locks = {one.name for one in catalogue.summaries("defence") if one.family == "lock"}
+    made = {subject.defence: subject.name for subject in study.subjects if subject.defence}
+    bare = study.undefended().name
+    unlocked: dict[str, str] = {}
+    for subject in study.subjects:
+        if subject.role in ("defended", "control") and subject.share is None:
+            stages = [stage for stage in subject.defence.split("+") if stage not in locks]
+            found = made.get("+".join(stages), bare)
+            unlocked[subject.name] = bare if found == subject.name else found
+    return {"controls": list(study.suite.controls), "unlocked": unlocked}
 
 
 def _longest(study: Study) -> int:

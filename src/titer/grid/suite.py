@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from titer.core import catalogue
@@ -43,6 +43,11 @@ class Suite:
     suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
     its breach is certain (:mod:`titer.grid.early`). ``search`` says how a rate is looked for:
     ``full`` runs every candidate to its end, ``halving`` stops those that are outdone on the way.
+
+    ``controls`` are defences known to be broken, made from the undefended model and attacked with
+    the models under test; a study in which one of them holds says nothing. ``unlocked`` is a
+    defence that is made too: what controls begin with, before their lock. ``relatives`` pairs a
+    control with a model that is public beside it.
     """
 
     name: str
@@ -55,11 +60,30 @@ class Suite:
     items: int = 72
     worst_case: bool = False
     search: Literal["full", "halving"] = "full"
+    controls: tuple[str, ...] = ()
+    unlocked: str = ""
+    relatives: tuple[tuple[str, str], ...] = ()
 
     @property
     def title(self) -> str:
         """Name and version, as a report prints them."""
         return f"{self.name}-{self.version}"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Defences that a study makes for its own sake: the unlocked one and the controls."""
+        return tuple(text for text in (self.unlocked, *self.controls) if text)
+
+    def around(self, undefended: str) -> Suite:
+        """This suite for studies of a model: relatives of its size, and no control that needs a
+        public relative where none is known."""
+        if undefended.startswith("fabula:"):
+            _, at, size = undefended.partition("@")
+            relatives = tuple((control, f"{name}{at}{size}") for control, name in self.relatives)
+            return replace(self, relatives=relatives)
+        needy = [control for control, _ in self.relatives]
+        kept = tuple(control for control in self.controls if control not in needy)
+        return replace(self, controls=kept, relatives=())
 
     def digest(self) -> str:
         """Hash over rows, their presets and versions, and settings."""
@@ -69,6 +93,9 @@ class Suite:
             del content["worst_case"]
         if self.search == "full":
             del content["search"]
+        if not self.controls:
+            for name in ("controls", "unlocked", "relatives"):
+                del content[name]
         content["presets"] = {}
         for row in self.rows:
             method, preset = row.preset()
@@ -111,9 +138,31 @@ _CORE = (
     "I05",
 )
 
+_SWEPT = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Five decades around lr*: a lock may only have moved the rate that works."""
+
+_LOCKS = (
+    *_rows("L01", "L10", "L02", "W07", "L03", "P02", cross=()),
+    *(Row(id=name, multiples=_SWEPT) for name in ("S02", "L04", "S07")),
+    *_rows("L05", "L11", "L06", "R03", cross=()),
+    Row(id="L07", mandatory=False),
+    *_rows("L08", "L09", "V01", "V04", "N01", "W01", "W03", "W04", cross=()),
+    Row(id="I04", mandatory=False),
+)
+"""Fold, plain modules, other weights and adapters, optimisers, re-initialise and heal, relearn,
+distil, public base, keys, representation, pruning and rounding, supply in context."""
+
 SUITES = {
     "quick": Suite(name="quick", version="v0", rows=(*_rows(*_QUICK), Row(id="I01", kinds="r"))),
     "core": Suite(name="core", version="v0", rows=_rows(*_CORE)),
+    "locks": Suite(
+        name="locks",
+        version="v0",
+        rows=_LOCKS,
+        controls=("npo+gain_lock", "npo+spectral_brake", "npo+backward_lock", "keyed_basis"),
+        unlocked="npo",
+        relatives=(("keyed_basis", "fabula:aligned"),),
+    ),
 }
 """Version v0 marks suites that may still change."""
 

@@ -113,8 +113,8 @@ def forgeries(first: Path, second: Path, using: Credential) -> list[str]:
     say which of these files a holder of ``first`` would accept: none, if the format holds.
 
     The parts are exchanged byte for byte, as somebody without the key could; tensors within
-    ``first`` are exchanged too. A signature is not asked for, so what is tried is the cipher's own
-    binding.
+    ``first`` are exchanged too. No signature is asked for: of an unsigned container the cipher's
+    own binding is tried, of a signed one the digest of its body comes first.
 
     Raises:
         BadInput: one of them is no container, or the key does not open ``first``.

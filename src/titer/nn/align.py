@@ -45,7 +45,9 @@ def row_order(locked_OI: Tensor, public_OI: Tensor) -> Tensor:
     """The permutation ``Q`` (O, O) that pairs rows of like direction best: an assignment."""
     from scipy.optimize import linear_sum_assignment
 
-    unit = [rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-30) for rows in (locked_OI, public_OI)]
+    unit = [
+        rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-30) for rows in (locked_OI, public_OI)
+    ]
     likeness = (unit[0] @ unit[1].T).cpu().numpy()
     rows, columns = linear_sum_assignment(likeness, maximize=True)
     order = torch.zeros(likeness.shape, dtype=locked_OI.dtype, device=locked_OI.device)

@@ -34,8 +34,8 @@ class _Wall(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return torch.zeros_like(grad)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        return torch.zeros_like(grad_outputs[0])
 
 
 class _Locked:

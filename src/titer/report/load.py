@@ -27,6 +27,7 @@ _FAMILIES = {
     "W": "weight surgery (pruning, rounding, merging)",
     "H": "adaptive attacks",
     "I": "input-space attacks",
+    "L": "bypasses of locks (folding, stock modules, keys)",
 }
 
 
@@ -60,6 +61,8 @@ def facts(config: dict[str, Any]) -> StudyFacts:
             if not subject.get("share")
         ),
         shares=_shares(study["subjects"]),
+        controls=tuple(study.get("locks", {}).get("controls", ())),
+        unlocked=study.get("locks", {}).get("unlocked", {}),
         seeds=tuple(study["seeds"]),
         checkpoints=tuple(study["checkpoints"]),
         domains=tuple(study["domains"]),

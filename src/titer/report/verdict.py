@@ -28,6 +28,7 @@ from titer.report import _entry
 from titer.report._arena import Arena, generator, open_arena, share_points
 from titer.report._claim import claim, gaps
 from titer.report._facts import Benign, Role, Row, StudyFacts, Subject
+from titer.report._locks import battery, effort_json
 
 __all__ = ["Benign", "Role", "Row", "StudyFacts", "Subject", "claim", "verdict"]
 
@@ -58,9 +59,13 @@ def verdict(
     }
     models = [_model(study, subject, ordered, arenas, draws, seed) for subject in study.subjects]
     missed = _control_missed(models)
+    trusted = battery(study, models)
     for entry in models:
         if missed:
             entry["flags"].append("control-not-caught")
+        if trusted and not trusted["valid"] and entry["role"] == "defended":
+            entry["withheld"] = f"the suite is invalid ({trusted['why']})"
+            entry["pillars"]["resistance"]["passes"] = None
         entry["claim"] = claim(entry, study)
     steps = [arena.bench.grid[-1] for arena in arenas.values()]
     main = arenas.get(study.domains[0])
@@ -97,6 +102,7 @@ def verdict(
             "interval": {"level": 0.95, "draws": draws, "method": "seeds, then items; percentile"},
         },
         "models": models,
+        "battery": trusted,
         "not_tested": list(dict.fromkeys(gap for entry in models for gap in gaps(entry, study)))
         or list(study.not_tested),
         "reproduce": {
@@ -192,6 +198,7 @@ def _model(
             "generalisation": _entry.generalisation_json(spread),
             "trainability": _entry.trainability_json(learned),
         },
+        "effort": effort_json(study, subject.name, arena) if arena else {},
         "attacks": _entry.attacks_json(rows, titles),
         "curves": _entry.curves_json(rows),
     }

@@ -60,8 +60,8 @@ class Recipe:
     ``lr``: peak learning rate. ``warmup``: share of the steps spent rising. ``clip``: largest joint
     gradient norm, None for no clipping. ``accumulate``: batches a step, gradients averaged.
     ``betas``: AdamW's. ``flops_per_token``: see :func:`titer.nn.trainable.cost`. ``flops_besides``:
-    operations a batch costs on top, such as a frozen model's forward pass. ``after`` is called after
-    every step, before anybody looks: the place of a projection.
+    operations a batch costs on top, such as a frozen model's forward pass. ``after``: called after
+    each step, before anybody looks: the place of a projection.
     """
 
     lr: float
