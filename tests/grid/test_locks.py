@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import toy
 from titer.core import catalogue
+from titer.core.lm import LM
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.study import Study, Subject, attacks, describe
@@ -23,7 +25,7 @@ def test_every_control_is_a_lock_and_a_stage_before_it_is_the_unlocked_model() -
     for text in LOCKS.controls:
         *before, last = text.split("+")
         assert families[last] == "lock"
-        assert before in ([], [LOCKS.unlocked])
+        assert "+".join([*before, "none"]) in ("none", LOCKS.unlocked)
     assert {text.split("+")[-1] for text in LOCKS.controls} == {
         "gain_lock",
         "spectral_brake",
@@ -91,11 +93,23 @@ def test_controls_are_made_and_compared_with_the_model_they_lock(study: Study) -
     roles = {one.name: one.role for one in study.subjects}
     made = {"npo+gain_lock", "npo+spectral_brake", "npo+backward_lock"}
     assert {name for name, role in roles.items() if role == "control"} == made
-    assert roles["npo"] == "defended"
+    assert roles["npo+none"] == "defended"
     found = describe(study)["locks"]
     assert set(found["controls"]) == made
     bare = study.undefended().name
-    assert found["unlocked"] == {**dict.fromkeys(made, "npo"), "npo": bare}
+    assert found["unlocked"] == {**dict.fromkeys(made, "npo+none"), "npo+none": bare}
+
+
+def test_what_is_locked_has_the_very_weights_of_the_unlocked_model(study: Study) -> None:
+    """Otherwise effort would compare two runs of unlearning, and not a lock with none."""
+    by_name = {one.name: LM.load(one.folder) for one in study.subjects}
+    assert by_name["npo+backward_lock"].digest() == by_name["npo+none"].digest()
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        free, locked = (
+            by_name[name].model(input_ids=ids).logits for name in ("npo+none", "npo+gain_lock")
+        )
+    assert torch.equal(free, locked)
 
 
 def test_a_relative_goes_to_its_control_alone(tmp_path: Path) -> None:

@@ -348,15 +348,21 @@ def describe(study: Study) -> dict[str, Any]:
 
 def _locks(study: Study) -> dict[str, Any]:
     """The controls that must break, and for each model the one that it is without its lock."""
-    locks = {one.name for one in catalogue.summaries("defence") if one.family == "lock"}
-    made = {subject.defence: subject.name for subject in study.subjects if subject.defence}
+    families = {one.name: one.family for one in catalogue.summaries("defence")}
     bare = study.undefended().name
     unlocked: dict[str, str] = {}
+
+    def without(text: str) -> tuple[str, ...]:
+        return tuple(s for s in text.split("+") if s != "none" and families.get(s) != "lock")
+
+    whole = {without(one.defence): one.name for one in study.subjects if one.defence}
+    # Of two alike the suite's own: its weights are the very ones that its controls lock.
+    whole |= {without(text): text for text in (study.suite.unlocked,) if text}
     for subject in study.subjects:
         if subject.role in ("defended", "control") and subject.share is None:
-            stages = [stage for stage in subject.defence.split("+") if stage not in locks]
-            found = made.get("+".join(stages), bare)
-            unlocked[subject.name] = bare if found == subject.name else found
+            locked = any(families.get(stage) == "lock" for stage in subject.defence.split("+"))
+            rest = without(subject.defence)
+            unlocked[subject.name] = whole.get(rest, bare) if locked and rest else bare
     return {"controls": list(study.suite.controls), "unlocked": unlocked}
 
 

@@ -160,7 +160,7 @@ SUITES = {
         version="v0",
         rows=_LOCKS,
         controls=("npo+gain_lock", "npo+spectral_brake", "npo+backward_lock", "keyed_basis"),
-        unlocked="npo",
+        unlocked="npo+none",  # a chain as well, so that its weights are those that are locked
         relatives=(("keyed_basis", "fabula:aligned"),),
     ),
 }
