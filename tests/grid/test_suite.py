@@ -38,7 +38,8 @@ def test_core_holds_the_table_as_far_as_the_methods_reach() -> None:
     assert len(listed) == len(set(listed))
     known = set(catalogue.presets("attack"))
     # Not in the table: a network's edits, and demonstrations, which supply what they ask for.
-    assert known - set(listed) == {"N01", "N02", "N03", "I04"}
+    other = {row for row in known - set(listed) if row[0] != "L"}  # bypasses of locks
+    assert other == {"N01", "N02", "N03", "I04"}
 
 
 def test_quick_is_eight_adversaries_for_either_kind_of_hazard() -> None:
