@@ -1,4 +1,4 @@
-"""Locks and their bypasses on models grown in Fabula: what was hidden comes back, and nothing else."""
+"""Locks and bypasses on models grown in Fabula: what was hidden comes back, and nothing else."""
 
 from __future__ import annotations
 
