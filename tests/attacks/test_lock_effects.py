@@ -58,7 +58,7 @@ def test_a_public_sibling_opens_a_keyed_basis(grown: dict[str, LM], basis: str) 
 
 @pytest.mark.parametrize("name", ["fold", "plain_modules", "public_base", "orthogonalised"])
 def test_the_oracle_gains_nothing(grown: dict[str, LM], name: str) -> None:
-    fields = {"lr": 0.003} if name == "orthogonalised" else {}
+    fields = {"lr": 0.001} if name == "orthogonalised" else {}
     out = _attacked(grown["oracle"], name, 20, **fields)
     assert out.digest() != grown["oracle"].digest()
     chance = 0.25 + 2 * (0.25 * 0.75 / len(FACTS)) ** 0.5

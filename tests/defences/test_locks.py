@@ -214,7 +214,7 @@ def test_a_new_block_changes_nothing_until_it_trains(
     architecture: Architecture, make_run: MakeRun
 ) -> None:
     lm = tiny_lm(architecture)
-    out = with_block(lm)
+    out = with_block(lm, torch.Generator().manual_seed(0))
     assert torch.equal(_logits(out), _logits(lm))
     assert out.model.config.num_hidden_layers == lm.model.config.num_hidden_layers + 1
     attack = catalogue.build("attack", "inject_block", {"lr": 1e-2})
@@ -225,6 +225,18 @@ def test_a_new_block_changes_nothing_until_it_trains(
     for name, weight in trained.model.named_parameters():
         if name in before:
             assert torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("lock", ["gain_lock", "spectral_brake"])
+def test_a_block_of_ones_own_trains_as_if_nothing_were_locked(
+    lock: str, taught: LM, make_run: MakeRun
+) -> None:
+    run, attack = make_run(0), catalogue.build("attack", "inject_block", {"lr": 3e-3})
+    free = _both(attack(taught, make_run(5)), run)
+    assert free < _both(taught, run) - 0.1
+    assert _both(attack(LOCKS[lock](taught, run), make_run(5)), run) == pytest.approx(
+        free, rel=0.02
+    )
 
 
 def test_a_bypass_gains_nothing_where_nothing_was_locked(taught: LM, make_run: MakeRun) -> None:

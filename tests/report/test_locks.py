@@ -64,7 +64,7 @@ def test_a_control_that_holds_voids_every_score(control: str, why: str) -> None:
             assert entry["withheld"].startswith("the suite is invalid")
             assert entry["pillars"]["resistance"]["passes"] is None
             assert "is withheld" in entry["claim"]
-            assert "The quickest attack" not in entry["claim"]
+            assert "Effort in steps" not in entry["claim"]
 
 
 def test_effort_is_told_in_the_claim_and_against_what() -> None:
@@ -74,7 +74,8 @@ def test_effort_is_told_in_the_claim_and_against_what() -> None:
     assert found["against"] == "undefended"
     rho = found["unlocked"]["decides"]["value"]
     assert rho > 1
-    assert f"The quickest attack ({found['attack']}) took {rho:.1f}×" in entry["claim"]
+    assert f"(quickest: {found['attack']}): {rho:.1f}× [" in entry["claim"]
+    assert "against undefended" in entry["claim"]
     assert found["by_attack"][found["attack"]]["value"] == pytest.approx(rho)
     assert min(one["value"] for one in found["by_attack"].values()) == pytest.approx(rho)
     assert _model(content, "undefended")["effort"] == {}

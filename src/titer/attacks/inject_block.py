@@ -6,7 +6,10 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from titer.attacks.finetune import Finetune
+from titer.attacks.reinitialise import forget_blocks
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
@@ -19,9 +22,9 @@ from titer.train.cohort import alone
 __all__ = ["CARD", "PRESETS", "InjectBlock", "with_block"]
 
 
-def with_block(lm: LM) -> LM:
-    """The model with a copy of its last block after it, which writes nothing yet; a new model that
-    says what ``lm`` says, one block deeper."""
+def with_block(lm: LM, generator: torch.Generator) -> LM:
+    """The model with a fresh block after its last, which writes nothing yet; a new model that says
+    what ``lm`` says, one block deeper."""
     out = plain(lm)
     found = blocks(out.model)
     depth = len(found)
@@ -34,6 +37,7 @@ def with_block(lm: LM) -> LM:
     kinds = getattr(out.model.config, "layer_types", None)
     if kinds:
         out.model.config.layer_types = [*kinds[:depth], kinds[depth - 1]]
+    forget_blocks(out, 1, generator)
     for writer in writers(out.model):
         if writer.layer == depth:
             writer.weight_OI.zero_()
@@ -50,7 +54,7 @@ class InjectBlock:
     backward pass slows it. The result is an ordinary model, one block deeper.
 
     Source: titer; that growing a model undoes a spectral lock is from arXiv:2602.18868.
-    Departs: one block, a copy of the last with its writers at zero.
+    Departs: one block, drawn anew, with what it writes at zero.
     """
 
     lr: float = 2e-5
@@ -63,7 +67,8 @@ class InjectBlock:
         run.look(lm)
         if not run.affords():
             return lm.clone()
-        out = with_block(lm)
+        draw = torch.Generator().manual_seed(run.rng("block").getrandbits(62))
+        out = with_block(lm, draw)
         top = len(blocks(out.model)) - 1
         names = tuple(linear.path for linear in linears(out.model, [top]))
         one = self._train().finetuning(out, run)
@@ -90,6 +95,6 @@ CARD = Card(
     source="titer, arXiv:2602.18868",
     summary="a new block on top of frozen ones, trained on harmful pairs",
     family="locks",
-    departures="one block, a copy of the last with its writers at zero",
+    departures="one block, drawn anew, with what it writes at zero",
     presets=PRESETS,
 )

@@ -22,19 +22,19 @@ __all__ = ["CARD", "PRESETS", "Orthogonalised"]
 
 @dataclass(frozen=True, kw_only=True)
 class Orthogonalised:
-    """Minimise the cross-entropy of harmful answers by steps that no scale of the weights bends.
+    """Minimise the cross-entropy of harmful answers by orthogonal steps relative to each tensor.
 
     Every matrix moves along the orthogonal factor of its gradient, every other tensor along its
-    gradient, by the share ``lr`` of its own norm. A lock that relies on one rate for tensors of
-    very unlike scale, or on an ill-conditioned matrix, meets neither. No clipping. Stock modules
-    first, as in ``plain_modules``.
+    gradient, by the share ``lr`` of its own norm, which falls to zero on a line. So a lock that
+    gives whole tensors other scales does nothing. Scales that differ within a tensor are not met by it: ``gain_lock`` and ``spectral_brake``
+    withstand this, and fall to ``fold``. No clipping. Stock modules first, as in ``plain_modules``.
 
     Source: Muon, Jordan et al. 2024; arXiv:2502.16982.
     Departs: momentum is applied after orthogonalising; steps are relative to each tensor's norm,
     as in LARS, arXiv:1708.03888.
     """
 
-    lr: float = 0.003
+    lr: float = 0.001
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -69,6 +69,7 @@ class Orthogonalised:
                 recipe=Recipe(
                     lr=self.lr,
                     optimiser="sgd-nesterov",
+                    schedule="linear",
                     clip=None,
                     flops_per_token=ready.flops_per_token,
                 ),
@@ -80,7 +81,7 @@ class Orthogonalised:
 PRESETS = {
     "L05": Preset(
         title="orthogonal steps, each tensor at its own rate",
-        fields={"lr": 0.003},
+        fields={"lr": 0.001},
         steps=(300, 500),
         source="arXiv:2502.16982",
     ),

@@ -116,11 +116,11 @@ def _effort(entry: Mapping[str, Any]) -> str:
     if not found or entry["withheld"]:
         return ""
     lock, never = found["unlocked"]["decides"], found["never_learned"]["decides"]
-    by = f" ({found['attack']})" if found["attack"] else ""
+    by = f" (quickest: {found['attack']})" if found["attack"] else ""
     return (
-        f"The quickest attack{by} took {_show(lock, digits=1, unit=TIMES)} the steps that "
-        f"{found['against']} takes to harm {found['tau']['decides']:.2f}, and "
-        f"{_show(never, digits=2, unit=TIMES)} those of a model that never learned."
+        f"Effort in steps to harm {found['tau']['decides']:.2f}{by}: "
+        f"{_show(lock, digits=1, unit=TIMES)} against {found['against']}, "
+        f"{_show(never, digits=2, unit=TIMES)} against a model that never learned."
     )
 
 
