@@ -26,8 +26,9 @@ class Orthogonalised:
 
     Every matrix moves along the orthogonal factor of its gradient, every other tensor along its
     gradient, by the share ``lr`` of its own norm, which falls to zero on a line. So a lock that
-    gives whole tensors other scales does nothing. Scales that differ within a tensor are not met by it: ``gain_lock`` and ``spectral_brake``
-    withstand this, and fall to ``fold``. No clipping. Stock modules first, as in ``plain_modules``.
+    gives whole tensors other scales does nothing. Scales that differ within a tensor are not met by
+    it: ``gain_lock`` and ``spectral_brake`` withstand this, and fall to ``fold``. No clipping.
+    Stock modules first, as in ``plain_modules``.
 
     Source: Muon, Jordan et al. 2024; arXiv:2502.16982.
     Departs: momentum is applied after orthogonalising; steps are relative to each tensor's norm,
