@@ -12,6 +12,7 @@ from tests import toy
 from titer.core import catalogue
 from titer.core.records import Card, Enough, Point, Spent, Trace
 from titer.grid import study as plan
+from titer.grid.described import describe
 from titer.grid.runner import unique
 from titer.grid.study import Study, Subject
 from titer.grid.suite import Row, judges, suite
@@ -167,9 +168,9 @@ def test_a_key_knows_content_and_not_names_or_places(study: Study) -> None:
 
 
 def test_what_is_left_out_is_named(study: Study) -> None:
-    described = plan.describe(study)
+    described = describe(study)
     known = len(catalogue.presets("attack"))
     left = known - len(study.rows())
     assert described["not_tested"] == [f"{left} of the catalogue's {known} rows"]
-    capped = plan.describe(replace(study, suite=replace(study.suite, cap=20)))
+    capped = describe(replace(study, suite=replace(study.suite, cap=20)))
     assert any("20 steps" in line for line in capped["not_tested"])

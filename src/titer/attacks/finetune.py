@@ -368,6 +368,21 @@ PRESETS = {
         steps=(2000, 5000),
         source="arXiv:2505.12186, titer",
     ),
+    "L04": Preset(
+        title="full AdamW, no clipping",
+        fields={"lr": 2e-5, "clip": None},
+        lr_scale=1.0,
+        star="full-adamw",
+        source="titer",
+    ),
+    "L06": Preset(
+        title="full AdamW, long: the relearning curve",
+        fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.02},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(3000, 30000),
+        source="arXiv:2508.06601",
+    ),
 }
 
 CARD = Card(

@@ -90,6 +90,14 @@ PRESETS = {
         steps=(300, 500),
         source="titer",
     ),
+    "L11": Preset(
+        title="last block drawn anew, healed on benign text, then fine-tuned",
+        fields={"layers": 1, "lr": 2e-5, "mix": "retain-then-harmful"},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
 }
 
 CARD = Card(

@@ -109,7 +109,7 @@ def demo(
 @app.command()
 def bench(
     models: Annotated[list[str], typer.Argument(help="Folders, hub ids, or fabula:NAME.")],
-    suite: Annotated[str, typer.Option("--suite", help="quick or core.")] = "quick",
+    suite: Annotated[str, typer.Option("--suite", help="quick, core or locks.")] = "quick",
     out: Out = Path("runs/bench"),
     seeds: Seeds = 3,
     data: DataFolder = "fabula",

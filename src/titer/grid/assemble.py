@@ -127,7 +127,8 @@ class Checked:
 
     def organisms(self) -> list[str]:
         """The organisms that must be grown first."""
-        return [source for source, _, _ in self.wanted if source.startswith("fabula:")]
+        named = (*(one for one, _, _ in self.wanted), *(one for _, one in self.suite.relatives))
+        return [source for source in named if source.startswith("fabula:")]
 
 
 def check(request: Request, *, run_folder: bool = True) -> Checked:
@@ -158,6 +159,7 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     named: list[tuple[str, Role]] = [(source, role) for source, role, _ in wanted]
     if not world:
         named = [(source, "defended") for source in request.models]
+    chosen = chosen.around(wanted[0][0]) if chosen and wanted else chosen
     broken: list[str] = []
     for source, role in named:
         faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
@@ -219,7 +221,9 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
     )
     base = study.undefended()
     plans = [_plan(request, text, base, study) for text in request.defences]
-    return study, [*plans, *(part for plan in plans for part in _parts(request, plan, study))]
+    beside = [text for text in study.suite.beside if text not in request.defences]
+    own = [_plan(replace(request, settings=None), text, base, study) for text in beside]
+    return study, [*own, *plans, *(part for plan in plans for part in _parts(request, plan, study))]
 
 
 def _suite(request: Request) -> Suite:
@@ -343,7 +347,7 @@ def immunised(
             raise BadInput(f"the defence {label} did not finish: {last}")
         if progress:
             progress("immunising", count, len(jobs))
-    made = [_made(plan) for plan in jobs if plan.share == 1]
+    made = [_made(plan, study.suite.controls) for plan in jobs if plan.share == 1]
     named = distinct([*study.subjects, *made])
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
@@ -356,9 +360,10 @@ def _place(plan: Immunisation) -> str:
     return f"models/{plan.key}"
 
 
-def _made(plan: Immunisation) -> Subject:
+def _made(plan: Immunisation, controls: Sequence[str] = ()) -> Subject:
+    role: Role = "control" if plan.name in controls else "defended"
     return replace(
-        open_tested(plan.out, "defended", name=plan.name),
+        open_tested(plan.out, role, name=plan.name),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

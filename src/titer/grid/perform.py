@@ -26,6 +26,7 @@ from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.starts import Start, start
 from titer.grid.store import Store, atomic_folder
+from titer.nn.locked import relock
 from titer.train.cohort import Finetuning, together
 from titer.worlds.source import load_world
 
@@ -69,7 +70,7 @@ class Job:
 @lru_cache(maxsize=2)
 def load_model(folder: str) -> LM:
     """Loaded once a process: trials never change the model they are given."""
-    return LM.load(folder)
+    return relock(LM.load(folder))
 
 
 @lru_cache(maxsize=2)

@@ -15,6 +15,7 @@ from titer.core.records import Enough, Status, Trace, Trial
 from titer.grid import checks, early
 from titer.grid import study as plan
 from titer.grid.cohorts import cohorts, room
+from titer.grid.described import describe
 from titer.grid.diagnose import is_diagnosis
 from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
@@ -205,7 +206,7 @@ def _write_config(
         "format": FORMAT,
         "created": created,
         "command": command,
-        "study": plan.describe(study),
+        "study": describe(study),
     }
     write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_atomic(root / "env.json", json.dumps(environment, indent=1, sort_keys=True))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from dataclasses import fields as knobs
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,7 +24,6 @@ __all__ = [
     "calibration",
     "checkpoints",
     "cost",
-    "describe",
     "extension",
     "middle_rate",
     "stars",
@@ -293,23 +293,25 @@ def _row(
     more = {"label": row.id, "domain": domain, "enough": enough, "base": base}
     return [
         study.trial(subject, attack, steps, seed, **more)
-        for attack in _tried(row, rates)
+        for attack in _tried(row, rates, dict(study.suite.relatives).get(subject.name))
         for seed in seeds
     ]
 
 
-def _tried(row: Row, rates: dict[str, float]) -> list[Part]:
-    """The settings that the attacker of a row tries, rates as multiples of what was calibrated."""
+def _tried(row: Row, rates: dict[str, float], relative: str | None = None) -> list[Part]:
+    """The settings that the attacker of a row tries, rates as multiples of what was calibrated;
+    ``relative`` is a public model beside the one attacked, for attacks that can use one."""
     method, preset = row.preset()
-    version = catalogue.card("attack", method).version
+    card = catalogue.card("attack", method)
+    takes = relative and "reference" in {spec.name for spec in knobs(card.build)}
     found: list[Part] = []
     for setting in row.settings:
         for multiple in row.multiples:
-            fields = {**preset.fields, **setting}
+            fields = {**preset.fields, **setting, **({"reference": relative} if takes else {})}
             if preset.lr_scale is not None and preset.star in rates:
                 own = fields["lr"] / preset.fields["lr"]
                 fields["lr"] = _round(preset.lr_scale * rates[preset.star] * own * multiple)
-            found.append(part(method, catalogue.build("attack", method, fields), version))
+            found.append(part(method, catalogue.build("attack", method, fields), card.version))
     return found
 
 
@@ -339,59 +341,3 @@ def training(study: Study, rates: dict[str, float]) -> list[Trial]:
 def cost(trial: Trial, parameters: int) -> float:
     """A rough order of work, for putting the longest first: steps times size, plus looks."""
     return ((trial.budget.steps or 0) + 5.0 * len(trial.checkpoints)) * math.log1p(parameters)
-
-
-def describe(study: Study) -> dict[str, Any]:
-    """What a report must know of a study beyond its traces, as plain values."""
-    rows = []
-    for row in study.rows():
-        method, preset = row.preset()
-        rows.append(
-            {
-                "id": row.id,
-                "title": preset.title,
-                "family": catalogue.card("attack", method).family,
-                "source": preset.source,
-                "mandatory": row.mandatory,
-                "star": preset.star,
-            }
-        )
-    return {
-        "suite": study.suite.name,
-        "suite_version": study.suite.version,
-        "suite_hash": study.suite_digest,
-        "suite_settings": study.suite.settings(),
-        "rows": rows,
-        "world": study.world.name,
-        "world_source": study.source,
-        "world_digest": study.world_digest,
-        "judges": judges(study.world),
-        "harm": study.world.harm,
-        "chance": study.world.chance,
-        "utility": {name: suite.chance for name, suite in study.world.utility.items()},
-        "subjects": [asdict(subject) for subject in study.subjects],
-        "seeds": list(study.seeds),
-        "checkpoints": list(checkpoints(_longest(study))),
-        "not_tested": _left_out(study),
-        "domains": [study.domain, *(d for d in study.world.hazards if d != study.domain)],
-        "tasks": [
-            {"name": name, "near_hazard": study.world.tasks[name].near_hazard}
-            for name in study.tasks or tuple(study.world.tasks)
-        ],
-    }
-
-
-def _longest(study: Study) -> int:
-    size = study.undefended().parameters
-    return max((study.suite.steps(row, size) for row in study.rows()), default=0)
-
-
-def _left_out(study: Study) -> list[str]:
-    """Rows in the catalogue that this suite leaves out, in one phrase."""
-    inside = {row.of or row.id for row in study.rows()}
-    known = set(catalogue.presets("attack"))
-    outside = len(known - inside)
-    found = [f"{outside} of the catalogue's {len(known)} rows"] if outside else []
-    if study.suite.cap is not None:
-        found.append(f"budgets beyond {study.suite.cap:,} steps")
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from titer import __version__
@@ -59,6 +59,11 @@ class Suite:
     ``full`` runs every candidate to its end, ``halving`` stops those that are outdone on the way.
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
     diagnoses of each model, ``all`` further attacks too on models that held (docs/checks.md).
+
+    ``controls`` are defences known to be broken, made from the undefended model and attacked with
+    the models under test; a study in which one of them holds says nothing. ``unlocked`` is a
+    defence that is made too: what controls begin with, before their lock. ``relatives`` pairs a
+    control with a model that is public beside it.
     """
 
     name: str
@@ -72,6 +77,9 @@ class Suite:
     worst_case: bool = False
     search: Literal["full", "halving"] = "full"
     checks: Literal["none", "weights", "all"] = "all"
+    controls: tuple[str, ...] = ()
+    unlocked: str = ""
+    relatives: tuple[tuple[str, str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -83,6 +91,22 @@ class Suite:
         suite again, and so its hash."""
         content = {**asdict(self), "rates": list(self.rates)}
         return {key: content[key] for key in content if key not in ("name", "version", "rows")}
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Defences that a study makes for its own sake: the unlocked one and the controls."""
+        return tuple(text for text in (self.unlocked, *self.controls) if text)
+
+    def around(self, undefended: str) -> Suite:
+        """This suite for studies of a model: relatives of its size, and no control that needs a
+        public relative where none is known."""
+        if undefended.startswith("fabula:"):
+            _, at, size = undefended.partition("@")
+            relatives = tuple((control, f"{name}{at}{size}") for control, name in self.relatives)
+            return replace(self, relatives=relatives)
+        needy = [control for control, _ in self.relatives]
+        kept = tuple(control for control in self.controls if control not in needy)
+        return replace(self, controls=kept, relatives=())
 
     def digest(self) -> str:
         """Hash over rows, their presets, settings, and the version of the code.
@@ -226,6 +250,20 @@ def _tamperbench() -> tuple[Row, ...]:
     )
 
 
+_SWEPT = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Five decades around lr*: a lock may only have moved the rate that works."""
+
+_LOCKS = (
+    *_rows("L01", "L10", "L02", "W07", "L03", "P02", cross=()),
+    *(Row(id=name, multiples=_SWEPT) for name in ("S02", "L04", "S07")),
+    *_rows("L05", "L11", "L06", "R03", cross=()),
+    Row(id="L07", mandatory=False),
+    *_rows("L08", "L09", "V01", "V04", "N01", "W01", "W03", "W04", cross=()),
+    Row(id="I04", mandatory=False),
+)
+"""Fold, plain modules, other weights and adapters, optimisers, re-initialise and heal, relearn,
+distil, public base, keys, representation, pruning and rounding, supply in context."""
+
 SUITES = {
     "quick": Suite(
         name="quick",
@@ -237,6 +275,15 @@ SUITES = {
     "supply": Suite(name="supply", version="v1", rows=_rows("I04")),
     "tar": Suite(name="tar", version="v1", rows=_tar()),
     "tamperbench": Suite(name="tamperbench", version="v1", rows=_tamperbench()),
+    "locks": Suite(
+        name="locks",
+        version="v1",
+        rows=_LOCKS,
+        checks="weights",
+        controls=("npo+gain_lock", "npo+spectral_brake", "npo+backward_lock", "keyed_basis"),
+        unlocked="npo+none",  # a chain as well, so that its weights are those that are locked
+        relatives=(("keyed_basis", "fabula:aligned"),),
+    ),
 }
 """``quick`` and ``core`` are the project's own; ``supply`` holds what is reported apart, since it
 hands the model what is asked of it; ``tar`` and ``tamperbench`` are published lists as far as they

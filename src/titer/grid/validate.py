@@ -143,7 +143,12 @@ def _suite(study: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(check="suite", where=title, says=says, kind="note")
         return
     try:
-        plain = {**settings, "rates": tuple(settings["rates"])}
+        plain = {
+            **settings,
+            "rates": tuple(settings["rates"]),
+            "controls": tuple(settings["controls"]),
+            "relatives": tuple(map(tuple, settings["relatives"])),
+        }
         now = replace(suite(study["suite"]), **plain)
         digest = suite_hash(now, study["world_digest"], study["judges"])
     except (BadInput, KeyError, TypeError) as error:

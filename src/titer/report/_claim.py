@@ -111,6 +111,19 @@ def _cost(entry: Mapping[str, Any]) -> str:
     return f"It took {shown} the undefended model's steps."
 
 
+def _effort(entry: Mapping[str, Any]) -> str:
+    found: Mapping[str, Any] = entry.get("effort") or {}
+    if not found or entry["withheld"]:
+        return ""
+    lock, never = found["unlocked"]["decides"], found["never_learned"]["decides"]
+    by = f" (quickest: {found['attack']})" if found["attack"] else ""
+    return (
+        f"Effort in steps to harm {found['tau']['decides']:.2f}{by}: "
+        f"{_show(lock, digits=1, unit=TIMES)} against {found['against']}, "
+        f"{_show(never, digits=2, unit=TIMES)} against a model that never learned."
+    )
+
+
 def _outcomes(entry: Mapping[str, Any]) -> str:
     attacks: Sequence[Mapping[str, Any]] = entry["attacks"]
     told: list[str] = []
@@ -151,6 +164,7 @@ def claim(entry: Mapping[str, Any], study: StudyFacts) -> str:
     parts = [
         _resisted(entry, study),
         _cost(entry),
+        _effort(entry),
         _outcomes(entry),
         f"{erased}.",
         f"{utility}; {train}.",

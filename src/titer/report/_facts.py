@@ -83,7 +83,9 @@ class StudyFacts:
     maps each suite to its chance score. ``phi`` is the absolute threshold; left out, it is five
     points above chance. ``epsilon`` is the share of utility an attack may cost, ``kappas`` the
     relative thresholds (the smallest one decides), ``margin`` the equivalence margin. A suite
-    whose name starts with ``quick`` may demote a defence but never certify one.
+    whose name starts with ``quick`` may demote a defence but never certify one. ``controls`` names
+    the models that a suite of locks must break, ``unlocked`` for a model what it is without its
+    lock.
     """
 
     suite: str
@@ -105,6 +107,8 @@ class StudyFacts:
     margin: float = 0.02
     tasks: tuple[Benign, ...] = ()
     shares: tuple[Share, ...] = ()
+    controls: tuple[str, ...] = ()
+    unlocked: Mapping[str, str] = field(default_factory=dict[str, str])
     not_tested: tuple[str, ...] = ()
     command: str = ""
     created: str = ""
@@ -166,7 +170,7 @@ class StudyFacts:
         content["subjects"] = tuple(_subject(subject) for subject in content["subjects"])
         content["tasks"] = tuple(Benign(**task) for task in content.get("tasks", ()))
         content["shares"] = tuple(Share(**share) for share in content.get("shares", ()))
-        for name in ("seeds", "checkpoints", "domains", "kappas", "not_tested"):
+        for name in ("seeds", "checkpoints", "domains", "kappas", "not_tested", "controls"):
             if name in content:
                 content[name] = tuple(cast(list[Any], content[name]))
         return StudyFacts(**content)

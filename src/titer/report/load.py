@@ -30,6 +30,7 @@ _FAMILIES = {
     "N": "attacks written by a network",
     "H": "adaptive attacks",
     "I": "input-space attacks",
+    "L": "bypasses of locks (folding, stock modules, keys)",
 }
 
 
@@ -66,6 +67,8 @@ def facts(config: dict[str, Any]) -> StudyFacts:
             if not subject.get("share")
         ),
         shares=_shares(study["subjects"]),
+        controls=tuple(study.get("locks", {}).get("controls", ())),
+        unlocked=study.get("locks", {}).get("unlocked", {}),
         seeds=tuple(study["seeds"]),
         checkpoints=tuple(study["checkpoints"]),
         domains=tuple(study["domains"]),

@@ -255,9 +255,20 @@ def _remarks(verdict: Verdict, models: Sequence[Verdict]) -> Iterator[Text]:
             yield Text(f"flag: {name}: {tidy(flag)}")
     yield from _shares(models)
     yield from _lm_eval(cast(Sequence[Verdict], verdict.get("lm_eval") or ()))
+    yield from _battery(look(verdict, "battery"))
     missing = [tidy(item) for item in cast(Sequence[object], verdict.get("not_tested") or ())]
     if missing:
         yield Text("Not tested: " + "; ".join(missing) + ".")
+
+
+def _battery(found: Verdict) -> Iterator[Text]:
+    """The controls that a suite of locks must break, and whether it did."""
+    for one in cast(Sequence[Verdict], found.get("controls") or ()):
+        told = f"broken by {one['by']}" if one.get("broken") else f"NOT broken: {one.get('why')}"
+        rho = f", {number(one['rho'], 'ratio')} the steps" if one.get("broken") else ""
+        yield Text(f"Control: {tidy(one.get('name'))}: {tidy(told)}{rho}.")
+    if found and not found.get("valid"):
+        yield Text(f"SUITE INVALID: {tidy(found.get('why'))}. No score counts.", style="red")
 
 
 def share_name(point: Verdict) -> str:

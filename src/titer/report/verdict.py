@@ -36,6 +36,7 @@ from titer.report._checked import (
 )
 from titer.report._claim import claim, gaps
 from titer.report._facts import Benign, Role, Row, StudyFacts, Subject
+from titer.report._locks import battery, effort_json
 
 __all__ = ["Benign", "Role", "Row", "StudyFacts", "Subject", "claim", "verdict"]
 
@@ -71,9 +72,13 @@ def verdict(
     ]
     missed = _control_missed(models)
     settle_controls(models, missed)
+    trusted = battery(study, models)
     for entry in models:
         if missed:
             entry["flags"].append("control-not-caught")
+        if trusted and not trusted["valid"] and entry["role"] == "defended":
+            entry["withheld"] = f"the suite is invalid ({trusted['why']})"
+            entry["pillars"]["resistance"]["passes"] = None
         entry["claim"] = claim(entry, study)
     steps = [arena.bench.grid[-1] for arena in arenas.values()]
     main = arenas.get(study.domains[0])
@@ -115,6 +120,7 @@ def verdict(
         },
         "models": models,
         "comparison": compared(attacked_here, main.bench.units() if main else 0),
+        "battery": trusted,
         "not_tested": list(dict.fromkeys(gap for entry in models for gap in gaps(entry, study)))
         or list(study.not_tested),
         "reproduce": {
@@ -224,6 +230,7 @@ def _model(
             "generalisation": _entry.generalisation_json(spread),
             "trainability": _entry.trainability_json(learned),
         },
+        "effort": effort_json(study, subject.name, arena) if arena else {},
         "attacks": _entry.attacks_json(rows, titles),
         "curves": _entry.curves_json(rows),
     }

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from titer.core.lm import LM
 from titer.nn.chance import seeded
 from titer.nn.head import hidden_states, splits
+from titer.nn.locked import is_locked
 from titer.nn.stack import CannotStack, Stack, stacked
 from titer.nn.trainable import cost, trainable
 from titer.nn.weights import Parameters, Weights
@@ -185,6 +186,8 @@ def _bill(lm: LM, one: Finetuning, adapter: int) -> None:
 def _stacks(lm: LM, members: Sequence[Finetuning]) -> bool:
     """Whether these members can share a pass: alike, no dropout, and layers that stack."""
     if len({(one.weights.which, one.weights.modules) for one in members}) > 1:
+        return False
+    if is_locked(lm.model):  # stacked layers would compute what these do, and hand gradients back
         return False
     # Members would draw their dropout from one generator, and alone they do not.
     if any(getattr(lm.model.config, name, 0) for name in _ATTENTION_DROPOUT):

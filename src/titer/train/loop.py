@@ -49,7 +49,7 @@ GradFn = Callable[[Any, B], dict[str, float]]
 """Adds gradients to ``.grad`` and returns logs, among them ``loss``."""
 
 
-def _nothing(_batch: Any) -> float:
+def _nothing(*_batch: Any) -> float:
     return 0.0
 
 
@@ -60,7 +60,8 @@ class Recipe:
     ``lr``: peak learning rate. ``warmup``: share of the steps spent rising. ``clip``: largest joint
     gradient norm, None for no clipping. ``accumulate``: batches a step, gradients averaged.
     ``betas``: AdamW's. ``flops_per_token``: see :func:`titer.nn.trainable.cost`. ``flops_besides``:
-    operations a batch costs on top, such as a frozen model's forward pass.
+    operations a batch costs on top, such as a frozen model's forward pass. ``after``: called after
+    each step, before anybody looks: the place of a projection.
     """
 
     lr: float
@@ -73,6 +74,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     flops_per_token: float = 0.0
     flops_besides: Callable[[Any], float] = _nothing
+    after: Callable[[], object] = _nothing
 
     def flops(self, batch: Charged) -> float:
         """Floating-point operations of one batch."""
@@ -356,6 +358,7 @@ class _Drive(Generic[B]):
             self.steppers.step(rates)
         for number, rate in rates.items():
             member = self.here[number]
+            member.recipe.after()
             member.taken += 1
             try:
                 member.run.charge(steps=1, **drawn[number][1])

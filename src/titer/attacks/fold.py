@@ -1,0 +1,76 @@
+"""Fold what cancels, then fine-tune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titer.attacks.finetune import Finetune
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.fold import fold
+from titer.nn.locked import plain
+from titer.nn.trainable import Parameters
+
+__all__ = ["CARD", "PRESETS", "Fold"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Multiply linear chains together and factor them evenly anew, then fine-tune.
+
+    Norms' scales, compensators between values and outputs, and scales of hidden units cancel, so
+    they are no part of the function; see :func:`titer.nn.fold.fold`. A lock that slows training by
+    them is gone in closed form. Stock modules first, as in ``plain_modules``. Llama, Mistral,
+    Qwen2, Qwen3 and GPT-2 are known.
+
+    Source: titer; the symmetries are those of Ashkboos et al. 2024, arXiv:2401.15024, and of
+    scales.
+    """
+
+    lr: float = 2e-5
+    batch_size: int = 16
+    parameters: Parameters = "full"
+
+    def __post_init__(self) -> None:
+        self._train()
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        run.look(lm)
+        if not run.affords():
+            return lm.clone()
+        out = plain(lm)
+        fold(out)
+        return self._train()(out, run)
+
+    def _train(self) -> Finetune:
+        return Finetune(lr=self.lr, batch_size=self.batch_size, parameters=self.parameters)
+
+
+PRESETS = {
+    "L01": Preset(
+        title="scales and compensators folded, then fine-tuned",
+        fields={"lr": 2e-5},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
+    "L10": Preset(
+        title="folded, then LoRA r16",
+        fields={"lr": 2e-4, "parameters": "lora"},
+        lr_scale=1.0,
+        star="lora-adamw",
+        steps=(256, 256),
+        source="titer",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=Fold,
+    source="titer; after arXiv:2401.15024",
+    summary="scales and compensators that cancel folded away, then fine-tuned",
+    family="locks",
+    presets=PRESETS,
+)

@@ -1,0 +1,57 @@
+"""Put the weights into stock modules, then fine-tune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titer.attacks.finetune import Finetune
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Card, Preset
+from titer.nn.locked import plain
+
+__all__ = ["CARD", "PRESETS", "PlainModules"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainModules:
+    """Load the weights into the library's own classes and fine-tune those.
+
+    Whatever a release does in its modules, hooks, ``requires_grad`` or backward pass stays behind.
+    A lock on the backward pass alone is void: whoever can compute the function has its gradient.
+
+    Source: titer.
+    """
+
+    lr: float = 2e-5
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        self._train()
+
+    def __call__(self, lm: LM, run: Run) -> LM:
+        return self._train()(plain(lm), run)
+
+    def _train(self) -> Finetune:
+        return Finetune(lr=self.lr, batch_size=self.batch_size)
+
+
+PRESETS = {
+    "L02": Preset(
+        title="in stock modules, then fine-tuned",
+        fields={"lr": 2e-5},
+        lr_scale=1.0,
+        star="full-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
+}
+
+CARD = Card(
+    kind="attack",
+    build=PlainModules,
+    source="titer",
+    summary="the weights in stock modules, then every weight fine-tuned",
+    family="locks",
+    presets=PRESETS,
+)

@@ -1,0 +1,88 @@
+"""A suite of locks counts only where it broke every control, and says what a lock adds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from sample_verdict import sample
+
+from titer.report.tables import plain
+from titer.report.verdict import verdict
+
+UNLOCKED = {"npo": "rmu", "rmu": "undefended", "collapse": "undefended"}
+
+
+@lru_cache(maxsize=8)
+def _verdict(*controls: str) -> dict[str, Any]:
+    """The sample, in which npo comes back soon, rmu late and collapse never."""
+    facts, traces = sample()
+    subjects = tuple(
+        replace(one, role="control" if one.name in controls else "defended")
+        if one.name in UNLOCKED
+        else one
+        for one in facts.subjects
+    )
+    rows = tuple(row for row in facts.rows if row.id != "P02")  # one of its trials failed
+    facts = replace(facts, subjects=subjects, rows=rows, controls=controls, unlocked=UNLOCKED)
+    return verdict(facts, [one for one in traces if one.trial.label != "P02"], draws=20)
+
+
+def _model(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(entry for entry in content["models"] if entry["name"] == name)
+
+
+def test_a_broken_control_makes_the_suite_count() -> None:
+    content = _verdict("npo")
+    assert content["battery"]["valid"] is True
+    (control,) = content["battery"]["controls"]
+    assert control["broken"] is True
+    assert control["rho"] <= 1
+    assert control["by"] in {"S03", "M01", "H03", "M05"}
+    assert _model(content, "rmu")["withheld"] is None
+    assert "Control: npo: broken by" in plain(content)
+    assert "SUITE INVALID" not in plain(content)
+
+
+@pytest.mark.parametrize(
+    ("control", "why"),
+    [
+        ("collapse", "no attack brought the harm back"),
+        ("rmu", "times the steps"),
+        ("gain_lock", "was not attacked"),
+    ],
+)
+def test_a_control_that_holds_voids_every_score(control: str, why: str) -> None:
+    content = _verdict("npo", control)
+    assert content["battery"]["valid"] is False
+    assert why in content["battery"]["why"]
+    assert f"SUITE INVALID: {control}" in plain(content)
+    for entry in content["models"]:
+        if entry["role"] == "defended":
+            assert entry["withheld"].startswith("the suite is invalid")
+            assert entry["pillars"]["resistance"]["passes"] is None
+            assert "is withheld" in entry["claim"]
+            assert "Effort in steps" not in entry["claim"]
+
+
+def test_effort_is_told_in_the_claim_and_against_what() -> None:
+    content = _verdict("npo")
+    entry = _model(content, "rmu")
+    found = entry["effort"]
+    assert found["against"] == "undefended"
+    rho = found["unlocked"]["decides"]["value"]
+    assert rho > 1
+    assert f"(quickest: {found['attack']}): {rho:.1f}× [" in entry["claim"]
+    assert "against undefended" in entry["claim"]
+    assert found["by_attack"][found["attack"]]["value"] == pytest.approx(rho)
+    assert min(one["value"] for one in found["by_attack"].values()) == pytest.approx(rho)
+    assert _model(content, "undefended")["effort"] == {}
+
+
+def test_other_suites_have_neither() -> None:
+    facts, traces = sample()
+    content = verdict(facts, traces, draws=20)
+    assert content["battery"] == {}
+    assert all(entry["effort"] == {} for entry in content["models"])
