@@ -269,7 +269,7 @@ def test_the_undefended_models_own_weights_are_no_defence() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"gain:0.up": 1000.0},
+        {"gain": 1000.0},
         {"gain:0.up": 0.01},
         {"dead": 0.5},
         {"slope": -1.0},
