@@ -93,7 +93,7 @@ class ProjectGradient:
             )
         return out
 
-    def _gradient(self, weights: list[Any]) -> GradFn[Bundle]:
+    def _gradient(self, weights: list[Any]) -> GradFn[Any]:
         seen: deque[Tensor] = deque(maxlen=self.rank)
 
         def grad(model: Any, bundle: Bundle) -> dict[str, float]:
