@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.hypernet.adversary import Adversary, effective_rank, patch_norm
-from titer.hypernet.apply import applied
+from titer.hypernet.apply import Patch, applied
 from titer.hypernet.objectives import (
     Preference,
     Safe,
@@ -27,13 +27,15 @@ from titer.hypernet.objectives import (
     rivals,
 )
 from titer.hypernet.sparring import Sparring
-from titer.train.batches import Bundle, bundles, cycle
+from titer.train.batches import Batch, Bundle, bundles, cycle
 from titer.train.objectives import cross_entropy, kl_to
 
 __all__ = ["Game", "Rules", "Side", "stream"]
 
 LOOK = 10
 """Patches are measured every so many steps: their singular values cost time and change slowly."""
+
+_LEAST = 1e-20
 
 Side = Literal["attacker", "defender"]
 
@@ -185,11 +187,13 @@ class Game:
         rules, adversary, benign = self.rules, self.adversary, bundle["benign"]
         with torch.set_grad_enabled(adversary.through or shared):
             patch = adversary.patch(model, bundle["wanted"])
-        with applied(model, adversary.edit, patch):
+        seen = _leaves(patch, bundle["wanted"]) if shared else patch
+        with applied(model, adversary.edit, seen):
             harm = margins(model, bundle)
         before = self._reference(bundle)
-        resist = preference(-harm, -before, rules.preference, rules.beta)
-        turn = self._turn(model, bundle, patch, harm, before) if shared else None
+        # The two losses by margin, so that a backward pass can start from there.
+        margin = harm.detach().requires_grad_()
+        resist = preference(-margin, -before, rules.preference, rules.beta)
         with adversary.attacking(model, benign) if rules.coupled else nullcontext():
             out = logits(model, benign)
         with torch.no_grad():
@@ -197,11 +201,13 @@ class Game:
         capability = cross_entropy(out, benign.labels)
         # KL(defended ‖ start), the paper's direction.
         apart = kl_to(out, clean, benign.labels)
-        loss = rules.resist_weight * resist + rules.capability_weight * capability
-        loss = loss + rules.drift_weight * apart
-        loss.backward(inputs=self.weights)
-        if turn is not None:
-            self.last["adversary"] = self.sparring.step(*turn)
+        kept = rules.capability_weight * capability + rules.drift_weight * apart
+        (push,) = torch.autograd.grad(rules.resist_weight * resist, margin)
+        if shared:
+            self._turn(model, bundle, patch, seen, (harm, margin, before), (kept, push))
+        else:
+            torch.autograd.backward([harm, kept], [push, None], inputs=self.weights)
+        loss = rules.resist_weight * resist.detach() + kept.detach()
         values = {"loss": loss, "resist": resist, "capability": capability, "drift": apart}
         logs = {name: float(value.detach()) for name, value in values.items()}
         logs["adversary"] = self.last["adversary"]
@@ -212,15 +218,48 @@ class Game:
         return logs
 
     def _turn(
-        self, model: Any, bundle: Bundle, patch: Any, harm: Tensor, before: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The adversary's loss and gradient from a pass that is the defender's too."""
-        rules = self.rules
-        loss = preference(harm, before, rules.preference, rules.beta)
+        self,
+        model: Any,
+        bundle: Bundle,
+        patch: Patch,
+        seen: Patch,
+        margins_B: tuple[Tensor, Tensor, Tensor],
+        defence: tuple[Tensor, Tensor],
+    ) -> None:
+        """Both players' gradients from one backward pass, and the adversary's step.
+
+        A margin belongs to one row, so what comes back to a row's own copy of the patch is the
+        defender's derivative by that margin times the margin's gradient. Scaled by the ratio of the
+        two players' derivatives it is the adversary's.
+        """
+        rules, adversary = self.rules, self.adversary
+        (harm, margin, before), (kept, push) = margins_B, defence
+        wish = preference(margin, before, rules.preference, rules.beta)
+        (pull,) = torch.autograd.grad(wish, margin)
+        # A derivative of nothing cannot be scaled; this much is lost in rounding.
+        push = torch.where(push.abs() < _LEAST, _LEAST, push)
+        copies = [tensor for own in seen.values() for tensor in own.values()]
+        torch.autograd.backward([harm, kept], [push, None], inputs=[*self.weights, *copies])
+        written = [tensor for own in patch.values() for tensor in own.values()]
+        back: list[Tensor] = []
+        plain: list[Tensor] = []
+        for copied, tensor in zip(copies, written, strict=True):
+            grad = torch.zeros_like(copied) if copied.grad is None else copied.grad
+            scaled = grad * (pull / push).to(grad.dtype)[:, None, None]
+            back.append(scaled.sum_to_size(tensor.shape))
+            plain.append(grad.sum_to_size(tensor.shape))
+        if adversary.through:
+            torch.autograd.backward(written, plain, inputs=self.weights, retain_graph=True)
+        loss = wish.detach()
+        grads = torch.autograd.grad(
+            written, adversary.weights, back, retain_graph=bool(rules.coherent)
+        )
         if rules.coherent:
-            loss = loss + rules.coherent * drift(self.adversary, model, bundle["benign"], patch)
-        grads = torch.autograd.grad(loss, self.adversary.weights, retain_graph=True)
-        return loss, grads
+            spoilt = rules.coherent * drift(adversary, model, bundle["benign"], patch)
+            more = torch.autograd.grad(spoilt, adversary.weights)
+            grads = tuple(a + b for a, b in zip(grads, more, strict=True))
+            loss = loss + spoilt.detach()
+        self.last["adversary"] = self.sparring.step(loss, grads)
 
     def _audit(self, model: Any, bundle: Bundle) -> float:
         """How well an adversary does that was trained from nothing against the model as it is."""
@@ -250,7 +289,7 @@ class Game:
         total = trained * (pair + benign) + forward * (benign + compared * pair)
         shared = rules.together and self.steps % rules.period == 0
         if shared:
-            total += forward * (pair + 4 * benign * bool(rules.coherent))
+            total += forward * 4 * benign * bool(rules.coherent)
         total += adversary.flops(defended["wanted"], forward, trained=shared)
         total += 2 * adversary.flops(defended["wanted"], forward, trained=False) * bool(fresh)
         total += forward * pair * bool(fresh)
@@ -261,6 +300,18 @@ class Game:
             total += forward * 3 * benign * bool(rules.coherent)
             total += adversary.flops(turn["wanted"], forward)
         return total
+
+
+def _leaves(patch: Patch, batch: Batch) -> Patch:
+    """A copy of the patch for each row, cut off from what wrote it."""
+    rows = len(batch.ids)
+    return {
+        site: {
+            name: tensor.detach().expand(rows, -1, -1).requires_grad_()
+            for name, tensor in own.items()
+        }
+        for site, own in patch.items()
+    }
 
 
 def _tokens(turn: Bundle) -> int:
