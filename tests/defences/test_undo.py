@@ -18,7 +18,8 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
 from titer.defences.npo import NPO
-from titer.defences.undo import UNDO, distance, noised
+from titer.defences._noise import importance, masks, noised
+from titer.defences.undo import UNDO, distance
 from titer.train.batches import Drawn, collate, encode_all, pack
 from titer.train.objectives import answer_loss
 
