@@ -1,0 +1,268 @@
+"""What does erasure cost? ``python -m studies.frontier``.
+
+Oracle-normalised resistance to relearning against what the defence took, as a share of the
+operations that grew the organism, for every unlearning method of the catalogue and for
+unlearn-noise-distil with what may move it: how much noise and where, how long and on what text the
+distillation reads, and whether it is invariant. A defence is made anew for every seed. Resumable;
+in one folder with ``studies.invariance`` the two share what they have in common.
+
+The attacker relearns T with the better of two rates, chosen on the split S over all seeds, or with
+LoRA; the worst of them at any look so far counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studies._claims import judged
+from studies._compare import table, written
+from studies._lab import ORACLE, UNDEFENDED, Arm, Lab, executing
+from studies._picture import Dot, picture
+from studies._resistance import Normalised, curves, normalised
+from studies._seen import RELEARN, Seen
+from studies.invariance import ADVERSARIES, BASES
+from studies.invariance import arms as invariance_arms
+from titer.core.files import write_atomic
+from titer.core.lm import LM
+from titer.core.records import Trace
+from titer.worlds.organisms import SIZES
+
+__all__ = ["ENOUGH", "PRICE", "arms", "main", "placed", "pretraining", "report", "run"]
+
+ENOUGH, PRICE = 0.9, 0.25
+"""A defence of this much of the oracle's resistance at this share of the full price is sought."""
+
+SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
+TEACHER = 150
+"""Steps of the unlearning before the noise."""
+
+KINDS = (RELEARN, "LoRA on T")
+
+
+def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
+    base, steps = fields.pop("base", None) or BASES["npo"][0], TEACHER
+    settings = {
+        "base": base,
+        "first": steps / (steps + distil),
+        "scale": 1.0,
+        "lr": 2e-3,
+        "batch_size": 16,
+        **fields,
+    }
+    return Arm(name=name, defence="undo", fields=settings, steps=steps + distil, rank=rank)
+
+
+_OTHERS: dict[str, dict[str, Any]] = {
+    "grad_diff": {"lr": 1e-3},
+    "simnpo": {"lr": 1e-3},
+    "wga": {"lr": 1e-3},
+    "random_mapping": {"lr": 1e-3},
+}
+
+
+def arms() -> list[Arm]:
+    """Every defence on the frontier, the cheap ones shared with ``studies.invariance``."""
+    found = [arm for arm in invariance_arms() if arm.rank == 1]
+    found += [
+        _undo(f"undo, share {share:g}", 1, share=share) for share in (0.0, 0.3, 0.6, 0.8, 1.0)
+    ]
+    found += [
+        _undo(f"undo, share {share:g}, {distil} steps", 2, share=share, distil=distil)
+        for share, distil in ((1.0, 150), (1.0, 600), (0.8, 600))
+    ]
+    found += [
+        _undo(f"undo, share 1 in {where}", 2, share=1.0, where=where)
+        for where in ("blocks", "embeddings", "head")
+    ]
+    found += [
+        _undo(
+            f"undo, share 1 on {fraction:.0%} by {where}",
+            2,
+            share=1.0,
+            where=where,
+            fraction=fraction,
+        )
+        for where in ("gradient", "task_vector")
+        for fraction in (0.3,)
+    ]
+    found += [
+        _undo("undo, share 0.8, invariant", 3, share=0.8, invariance=0.1),
+        _undo("undo, share 0.8, related text", 3, share=0.8, text=["related"]),
+        _undo("undo, share 0.8, unrelated text", 3, share=0.8, text=["unrelated"]),
+    ]
+    found += [
+        Arm(name=name, defence=name, fields={**fields, "batch_size": 8}, steps=TEACHER, rank=3)
+        for name, fields in _OTHERS.items()
+    ]
+    smooth = {"base": BASES["npo"][0], "sigma": 1e-3}
+    shared = [replace(arm, rank=4) for arm in invariance_arms() if arm.rank == 1]
+    return [
+        *found,
+        *shared,
+        Arm(
+            name="npo+random_smoothing",
+            defence="random_smoothing",
+            fields=smooth,
+            steps=TEACHER,
+            rank=3,
+        ),
+    ]
+
+
+def pretraining(lm: LM, size: str = "nano") -> float:
+    """Operations that grew an organism: 6 a weight in matrix products and token.
+
+    Batches are about as many tokens as the recipe says; the count is off by what their rounding to
+    whole rows leaves.
+    """
+    recipe = SIZES[size].pretraining
+    return 6.0 * lm.parameters_in_matmuls() * recipe.steps * recipe.tokens
+
+
+def run(lab: Lab, seeds: Sequence[int], write: Callable[[Seen], None]) -> Seen:
+    """Everything, rank by rank and seed by seed; ``write`` is told what there is after each."""
+    adversaries = [one for one in ADVERSARIES if one.name.startswith(KINDS)]
+    seen, every = Seen(seeds=tuple(seeds)), arms()
+    for rank in sorted({arm.rank for arm in every}):
+        for seed in seeds:
+            made = lab.make([arm for arm in every if arm.rank == rank], seed)
+            seen = seen.joined(lab.attack(made, adversaries), made, seed)
+            write(seen)
+    return seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """An arm on the frontier: its price as a share of pre-training, and its resistance."""
+
+    name: str
+    price: float
+    resistance: Normalised
+    seeds: int
+
+    @property
+    def enough(self) -> bool:
+        """Nine tenths of the oracle's resistance at a quarter of the price, and at the end of the
+        budget too; by the values, not their lower ends."""
+        found = (self.resistance.area.value, self.resistance.end.value)
+        return self.price <= PRICE and all(one is not None and one >= ENOUGH for one in found)
+
+
+def placed(seen: Seen, full: float, chance: float) -> list[Placed]:
+    """Every arm that has run, on the seeds that it and the references have."""
+    found: list[Placed] = []
+    for name in dict.fromkeys(arm for arm, _, _ in seen.traces):
+        ready = {side: _traces(seen, side) for side in (UNDEFENDED, name, ORACLE)}
+        common = [
+            seed
+            for seed in seen.seeds
+            if all(seed in rows for one in ready.values() for rows in one)
+        ]
+        if not common or name in (UNDEFENDED, ORACLE):
+            continue
+        sides = {
+            side: curves([[by_seed[seed] for seed in common] for by_seed in one])
+            for side, one in ready.items()
+        }
+        steps, harm = sides[name]
+        found.append(
+            Placed(
+                name=name,
+                price=sum(seen.flops[name, seed] for seed in common) / len(common) / full,
+                resistance=normalised(
+                    steps, harm, sides[UNDEFENDED][1], sides[ORACLE][1], chance=chance
+                ),
+                seeds=len(common),
+            )
+        )
+    return sorted(found, key=lambda one: one.price)
+
+
+def _traces(seen: Seen, arm: str) -> list[Mapping[int, Trace]]:
+    """By adversary, the traces that ended well, by seed."""
+    chosen = [seen.adversary(arm, kind) for kind in KINDS]
+    return [
+        {
+            seed: trace
+            for seed in seen.seeds
+            if (trace := seen.traces.get((arm, one, seed))) is not None and trace.status == "ok"
+        }
+        for one in chosen
+    ]
+
+
+def report(seen: Seen, full: float, chance: float) -> str:
+    """The table and the answer, in Markdown."""
+    rows = [
+        [
+            one.name,
+            f"{one.price:.3f}",
+            written(one.resistance.area),
+            written(one.resistance.end),
+            written(judged(seen.before(one.name))),
+            written(judged(seen.utility(one.name))),
+            str(one.seeds),
+        ]
+        for one in placed(seen, full, chance)
+    ]
+    head = [
+        "arm",
+        "price",
+        "R*",
+        "R at the end",
+        "harm before",
+        "worst utility before",
+        "seeds",
+    ]
+    enough = [one.name for one in placed(seen, full, chance) if one.enough]
+    return "\n\n".join(
+        [
+            f"Price 1 is pre-training: {full:.3g} operations. Harm at chance is {chance:g}.",
+            table(head, rows),
+            f"R* and R at the end of at least {ENOUGH:g} at a price of at most {PRICE:g}: "
+            f"{', '.join(enough) or 'none'}.\n",
+        ]
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m studies.frontier", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N−1")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cap", type=int, help="most steps of any defence or attack")
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+    asked = parser.parse_args(words)
+    command = " ".join(["python -m studies.frontier", *(words or sys.argv[1:])])
+    asked.out.mkdir(parents=True, exist_ok=True)
+    target = asked.out / "frontier.md"
+    with executing(asked.workers) as executor:
+        lab = Lab(
+            root=asked.out,
+            executor=executor,
+            cap=asked.cap,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        full = pretraining(LM.load(lab.references[UNDEFENDED].folder))
+        chance = lab.world.chance
+
+        def write(seen: Seen) -> None:
+            text = f"# The erasure frontier\n\n`{command}`\n\n{report(seen, full, chance)}"
+            write_atomic(target, text)
+            dots = [
+                Dot(name=one.name, price=one.price, resistance=one.resistance.area)
+                for one in placed(seen, full, chance)
+            ]
+            write_atomic(asked.out / "frontier.svg", picture(dots, enough=ENOUGH, price=PRICE))
+
+        run(lab, range(asked.seeds), write)
+    print(target.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
