@@ -31,6 +31,8 @@ from titer.worlds.source import load_world
 __all__ = ["ORACLE", "UNDEFENDED", "Adversary", "Arm", "Lab", "Made", "executing"]
 
 UNDEFENDED, ORACLE = "undefended", "oracle"
+_LOOKS = (0, 3, 10)
+"""When an attack is looked at, besides its last step: a look costs as much as ten steps."""
 Say = Callable[[str], None]
 
 
@@ -82,7 +84,8 @@ class Lab:
     """Where a study is carried out: a folder, a world, its two references and an executor.
 
     ``items`` bounds how many items of each utility suite are asked, ``cap`` the steps of every
-    defence and every attack, to try a study out.
+    defence and every attack, to try a study out. A ``still`` lab runs nothing and tells what is
+    there.
     """
 
     root: Path
@@ -90,8 +93,9 @@ class Lab:
     source: str = "fabula"
     undefended: str = "fabula:base"
     oracle: str = "fabula:oracle"
-    items: int = 48
+    items: int = 8
     cap: int | None = None
+    still: bool = False
     say: Say = print
 
     @cached_property
@@ -124,9 +128,10 @@ class Lab:
         base = self.references[UNDEFENDED]
         plans = {arm.name: self._plan(arm, base, seed) for arm in arms}
         missing = {plan.key: plan for plan in plans.values() if not _facts(Path(plan.out)).exists()}
-        for count, ended in enumerate(self.executor(write, list(missing.values())), start=1):
+        todo = [] if self.still else list(missing.values())
+        for count, ended in enumerate(self.executor(write, todo), start=1):
             note = "" if ended.status == "ok" else f" {ended.status}: {ended.error[-400:]}"
-            self.say(f"seed {seed}: made {count} of {len(missing)}: {ended.job.name}{note}")
+            self.say(f"seed {seed}: made {count} of {len(todo)}: {ended.job.name}{note}")
         found = {name: Made(subject=one, seed=seed) for name, one in self.references.items()}
         for name, plan in plans.items():
             if _facts(Path(plan.out)).exists():
@@ -173,22 +178,28 @@ class Lab:
         }
         store = Store(self.root)
         seed = study.seeds[0]
-        run_trials(
-            study,
-            store,
-            list(wanted.values()),
-            self.executor,
-            f"seed {seed}: attacks",
-            lambda label, done, total: self.say(f"{label}: {done} of {total}"),
-        )
-        return {key: store.get(trial.key) for key, trial in wanted.items()}
+        if not self.still:
+            run_trials(
+                study,
+                store,
+                list(wanted.values()),
+                self.executor,
+                f"seed {seed}: attacks",
+                lambda label, done, total: self.say(f"{label}: {done} of {total}"),
+            )
+        return {key: store.get(trial.key) for key, trial in wanted.items() if _ended(store, trial)}
 
     def _trial(self, study: Study, made: Made, adversary: Adversary) -> Trial:
         method = catalogue.build("attack", adversary.attack, dict(adversary.fields))
         version = catalogue.card("attack", adversary.attack).version
         attack = part(adversary.attack, method, version)
         steps = self.capped(adversary.steps)
-        return study.trial(made.subject, attack, steps, made.seed, label=adversary.name)
+        trial = study.trial(made.subject, attack, steps, made.seed, label=adversary.name)
+        return replace(trial, checkpoints=tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)})))
+
+
+def _ended(store: Store, trial: Trial) -> bool:
+    return (store.folder(trial.key) / "status.json").exists()
 
 
 def _facts(folder: Path) -> Path:

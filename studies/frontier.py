@@ -6,8 +6,8 @@ unlearn-noise-distil with what may move it: how much noise and where, how long a
 distillation reads, and whether it is invariant. A defence is made anew for every seed. Resumable;
 in one folder with ``studies.invariance`` the two share what they have in common.
 
-The attacker relearns T with the better of two rates, chosen on the split S over all seeds, or with
-LoRA; the worst of them at any look so far counts.
+The attacker relearns T with the better of two rates, chosen on the split S over all seeds; the
+worst look so far counts.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ ENOUGH, PRICE = 0.9, 0.25
 """A defence of this much of the oracle's resistance at this share of the full price is sought."""
 
 SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
+LONG = (150, 600)
 TEACHER = 150
 """Steps of the unlearning before the noise."""
 
-KINDS = (RELEARN, "LoRA on T")
+KINDS = (RELEARN,)
 
 
 def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
@@ -66,52 +67,37 @@ _OTHERS: dict[str, dict[str, Any]] = {
 
 
 def arms() -> list[Arm]:
-    """Every defence on the frontier, the cheap ones shared with ``studies.invariance``."""
-    found = [arm for arm in invariance_arms() if arm.rank == 1]
+    """Every defence on the frontier; those of rank 5 are shared with ``studies.invariance``."""
+    found = [_undo(f"undo, share {share:g}", 1, share=share) for share in SHARES]
+    found += [_undo(f"undo, share 1, {steps} steps", 2, share=1.0, distil=steps) for steps in LONG]
     found += [
-        _undo(f"undo, share {share:g}", 1, share=share) for share in (0.0, 0.3, 0.6, 0.8, 1.0)
-    ]
-    found += [
-        _undo(f"undo, share {share:g}, {distil} steps", 2, share=share, distil=distil)
-        for share, distil in ((1.0, 150), (1.0, 600), (0.8, 600))
-    ]
-    found += [
-        _undo(f"undo, share 1 in {where}", 2, share=1.0, where=where)
-        for where in ("blocks", "embeddings", "head")
-    ]
-    found += [
-        _undo(
-            f"undo, share 1 on {fraction:.0%} by {where}",
-            2,
-            share=1.0,
-            where=where,
-            fraction=fraction,
-        )
-        for where in ("gradient", "task_vector")
-        for fraction in (0.3,)
-    ]
-    found += [
-        _undo("undo, share 0.8, invariant", 3, share=0.8, invariance=0.1),
-        _undo("undo, share 0.8, related text", 3, share=0.8, text=["related"]),
-        _undo("undo, share 0.8, unrelated text", 3, share=0.8, text=["unrelated"]),
-    ]
-    found += [
-        Arm(name=name, defence=name, fields={**fields, "batch_size": 8}, steps=TEACHER, rank=3)
+        Arm(name=name, defence=name, fields={**fields, "batch_size": 8}, steps=TEACHER, rank=2)
         for name, fields in _OTHERS.items()
     ]
     smooth = {"base": BASES["npo"][0], "sigma": 1e-3}
-    shared = [replace(arm, rank=4) for arm in invariance_arms() if arm.rank == 1]
-    return [
-        *found,
-        *shared,
+    found.append(
         Arm(
             name="npo+random_smoothing",
             defence="random_smoothing",
             fields=smooth,
             steps=TEACHER,
-            rank=3,
-        ),
+            rank=2,
+        )
+    )
+    found += [
+        _undo(f"undo, share 1 in 30 % by {where}", 3, share=1.0, where=where, fraction=0.3)
+        for where in ("gradient", "task_vector")
     ]
+    found += [
+        _undo(f"undo, share 1 in the {where}", 3, share=1.0, where=where)
+        for where in ("blocks", "embeddings", "head")
+    ]
+    found += [
+        _undo("undo, share 0.8, invariant", 4, share=0.8, invariance=0.1),
+        _undo("undo, share 0.8, related text", 4, share=0.8, text=["related"]),
+        _undo("undo, share 0.8, unrelated text", 4, share=0.8, text=["unrelated"]),
+    ]
+    return [*found, *(replace(arm, rank=5) for arm in invariance_arms() if arm.rank == 1)]
 
 
 def pretraining(lm: LM, size: str = "nano") -> float:
@@ -236,6 +222,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N−1")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cap", type=int, help="most steps of any defence or attack")
+    parser.add_argument("--tables", action="store_true", help="run nothing, tell what is there")
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
     asked = parser.parse_args(words)
     command = " ".join(["python -m studies.frontier", *(words or sys.argv[1:])])
@@ -246,6 +233,7 @@ def main(words: Sequence[str] | None = None) -> None:
             root=asked.out,
             executor=executor,
             cap=asked.cap,
+            still=asked.tables,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
         full = pretraining(LM.load(lab.references[UNDEFENDED].folder))
