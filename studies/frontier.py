@@ -38,7 +38,7 @@ ENOUGH, PRICE = 0.9, 0.25
 """A defence of this much of the oracle's resistance at this share of the full price is sought."""
 
 SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
-LONG = (150, 600)
+SHORT = 150
 TEACHER = 150
 """Steps of the unlearning before the noise."""
 
@@ -67,9 +67,9 @@ _OTHERS: dict[str, dict[str, Any]] = {
 
 
 def arms() -> list[Arm]:
-    """Every defence on the frontier; those of rank 5 are shared with ``studies.invariance``."""
+    """Every defence on the frontier; the last are shared with ``studies.invariance``."""
     found = [_undo(f"undo, share {share:g}", 1, share=share) for share in SHARES]
-    found += [_undo(f"undo, share 1, {steps} steps", 2, share=1.0, distil=steps) for steps in LONG]
+    found.append(_undo("undo, share 1, 150 steps", 2, share=1.0, distil=SHORT))
     found += [
         Arm(name=name, defence=name, fields={**fields, "batch_size": 8}, steps=TEACHER, rank=2)
         for name, fields in _OTHERS.items()
@@ -84,18 +84,17 @@ def arms() -> list[Arm]:
             rank=2,
         )
     )
+    short = {"share": 1.0, "distil": SHORT}
+    for where in ("gradient", "task_vector"):
+        name = f"undo, share 1 in 30 % by {where}, 150 steps"
+        found.append(_undo(name, 3, **short, where=where, fraction=0.3))
+    for where in ("blocks", "embeddings", "head"):
+        found.append(_undo(f"undo, share 1 in the {where}, 150 steps", 3, **short, where=where))
+    for text in ("related", "unrelated"):
+        found.append(_undo(f"undo, share 1, 150 steps of {text} text", 4, **short, text=[text]))
     found += [
-        _undo(f"undo, share 1 in 30 % by {where}", 3, share=1.0, where=where, fraction=0.3)
-        for where in ("gradient", "task_vector")
-    ]
-    found += [
-        _undo(f"undo, share 1 in the {where}", 3, share=1.0, where=where)
-        for where in ("blocks", "embeddings", "head")
-    ]
-    found += [
-        _undo("undo, share 0.8, invariant", 4, share=0.8, invariance=0.1),
-        _undo("undo, share 0.8, related text", 4, share=0.8, text=["related"]),
-        _undo("undo, share 0.8, unrelated text", 4, share=0.8, text=["unrelated"]),
+        _undo("undo, share 1, 150 steps, invariant", 4, **short, invariance=0.1),
+        _undo("undo, share 1, 600 steps", 5, share=1.0, distil=600),
     ]
     return [*found, *(replace(arm, rank=5) for arm in invariance_arms() if arm.rank == 1)]
 

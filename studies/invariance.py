@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,12 @@ WEIGHTS = {
 """λ of each reading, chosen on seed 100 on the split S: ten times as much costs utility (NPO) or
 keeps the hazard from being unlearned (RMU, whose own loss is a thousand times larger)."""
 
-RANKS = {"single": 1, "forget set": 2, "datasets": 2, "phrasings": 3, "vectors": 3}
+
+def _rank(kind: str, penalty: str) -> int:
+    """One environment first, then the cheapest reading on the others."""
+    return 1 if kind == "single" else 2 if penalty == "logit_scale" else 4
+
+
 ROWS = 8
 """Rows of all environments together, a step."""
 
@@ -102,6 +108,9 @@ ADVERSARIES = (
 )
 """Budgets are small: forty steps of eight rows; rounding to nearest, to four or three bits."""
 
+CLAIMED = ("relearn T, 3e-4", "relearn T, 1e-3", "related", "unrelated")
+"""Those that published directions are about; they train as one cohort."""
+
 
 def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
     """Every defence under study."""
@@ -117,7 +126,13 @@ def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
                 fields = _ilu(base, kind, penalty, weight)
                 title = f"{name}+ilu {penalty}, {kind}"
                 found.append(
-                    Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=RANKS[kind])
+                    Arm(
+                        name=title,
+                        defence="ilu",
+                        fields=fields,
+                        steps=steps,
+                        rank=_rank(kind, penalty),
+                    )
                 )
         controls = {
             "control: retain": _ilu(base, "single", "loss", 1.0),
@@ -128,10 +143,10 @@ def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
         }
         for title, fields in controls.items():
             title = f"{name}+{title}"
-            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=2))
+            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=3))
         undo = {**UNDO, "base": base}
         found.append(
-            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=2)
+            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=3)
         )
     return found
 
@@ -161,19 +176,26 @@ def compared(bases: Sequence[str] = tuple(BASES)) -> list[str]:
 def run(
     lab: Lab, seeds: Sequence[int], bases: Sequence[str], write: Callable[[Seen], None]
 ) -> Seen:
-    """Everything, rank by rank and seed by seed; ``write`` is told what there is after each."""
+    """First the adversaries that claims are about, then the rest, rank by rank and seed by seed;
+    ``write`` is told what there is after each."""
     seen = Seen(seeds=tuple(seeds))
     every = arms(bases)
-    for rank in sorted({arm.rank for arm in every}):
-        for seed in seeds:
-            made = lab.make([arm for arm in every if arm.rank == rank], seed)
-            seen = seen.joined(lab.attack(made, ADVERSARIES), made, seed)
-            if rank == 1:
-                seen = replace(
-                    seen, cosines={**seen.cosines, seed: _walked(lab, made, bases, seed)}
-                )
-            write(seen)
+    ranks = sorted({arm.rank for arm in every})
+    together = [one for one in ADVERSARIES if one.name in CLAIMED]
+    for adversaries, rank, seed in product((together, ADVERSARIES), ranks, seeds):
+        made = lab.make([arm for arm in every if arm.rank == rank], seed)
+        # The references are no side of a comparison: one seed of them is enough.
+        first = seed == seeds[0]
+        attacked = {name: one for name, one in made.items() if first or name not in _REFERENCES}
+        seen = seen.joined(lab.attack(attacked, adversaries), made, seed)
+        if rank == 1 and adversaries is together:
+            walked = _walked(lab, made, bases, seed)
+            seen = replace(seen, cosines={**seen.cosines, seed: walked})
+        write(seen)
     return seen
+
+
+_REFERENCES = (UNDEFENDED, ORACLE)
 
 
 def _walked(lab: Lab, made: Mapping[str, Made], bases: Sequence[str], seed: int) -> Cosines:
