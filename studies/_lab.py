@@ -31,7 +31,7 @@ from titer.worlds.source import load_world
 __all__ = ["ORACLE", "UNDEFENDED", "Adversary", "Arm", "Lab", "Made", "executing"]
 
 UNDEFENDED, ORACLE = "undefended", "oracle"
-_LOOKS = (0, 3, 10)
+_LOOKS = (0, 3, 10, 40, 100)
 """When an attack is looked at, besides its last step: a look costs as much as ten steps."""
 Say = Callable[[str], None]
 

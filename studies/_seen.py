@@ -60,10 +60,12 @@ class Seen:
         }
 
     def adversary(self, arm: str, name: str) -> str:
-        """The adversary of that name; of ``relearn T``, the rate that does best on the split S."""
-        if name != RELEARN:
+        """The adversary of that name, or of those whose names begin with it (``relearn T``, at
+        several rates) the one that does best on the split S."""
+        names = {one for _, one, _ in self.traces}
+        if name in names:
             return name
-        rates = sorted({one for _, one, _ in self.traces if one.startswith(RELEARN)})
+        rates = sorted(one for one in names if one.startswith(name))
         best = {one: self.scores(arm, one, lambda trace: later(trace, "select")) for one in rates}
         known = {one: float(stacked(rows).mean()) for one, rows in best.items() if rows}
         return max(known, key=lambda one: known[one], default=name)

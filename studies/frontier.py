@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studies._claims import judged
 from studies._compare import table, written
-from studies._lab import ORACLE, UNDEFENDED, Arm, Lab, executing
+from studies._lab import ORACLE, UNDEFENDED, Adversary, Arm, Lab, executing
 from studies._picture import Dot, picture
 from studies._resistance import Normalised, curves, normalised
 from studies._seen import RELEARN, Seen
@@ -42,7 +42,21 @@ SHORT = 150
 TEACHER = 150
 """Steps of the unlearning before the noise."""
 
-KINDS = (RELEARN,)
+QUICK, SLOW = RELEARN, "long relearn T"
+LONG = tuple(
+    Adversary(
+        name=f"{SLOW}, {lr:g}",
+        attack="finetune",
+        fields={"lr": lr, "batch_size": 8},
+        steps=200,
+    )
+    for lr in (1e-3, 3e-3)
+)
+"""Five times the steps, and rates up to ten times the lower of the quick ones."""
+
+CONTENDERS = ("undo, share 0.6",)
+"""Chosen on seed 0 as the cheapest noise with enough resistance and all utility; reported on the
+seeds after."""
 
 
 def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
@@ -109,15 +123,29 @@ def pretraining(lm: LM, size: str = "nano") -> float:
     return 6.0 * lm.parameters_in_matmuls() * recipe.steps * recipe.tokens
 
 
-def run(lab: Lab, seeds: Sequence[int], write: Callable[[Seen], None]) -> Seen:
-    """Everything, rank by rank and seed by seed; ``write`` is told what there is after each."""
-    adversaries = [one for one in ADVERSARIES if one.name.startswith(KINDS)]
-    seen, every = Seen(seeds=tuple(seeds)), arms()
-    for rank in sorted({arm.rank for arm in every}):
+def run(
+    lab: Lab, seeds: Sequence[int], further: Sequence[int], write: Callable[[Seen], None]
+) -> Seen:
+    """Rank by rank and seed by seed; contenders on ``further`` seeds too, and with :data:`LONG`.
+
+    ``write`` is told what there is after each.
+    """
+    quick = [one for one in ADVERSARIES if one.name.startswith(QUICK)]
+    seen, every = Seen(seeds=(*seeds, *further)), arms()
+    ranks = sorted({arm.rank for arm in every})
+
+    def stage(chosen: Sequence[Arm], seed: int, adversaries: Sequence[Adversary]) -> None:
+        nonlocal seen
+        made = lab.make(chosen, seed)
+        seen = seen.joined(lab.attack(made, adversaries), made, seed)
+        write(seen)
+
+    for rank in ranks:
         for seed in seeds:
-            made = lab.make([arm for arm in every if arm.rank == rank], seed)
-            seen = seen.joined(lab.attack(made, adversaries), made, seed)
-            write(seen)
+            stage([arm for arm in every if arm.rank == rank], seed, quick)
+        if rank == ranks[0]:
+            for seed in (*seeds, *further):
+                stage([arm for arm in every if arm.name in CONTENDERS], seed, [*quick, *LONG])
     return seen
 
 
@@ -138,21 +166,17 @@ class Placed:
         return self.price <= PRICE and all(one is not None and one >= ENOUGH for one in found)
 
 
-def placed(seen: Seen, full: float, chance: float) -> list[Placed]:
-    """Every arm that has run, on the seeds that it and the references have."""
+def placed(seen: Seen, full: float, chance: float, kind: str = QUICK) -> list[Placed]:
+    """Every arm that has met the adversaries of this kind, on the seeds that it and the references
+    have."""
     found: list[Placed] = []
     for name in dict.fromkeys(arm for arm, _, _ in seen.traces):
-        ready = {side: _traces(seen, side) for side in (UNDEFENDED, name, ORACLE)}
-        common = [
-            seed
-            for seed in seen.seeds
-            if all(seed in rows for one in ready.values() for rows in one)
-        ]
+        ready = {side: _traces(seen, side, kind) for side in (UNDEFENDED, name, ORACLE)}
+        common = [seed for seed in seen.seeds if all(seed in rows for rows in ready.values())]
         if not common or name in (UNDEFENDED, ORACLE):
             continue
         sides = {
-            side: curves([[by_seed[seed] for seed in common] for by_seed in one])
-            for side, one in ready.items()
+            side: curves([[by_seed[seed] for seed in common]]) for side, by_seed in ready.items()
         }
         steps, harm = sides[name]
         found.append(
@@ -168,57 +192,60 @@ def placed(seen: Seen, full: float, chance: float) -> list[Placed]:
     return sorted(found, key=lambda one: one.price)
 
 
-def _traces(seen: Seen, arm: str) -> list[Mapping[int, Trace]]:
-    """By adversary, the traces that ended well, by seed."""
-    chosen = [seen.adversary(arm, kind) for kind in KINDS]
-    return [
-        {
-            seed: trace
-            for seed in seen.seeds
-            if (trace := seen.traces.get((arm, one, seed))) is not None and trace.status == "ok"
-        }
-        for one in chosen
-    ]
+def _traces(seen: Seen, arm: str, kind: str) -> dict[int, Trace]:
+    """The traces of the adversary that does best on S that ended well, by seed."""
+    best = seen.adversary(arm, kind)
+    found = {seed: seen.traces.get((arm, best, seed)) for seed in seen.seeds}
+    return {
+        seed: trace for seed, trace in found.items() if trace is not None and trace.status == "ok"
+    }
 
 
-def report(seen: Seen, full: float, chance: float) -> str:
-    """The table and the answer, in Markdown."""
-    rows = [
-        [
-            one.name,
-            f"{one.price:.3f}",
-            written(one.resistance.area),
-            written(one.resistance.end),
-            written(judged(seen.before(one.name))),
-            written(judged(seen.utility(one.name))),
-            str(one.seeds),
-        ]
-        for one in placed(seen, full, chance)
+def report(seen: Seen, full: float, chance: float, seeds: int) -> str:
+    """The tables and the answer, in Markdown: all arms on the first ``seeds`` seeds, on which
+    contenders are chosen, and contenders on those after."""
+    chosen = replace(seen, seeds=seen.seeds[:seeds])
+    after = replace(seen, seeds=seen.seeds[seeds:])
+    enough = [one.name for one in placed(chosen, full, chance) if one.enough]
+    parts = [
+        f"Price 1 is pre-training: {full:.3g} operations. Harm at chance is {chance:g}.",
+        _table(chosen, placed(chosen, full, chance)),
+        f"R* and R at the end of at least {ENOUGH:g} at a price of at most {PRICE:g}: "
+        f"{', '.join(enough) or 'none'}.",
     ]
-    head = [
-        "arm",
-        "price",
-        "R*",
-        "R at the end",
-        "harm before",
-        "worst utility before",
-        "seeds",
-    ]
-    enough = [one.name for one in placed(seen, full, chance) if one.enough]
-    return "\n\n".join(
+    for words, some in (("on the same seeds", chosen), ("on seeds that chose nothing", after)):
+        for kind in (QUICK, SLOW):
+            rows = [one for one in placed(some, full, chance, kind) if one.name in CONTENDERS]
+            if rows and (some is after or kind == SLOW):
+                numbers = ", ".join(map(str, some.seeds))
+                parts += [f"Contenders, {kind}, {words} ({numbers}):", _table(some, rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(seen: Seen, rows: Sequence[Placed]) -> str:
+    head = ["arm", "price", "R*", "R at the end", "harm before", "worst utility before", "seeds"]
+    return table(
+        head,
         [
-            f"Price 1 is pre-training: {full:.3g} operations. Harm at chance is {chance:g}.",
-            table(head, rows),
-            f"R* and R at the end of at least {ENOUGH:g} at a price of at most {PRICE:g}: "
-            f"{', '.join(enough) or 'none'}.\n",
-        ]
+            [
+                one.name,
+                f"{one.price:.3f}",
+                written(one.resistance.area),
+                written(one.resistance.end),
+                written(judged(seen.before(one.name))),
+                written(judged(seen.utility(one.name))),
+                str(one.seeds),
+            ]
+            for one in rows
+        ],
     )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m studies.frontier", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N−1")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to N−1, for every arm")
+    parser.add_argument("--further", type=int, default=2, help="seeds after, for contenders")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cap", type=int, help="most steps of any defence or attack")
     parser.add_argument("--tables", action="store_true", help="run nothing, tell what is there")
@@ -239,15 +266,17 @@ def main(words: Sequence[str] | None = None) -> None:
         chance = lab.world.chance
 
         def write(seen: Seen) -> None:
-            text = f"# The erasure frontier\n\n`{command}`\n\n{report(seen, full, chance)}"
-            write_atomic(target, text)
+            told = report(seen, full, chance, asked.seeds)
+            write_atomic(target, f"# The erasure frontier\n\n`{command}`\n\n{told}")
+            chosen = replace(seen, seeds=seen.seeds[: asked.seeds])
             dots = [
                 Dot(name=one.name, price=one.price, resistance=one.resistance.area)
-                for one in placed(seen, full, chance)
+                for one in placed(chosen, full, chance)
             ]
             write_atomic(asked.out / "frontier.svg", picture(dots, enough=ENOUGH, price=PRICE))
 
-        run(lab, range(asked.seeds), write)
+        last = asked.seeds + asked.further
+        run(lab, range(asked.seeds), range(asked.seeds, last), write)
     print(target.read_text(encoding="utf-8"))
 
 

@@ -47,7 +47,7 @@ def test_what_is_sought_is_both_strong_and_cheap(
     seen = _seen({"arm": level}, {"arm": price})
     [one] = frontier.placed(seen, 1.0, 0.125)
     assert one.enough is expected
-    last = frontier.report(seen, 1.0, 0.125).strip().splitlines()[-1]
+    last = frontier.report(seen, 1.0, 0.125, 2).strip().splitlines()[-1]
     assert last.endswith("arm." if expected else "none.")
 
 
