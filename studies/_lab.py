@@ -52,12 +52,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adversary:
-    """An attack under study, likewise."""
+    """An attack under study, likewise. ``elsewhere``: on the world's second hazard, which no arm is
+    told to forget."""
 
     name: str
     attack: str
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     steps: int
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,8 @@ class Lab:
         self, made: Mapping[str, Made], adversaries: Sequence[Adversary]
     ) -> dict[tuple[str, str], Trace]:
         """Every adversary on every model, with the seed the model was made with, by both names."""
+        if not made:
+            return {}
         study = Study(
             suite=Suite(name="studies", version="v1", rows=(), items=self.items),
             world=self.world,
@@ -194,7 +198,9 @@ class Lab:
         version = catalogue.card("attack", adversary.attack).version
         attack = part(adversary.attack, method, version)
         steps = self.capped(adversary.steps)
-        trial = study.trial(made.subject, attack, steps, made.seed, label=adversary.name)
+        domain = list(self.world.hazards)[-1] if adversary.elsewhere else self.domain
+        label = adversary.name
+        trial = study.trial(made.subject, attack, steps, made.seed, label=label, domain=domain)
         return replace(trial, checkpoints=tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)})))
 
 

@@ -15,13 +15,27 @@ from studies._lab import Made
 from studies._vectors import Cosines
 from titer.core.records import Trace
 
-__all__ = ["LATER", "RELEARN", "BySeed", "Scores", "Seen", "later", "mean", "minus", "stacked"]
+__all__ = [
+    "LATER",
+    "RELEARN",
+    "UNTOLD",
+    "BySeed",
+    "Scores",
+    "Seen",
+    "later",
+    "mean",
+    "minus",
+    "stacked",
+]
 
 LATER = 10
 """The first step whose look counts as *after* an attack."""
 
 RELEARN = "relearn T"
 """What a study calls the best of its adversaries whose names begin with it."""
+
+UNTOLD = "untold"
+"""What a study calls a look at the other hazard."""
 
 Scores = NDArray[np.float64]
 BySeed = Mapping[int, Scores]
@@ -89,7 +103,9 @@ class Seen:
         return self.scores(arm, self._first(arm), worst)
 
     def _first(self, arm: str) -> str:
-        return next((adversary for name, adversary, _ in self.traces if name == arm), "")
+        """An adversary of the arm's that looked at the hazard under study."""
+        kinds = (one for name, one, _ in self.traces if name == arm and one != UNTOLD)
+        return next(kinds, "")
 
     def cosine(self, arm: str, pair: str) -> BySeed:
         """A cosine, (1,) a seed."""

@@ -6,6 +6,9 @@ unlearn-noise-distil with what may move it: how much noise and where, how long a
 distillation reads, and whether it is invariant. A defence is made anew for every seed. Resumable;
 in one folder with ``studies.invariance`` the two share what they have in common.
 
+*Untold* is recall of the other hazard, which a defence is neither told to forget nor given text on:
+what it keeps of what it was not shown.
+
 The attacker relearns T with the better of two rates, chosen on the split S over all seeds; the
 worst look so far counts.
 """
@@ -24,7 +27,7 @@ from studies._compare import table, written
 from studies._lab import ORACLE, UNDEFENDED, Adversary, Arm, Lab, executing
 from studies._picture import Dot, picture
 from studies._resistance import Normalised, curves, normalised
-from studies._seen import RELEARN, Seen
+from studies._seen import RELEARN, UNTOLD, Seen
 from studies.invariance import ADVERSARIES, BASES
 from studies.invariance import arms as invariance_arms
 from titer.core.files import write_atomic
@@ -53,6 +56,9 @@ LONG = tuple(
     for lr in (1e-3, 3e-3)
 )
 """Five times the steps, and rates up to ten times the lower of the quick ones."""
+
+LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True)
+"""What is left of the other hazard, which no arm is told to forget and no text of its own shows."""
 
 CONTENDERS = ("undo, share 0.6",)
 """Chosen on seed 0 as the cheapest noise with enough resistance and all utility; reported on the
@@ -130,7 +136,7 @@ def run(
 
     ``write`` is told what there is after each.
     """
-    quick = [one for one in ADVERSARIES if one.name.startswith(QUICK)]
+    quick = [LOOK, *(one for one in ADVERSARIES if one.name.startswith(QUICK))]
     seen, every = Seen(seeds=(*seeds, *further)), arms()
     ranks = sorted({arm.rank for arm in every})
 
@@ -223,9 +229,9 @@ def report(seen: Seen, full: float, chance: float, seeds: int) -> str:
 
 
 def _table(seen: Seen, rows: Sequence[Placed]) -> str:
-    head = ["arm", "price", "R*", "R at the end", "harm before", "worst utility before", "seeds"]
+    head = ["arm", "price", "R*", "R at the end", "harm before", "worst utility before", "untold"]
     return table(
-        head,
+        [*head, "seeds"],
         [
             [
                 one.name,
@@ -234,6 +240,7 @@ def _table(seen: Seen, rows: Sequence[Placed]) -> str:
                 written(one.resistance.end),
                 written(judged(seen.before(one.name))),
                 written(judged(seen.utility(one.name))),
+                written(judged(seen.after(one.name, UNTOLD))),
                 str(one.seeds),
             ]
             for one in rows

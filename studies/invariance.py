@@ -52,15 +52,17 @@ BASES: dict[str, tuple[dict[str, Any], int]] = {
 RHO = {"npo": 0.3, "rmu": 1.0}
 WEIGHTS = {
     "npo": {"logit_scale": 0.1, "param_scale": 0.01, "grad_norm": 0.1},
-    "rmu": {"logit_scale": 10.0, "param_scale": 10.0, "grad_norm": 100.0},
+    "rmu": {"logit_scale": 10.0, "param_scale": 100.0, "grad_norm": 100.0},
 }
-"""λ of each reading, chosen on seed 100 on the split S: ten times as much costs utility (NPO) or
-keeps the hazard from being unlearned (RMU, whose own loss is a thousand times larger)."""
+"""λ of each reading, chosen on seed 100 on the split S. Ten to thirty times as much costs utility
+(NPO) or keeps the hazard from being unlearned (RMU, whose own loss is a thousand times larger)."""
 
 
-def _rank(kind: str, penalty: str) -> int:
-    """One environment first, then the cheapest reading on the others."""
-    return 1 if kind == "single" else 2 if penalty == "logit_scale" else 4
+def _rank(base: str, kind: str, penalty: str) -> int:
+    """One environment first, then the cheapest reading on the others, on the cheaper base first."""
+    if kind == "single":
+        return 1
+    return 5 if penalty != "logit_scale" else 2 if base == "rmu" else 3
 
 
 ROWS = 8
@@ -131,7 +133,7 @@ def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
                         defence="ilu",
                         fields=fields,
                         steps=steps,
-                        rank=_rank(kind, penalty),
+                        rank=_rank(name, kind, penalty),
                     )
                 )
         controls = {
@@ -143,10 +145,10 @@ def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
         }
         for title, fields in controls.items():
             title = f"{name}+{title}"
-            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=3))
+            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=4))
         undo = {**UNDO, "base": base}
         found.append(
-            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=3)
+            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=4)
         )
     return found
 
