@@ -182,15 +182,16 @@ def _every_token(batch: Batch) -> Tensor:
 
 PRESETS = {
     "undo-testbed": Preset(
-        title="for models of about a million parameters",
+        title="share 0.6 for models of about a million parameters, an eighth of pre-training",
         fields={
-            "base": "npo-testbed",
-            "first": 0.25,
+            "base": {"type": "NPO", "lr": 1e-3, "batch_size": 8},
+            "first": 0.3333,
             "share": 0.6,
             "scale": 1.0,
-            "lr": 1e-3,
+            "lr": 2e-3,
+            "batch_size": 16,
         },
-        steps=(1000, 3000),
+        steps=(450, 3000),
         source="titer",
     ),
     "undo-paper": Preset(
