@@ -16,9 +16,10 @@ from titer.core.data import Data
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import TWO_PHASES
+from titer.core.records import TWO_PHASES, Budget
+from titer.defences._noise import importance, masks, noised
 from titer.defences.npo import NPO
-from titer.defences.undo import UNDO, distance, noised
+from titer.defences.undo import UNDO, distance
 from titer.train.batches import Drawn, collate, encode_all, pack
 from titer.train.objectives import answer_loss
 
@@ -112,9 +113,104 @@ def test_text_decides_what_is_read(lm: LM, data: Data, make_run: MakeRun) -> Non
     UNDO(first=0.5)(lm, make_run(4, data=bare))
 
 
+def _share(chosen: Any) -> float:
+    return float(sum(mask.sum() for mask in chosen.values())) / sum(
+        mask.numel() for mask in chosen.values()
+    )
+
+
+@pytest.mark.parametrize("where", ["blocks", "embeddings", "head"])
+def test_a_part_of_the_model_gets_the_noise_and_the_rest_stays(
+    where: Any, lm: LM, make_run: MakeRun
+) -> None:
+    chosen = masks(where, 0.3, lm, lm, make_run(), 4)
+    model, whole = copy.deepcopy(lm.model), copy.deepcopy(lm.model)
+    noised(model, 0.7, 1.0, 3, chosen)
+    noised(whole, 0.7, 1.0, 3)
+    rows = zip(lm.model.named_parameters(), model.parameters(), whole.parameters(), strict=True)
+    changed = set()
+    for (name, was), mixed, everywhere in rows:
+        if not torch.equal(was, mixed):
+            changed.add(name)
+            assert_close(mixed, everywhere)
+    expected = {
+        "embeddings": lambda name: "embed" in name,
+        "head": lambda name: "lm_head" in name,
+        "blocks": lambda name: "layers" in name,
+    }[where]
+    assert changed
+    # A gain of 1 stays 1.
+    assert all(expected(name) for name in changed)
+    matrices = {n for n, w in lm.model.named_parameters() if w.dim() >= 2 and expected(n)}
+    assert matrices <= changed
+
+
+def test_noise_by_task_vector_goes_where_the_unlearning_went(lm: LM, make_run: MakeRun) -> None:
+    moved = lm.clone()
+    size = sum(weight.numel() for weight in lm.model.parameters())
+    target = next(w for n, w in moved.model.named_parameters() if n.endswith("down_proj.weight"))
+    with torch.no_grad():
+        target.add_(1.0)
+    chosen = masks("task_vector", target.numel() / size, lm, moved, make_run(), 4)
+    assert chosen is not None
+    name = next(n for n, w in moved.model.named_parameters() if w is target)
+    assert bool(chosen[name].all())
+    assert _share(chosen) == pytest.approx(target.numel() / size)
+
+
+def test_importance_is_the_ratio_of_squared_gradients_and_is_charged(
+    lm: LM, data: Data, make_run: MakeRun
+) -> None:
+    run = make_run(3, data=Data(harmful=data.harmful[:4], retain=data.retain[:4]))
+    found = importance(lm, run, 4)
+    weights = list(lm.model.parameters())
+
+    def squared(examples: Any) -> torch.Tensor:
+        batch = collate(encode_all(lm, examples), lm.tokenizer.pad_token_id, lm.device)
+        for weight in weights:
+            weight.requires_grad_(True)
+        parts = torch.autograd.grad(answer_loss(lm.model, batch), weights)
+        return torch.cat([part.reshape(-1) for part in parts]).square()
+
+    harmful, kept = squared(data.harmful[:4]), squared(data.retain[:4])
+    assert_close(found, harmful / (kept + kept.mean()), rtol=1e-3, atol=1e-6)
+    assert run.spent.steps == 0
+    assert run.spent.flops == 6.0 * lm.parameters_in_matmuls() * run.spent.tokens > 0
+    assert _share(masks("gradient", 0.25, lm, lm, make_run(), 4)) == pytest.approx(0.25, abs=0.01)
+
+
+def test_attribution_keeps_the_budget(lm: LM, make_run: MakeRun) -> None:
+    run = make_run(budget=Budget(steps=4, tokens=40))
+    UNDO(base=NPO(batch_size=2), first=0.5, where="gradient", batch_size=2)(lm, run)
+    assert run.spent.tokens <= 40
+
+
+def test_invariance_is_charged_and_changes_the_student(lm: LM, make_run: MakeRun) -> None:
+    plain, more = make_run(4), make_run(4)
+    settings: Any = {"base": "none", "first": 0.25, "lr": 1e-3, "batch_size": 4}
+    one = UNDO(**settings)(lm, plain)
+    two = UNDO(**settings, invariance=1.0, penalty="grad_norm")(lm, more)
+    assert one.digest() != two.digest()
+    # Environment batches are read besides, and a Hessian product costs more than a pass.
+    assert more.spent.tokens > plain.spent.tokens
+    ratio = more.spent.flops / more.spent.tokens
+    assert ratio > plain.spent.flops / plain.spent.tokens
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"share": 1.5}, {"first": 0.0}, {"lr": 0.0}, {"scale": -1.0}, {"text": ()}, {"base": 3}],
+    [
+        {"share": 1.5},
+        {"first": 0.0},
+        {"lr": 0.0},
+        {"scale": -1.0},
+        {"text": ()},
+        {"base": 3},
+        {"fraction": 0.0},
+        {"invariance": -1.0},
+        {"penalty": "v_rex"},
+        {"penalty": "interaction"},
+    ],
 )
 def test_bad_settings_are_refused(settings: Any) -> None:
     with pytest.raises(BadInput):

@@ -4,54 +4,31 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
-from titer.nn.chance import seeded
-from titer.nn.trainable import trainable
-from titer.train.batches import IGNORED, Batch, cycle
-from titer.train.loop import Recipe, descend, fit
+from titer.defences._noise import Where, masks, noised
+from titer.nn.trainable import Trainable, trainable
+from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
+from titer.train.environments import environments, places, streams
+from titer.train.grads import exact
+from titer.train.loop import Recipe, fit
 from titer.train.nested import nested
 from titer.train.objectives import kl_to
 from titer.train.optimisers import Schedule
+from titer.train.penalties import Kind, Penalty
 
 __all__ = ["CARD", "PRESETS", "UNDO", "noised"]
 
 Text = Literal["retain", "related", "unrelated", "harmful"]
-
-
-@torch.no_grad()
-def noised(model: nn.Module, share: float, scale: float, seed: int) -> None:
-    """Mix every weight with a fresh start, in place: ``(1 − share) θ + share · fresh``.
-
-    A matrix' fresh start is Xavier uniform times ``scale``; a norm's gain goes towards 1 and a bias
-    towards 0.
-
-    Source: Lee et al. 2025, arXiv:2506.06278 (α is ``share``, β ``scale``).
-    Departs: its repository takes 0 for gains as well, which kills the network at a share of 1.
-    """
-    device = next(model.parameters()).device
-    with seeded(seed, device):
-        done: set[int] = set()
-        for module in model.modules():
-            for name, weight in module.named_parameters(recurse=False):
-                if id(weight) in done:
-                    continue
-                done.add(id(weight))
-                if weight.dim() >= 2:
-                    fresh = scale * nn.init.xavier_uniform_(torch.empty_like(weight))
-                elif name == "weight":
-                    fresh = torch.ones_like(weight)
-                else:
-                    fresh = torch.zeros_like(weight)
-                weight.mul_(1.0 - share).add_(share * fresh)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +41,12 @@ class UNDO:
     its outputs and is lost with the noise; ``share`` trades that against compute. With ``first`` 1
     the result is the base's to the bit. Every weight trains.
 
-    Source: Lee et al. 2025, arXiv:2506.06278; β = 0.1 as in its repository.
+    ``where`` places the noise, on ``fraction`` of the weights if it goes by importance; see
+    :mod:`titer.defences._noise`. With ``invariance`` above 0 distillation descends that much of
+    ILU's penalty besides, of kind ``penalty`` on ``environments``.
+
+    Source: Lee et al. 2025, arXiv:2506.06278; β = 0.1 as in its repository. Placing and invariance
+    are titer's.
     Departs: gains of norms go towards 1, see :func:`noised`; the unlearning itself is ``base``'s;
     distillation reads the defender's text, not a pre-training corpus.
     """
@@ -79,15 +61,30 @@ class UNDO:
     warmup: float = 0.02
     batch_size: int = 32
     weight_decay: float = 0.0
+    where: Where = "everywhere"
+    fraction: float = 0.3
+    invariance: float = 0.0
+    penalty: Kind = "logit_scale"
+    environments: Any = ("unrelated",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", nested("defence", self.base))
+        object.__setattr__(self, "environments", environments(self.environments))
         if not (0 <= self.share <= 1 and 0 < self.first <= 1 and 0 <= self.warmup < 1):
             raise BadInput("undo: first, share and warmup are shares between 0 and 1.")
         if not (0 < self.lr < math.inf and 0 <= self.scale < math.inf) or self.batch_size < 1:
             raise BadInput("undo: lr and batch_size must be positive, scale not negative.")
         if not self.text:
             raise BadInput("undo: text must name what to distil on.")
+        if not (0 < self.fraction <= 1 and 0 <= self.invariance < math.inf):
+            raise BadInput(
+                f"undo: fraction={self.fraction} is a share above 0, invariance={self.invariance} "
+                "a weight of at least 0."
+            )
+        if self.penalty in ("v_rex", "iga", "fishr") and len(self.environments) < 2:
+            raise BadInput(f"undo: {self.penalty} compares environments; give two or more.")
+        if self.penalty == "interaction":
+            raise BadInput("undo: distillation has no forget term for penalty=interaction.")
 
     def __call__(self, lm: LM, run: Run) -> LM:
         steps = run.steps_left(self.first)
@@ -98,7 +95,12 @@ class UNDO:
             return teacher
         run.flags.append(TWO_PHASES)
         student = LM(copy.deepcopy(teacher.model), lm.tokenizer, lm.name)
-        noised(student.model, self.share, self.scale, run.rng("noise").getrandbits(62))
+        chosen = masks(self.where, self.fraction, lm, teacher, run, self.batch_size)
+        noised(student.model, self.share, self.scale, run.rng("noise").getrandbits(62), chosen)
+        self._distil(teacher, student, run)
+        return student
+
+    def _distil(self, teacher: LM, student: LM, run: Run) -> None:
         examples = [example for part in self.text for example in getattr(run.data, part)]
         stream = cycle(
             student,
@@ -108,12 +110,14 @@ class UNDO:
             role="distillation",
             packed=True,
         )
-        forward = 2.0 * lm.parameters_in_matmuls()
+        also = streams(student, run, self.environments, self.batch_size) if self.invariance else {}
+        forward = 2.0 * student.parameters_in_matmuls()
         with trainable(student, "full") as ready:
+            grad, besides = self._grad(teacher, student, run, ready)
             fit(
                 ready.lm,
-                descend(lambda model, batch: distance(teacher.model, model, batch)),
-                stream,
+                grad,
+                bundles(distil=stream, **also),
                 run,
                 parameters=ready.weights,
                 recipe=Recipe(
@@ -122,11 +126,43 @@ class UNDO:
                     warmup=self.warmup,
                     weight_decay=self.weight_decay,
                     flops_per_token=ready.flops_per_token,
-                    flops_besides=lambda batch: forward * batch.tokens,
+                    flops_besides=lambda parts: (
+                        forward * parts["distil"].tokens + besides(parts.parts)
+                    ),
                 ),
                 steps=run.steps_left(),
             )
-        return student
+
+    def _grad(
+        self, teacher: LM, student: LM, run: Run, ready: Trainable
+    ) -> tuple[Grad, Callable[[Mapping[str, Batch]], float]]:
+        """The gradient of a step, and what its penalty costs beyond a pass over each batch."""
+        penalty = Penalty(kind=self.penalty)
+        price = penalty.price(exact("auto", ready.weights))
+        at = places(student, run, self.environments) if self.invariance else None
+        forward = 2.0 * student.parameters_in_matmuls()
+
+        def grad(model: Any, bundle: Bundle) -> dict[str, float]:
+            loss = distance(teacher.model, model, bundle["distil"])
+            loss.backward()
+            logs = {"loss": float(loss.detach())}
+            if at is not None:
+                spots = at(bundle.parts, bundle.tokens)
+                logs["penalty"] = penalty.add(model, spots, self.invariance, _no_forget)
+            return logs
+
+        def besides(parts: Mapping[str, Batch]) -> float:
+            tokens = sum(batch.tokens for name, batch in parts.items() if name != "distil")
+            return tokens * (price.passes * ready.flops_per_token + price.forwards * forward)
+
+        return grad, besides
+
+
+Grad = Callable[[Any, Bundle], dict[str, float]]
+
+
+def _no_forget() -> Tensor:
+    raise RuntimeError("distillation has no forget term")
 
 
 def distance(teacher: Any, student: Any, batch: Batch) -> Tensor:
@@ -146,15 +182,16 @@ def _every_token(batch: Batch) -> Tensor:
 
 PRESETS = {
     "undo-testbed": Preset(
-        title="for models of about a million parameters",
+        title="share 0.6 for models of about a million parameters, an eighth of pre-training",
         fields={
-            "base": "npo-testbed",
-            "first": 0.25,
+            "base": {"type": "NPO", "lr": 1e-3, "batch_size": 8},
+            "first": 0.3333,
             "share": 0.6,
             "scale": 1.0,
-            "lr": 1e-3,
+            "lr": 2e-3,
+            "batch_size": 16,
         },
-        steps=(1000, 3000),
+        steps=(450, 3000),
         source="titer",
     ),
     "undo-paper": Preset(
@@ -171,6 +208,6 @@ CARD = Card(
     source="arXiv:2506.06278",
     summary="unlearn, add noise, distil the unlearned model into the noisy copy",
     family="unlearning",
-    departures="gains of norms go towards 1; distils on the defender's text",
+    departures="gains of norms go towards 1; distils on the defender's text; placing is titer's",
     presets=PRESETS,
 )

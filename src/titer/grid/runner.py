@@ -22,7 +22,7 @@ from titer.grid.perform import Job, perform
 from titer.grid.store import FORMAT, Store, require_space, write_atomic
 from titer.grid.study import Study
 
-__all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study"]
+__all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study", "run_trials"]
 
 Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
@@ -98,20 +98,20 @@ def run_study(
     require_space(root, 2**20 * (50 + 2 * len(calibration)))
     _write_config(study, root, environment or {}, command, created)
     _write_plan(root, calibration)
-    _run(study, store, calibration, executor, "calibrating", progress)
+    run_trials(study, store, calibration, executor, "calibrating", progress)
     for _ in range(EXTENSIONS):
         entries = _write_plan(root, calibration)
         further = plan.extension(study, [store.named(entry) for entry in entries])
         if not further:
             break
         calibration += further
-        _run(study, store, calibration, executor, "calibrating further", progress)
+        run_trials(study, store, calibration, executor, "calibrating further", progress)
     rates = plan.stars(store.traces(trial.key for trial in calibration))
     enough: dict[str, Enough] = {}
     if study.suite.worst_case:
         first = early.reference(study, rates)
         entries = _write_plan(root, [*calibration, *first])
-        _run(study, store, first, executor, "attacking the undefended model", progress)
+        run_trials(study, store, first, executor, "attacking the undefended model", progress)
         enough = early.enough(study, [store.named(entry) for entry in entries])
     rest = [
         *plan.attacks(study, rates, enough),
@@ -119,11 +119,11 @@ def run_study(
         *checks.diagnoses(study, rates),
     ]
     entries = _write_plan(root, [*calibration, *rest])
-    _run(study, store, rest, executor, "attacking", progress)
+    run_trials(study, store, rest, executor, "attacking", progress)
     more = checks.further(study, rates, [store.named(entry) for entry in entries])
     if more:
         entries = _write_plan(root, [*calibration, *rest, *more])
-        _run(study, store, more, executor, "checking", progress)
+        run_trials(study, store, more, executor, "checking", progress)
     traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
@@ -144,14 +144,18 @@ def unique(trials: Iterable[Trial]) -> list[Trial]:
     return list({trial.key: trial for trial in reversed(list(trials))}.values())[::-1]
 
 
-def _run(
+def run_trials(
     study: Study,
     store: Store,
-    trials: list[Trial],
+    trials: Sequence[Trial],
     executor: Executor,
-    label: str,
-    progress: Progress | None,
+    label: str = "",
+    progress: Progress | None = None,
 ) -> None:
+    """Run those trials on the study's models that have no result yet, cohorts in one pass.
+
+    The trials may be others than the study's own plan.
+    """
     by_digest = {subject.digest: subject for subject in study.subjects}
     every = unique(trials)
 
