@@ -81,13 +81,19 @@ def stream(rules: Rules, lm: LM, run: Run) -> Iterator[Bundle]:
     """A retain batch, and pairs: number 0 the defender's, the rest the adversary's turns, those
     named ``fresh`` a new adversary's."""
     size, harmful = rules.batch_size, run.data.harmful
-    # The same chance twice, so that the two sides of a pair stay together.
-    pairs = bundles(
-        **{
-            side: cycle(lm, rows, batch_size=size, rng=run.rng("order pairs"), role="harmful")
-            for side, rows in (("wanted", harmful), ("unwanted", rivals(harmful, rules.safe)))
-        }
-    )
+    sides = {"wanted": harmful, "unwanted": rivals(harmful, rules.safe)}
+
+    def paired(name: str) -> Iterator[Bundle]:
+        # The same chance twice, so that the two sides of a pair stay together.
+        return bundles(
+            **{
+                side: cycle(lm, rows, batch_size=size, rng=run.rng(name), role="harmful")
+                for side, rows in sides.items()
+            }
+        )
+
+    # Those of new adversaries have an order of their own: who looks on changes nothing.
+    pairs, others = paired("order pairs"), paired("order fresh pairs")
     rng = run.rng("order retain")
     benign = cycle(lm, run.data.retain, batch_size=size, rng=rng, role="retain")
     for step in count():
@@ -99,7 +105,7 @@ def stream(rules: Rules, lm: LM, run: Run) -> Iterator[Bundle]:
             names += [f"fresh {number}" for number in range(rules.fresh_steps)]
         parts = {"benign": next(benign)}
         for name in names:
-            pair = next(pairs)
+            pair = next(others if name.startswith("fresh") else pairs)
             parts |= {f"{side} {name}": pair[side] for side in pair.parts}
         yield Bundle(parts)
 
