@@ -43,7 +43,8 @@ def test_a_race_without_a_terminal(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, "--set", "width=8"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "wins: " in done.stdout
-    assert done.stderr.count("\n") == 5
+    assert done.stderr.count("\n") == 6
+    assert "the exam" in done.stderr
     found = json.loads((out / "race.json").read_text())
     assert len(found["looks"]) == 5
     assert found["rules"]["edit_rank"] == 2
@@ -53,6 +54,14 @@ def test_a_race_without_a_terminal(tmp_path: Path) -> None:
     assert len(paths) >= 6
     again = CliRunner().invoke(app, [*words, "--set", "width=8", "--json"], catch_exceptions=False)
     assert json.loads(again.stdout)["looks"] == found["looks"]
+
+
+def test_a_dry_run_says_what_it_would_do(tmp_path: Path) -> None:
+    out = tmp_path / "race"
+    words = ["race", str(model_folder(tmp_path / "m")), "--data", str(data_folder(tmp_path / "d"))]
+    done = CliRunner().invoke(app, [*words, "--out", str(out), "--dry-run"], catch_exceptions=False)
+    assert done.stdout == "would take 8 times 20 and 10 steps, then twice 100.\n"
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from titer.core.lm import LM
 from titer.hypernet import Ablation, ActivationEdit, LowRank, SoftPrompt, Steering, attacker
 from titer.hypernet.adversary import effective_rank, patch_norm
 from titer.hypernet.budgets import pair_norm, shrink
-from titer.hypernet.edits import edit_of
+from titer.hypernet.families import edit_of
 from titer.hypernet.sites import Site, matrix
 
 BATCH = pairs(tiny_lm())["wanted"]

@@ -17,6 +17,8 @@ from titer.core.errors import BadInput
 if TYPE_CHECKING:
     from titer.grid.race import Look, RaceResult
 
+_Shown = tuple[Callable[["Look"], None], Callable[[str], None]]
+
 __all__ = ["curves", "line", "register", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -60,6 +62,9 @@ def race(
     save: Annotated[bool, typer.Option("--save", help="Keep the defended model too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything; run nothing.")
+    ] = False,
 ) -> None:
     """Adversary against defender, live; ends with who won, by which rule, and a picture."""
     from titer.cli.app import _settings
@@ -75,7 +80,12 @@ def race(
         out=out,
         save=save,
         quiet=quiet or as_json,
+        dry_run=dry_run,
     )
+    if result is None:
+        steps = f"{blocks} times {round(ratio * block)} and {block} steps, then twice {exam}"
+        typer.echo(json.dumps({"would": steps}) if as_json else f"would take {steps}.")
+        return
     written = {**asdict(result), "picture": str(out / "race.svg")}
     if as_json:
         typer.echo(json.dumps(written, indent=1, sort_keys=True))
@@ -94,7 +104,9 @@ def _run(
     out: Path,
     save: bool,
     quiet: bool,
-) -> RaceResult:
+    dry_run: bool,
+) -> RaceResult | None:
+    from titer.cli.dry_run import not_grown
     from titer.cli.work import _grow, _threads
     from titer.core import catalogue
     from titer.grid.assemble import Request, assemble, check, is_testbed
@@ -109,6 +121,8 @@ def _run(
         Request(models=[model], alone=True, data=data, domain=domain, out=out), run_folder=False
     )
     catalogue.build("defence", "antidote", knobs)
+    if dry_run and not_grown(checked.organisms(), as_json=False):
+        return None
     _grow(checked.organisms(), 1, lambda label, done, total: None)
     study, _ = assemble(checked)
     subject = study.undefended()
@@ -118,9 +132,12 @@ def _run(
     # patch for all prompts is what an attacker can hand on.
     fields = {"safe": "distractor", "conditioning": "universal", **fields, **knobs}
     rules = catalogue.build("defence", "antidote", fields)
+    if dry_run:
+        Race(rules=rules, **shape)
+        return None
     _threads(subject)
-    with live(quiet) as tell:
-        contest = Race(rules=rules, tell=tell, **shape)
+    with live(quiet) as (tell, note):
+        contest = Race(rules=rules, tell=tell, note=note, **shape)
         result, defended = contest(load_model(subject.folder), study.world, study.domain)
     rows = [asdict(look) for look in result.looks]
     drawing = _game.race(rows, f"Race on {model}", phi=result.phi, exam=result.exam)
@@ -181,19 +198,23 @@ def line(look: Look) -> str:
 
 
 @contextmanager
-def live(quiet: bool) -> Iterator[Callable[[Look], None]]:
-    """Somewhere to send looks: curves on a terminal, plain lines elsewhere."""
+def live(quiet: bool) -> Iterator[_Shown]:
+    """Somewhere to send looks, and words: curves on a terminal, plain lines elsewhere."""
     if quiet:
-        yield lambda _look: None
+        yield (lambda _look: None), (lambda _text: None)
     elif sys.stderr.isatty():
-        with _screen() as tell:
-            yield tell
+        with _screen() as shown:
+            yield shown
     else:
-        yield lambda look: print(line(look), file=sys.stderr, flush=True)
+
+        def say(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        yield (lambda look: say(line(look))), say
 
 
 @contextmanager
-def _screen() -> Iterator[Callable[[Look], None]]:
+def _screen() -> Iterator[_Shown]:
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
@@ -217,7 +238,7 @@ def _screen() -> Iterator[Callable[[Look], None]]:
             looks.append(look)
             screen.update(drawn())
 
-        yield tell
+        yield tell, screen.console.print
 
 
 def register(app: typer.Typer) -> None:

@@ -202,6 +202,7 @@ CARD = Card(
     source="arXiv:2509.08000",
     summary="a game against a hypernetwork that writes low-rank attacks",
     family="adversarial",
+    version=2,
     departures="alternates at every step; zero start, normalised inputs, prompts only, budgets",
     presets=PRESETS,
 )

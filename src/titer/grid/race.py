@@ -91,6 +91,7 @@ class Race:
     items: int = 32
     seed: int = 0
     tell: Callable[[Look], None] = field(default=lambda _look: None)
+    note: Callable[[str], None] = field(default=lambda _text: None)
 
     def __post_init__(self) -> None:
         if min(self.blocks, self.block, self.exam) < 1 or round(self.ratio * self.block) < 1:
@@ -123,6 +124,7 @@ class Race:
         steps = self.blocks * self.block
         run = Run(budget=Budget(steps=steps), data=world.defender(domain), seed=self.seed)
         out, _ = rules.play(lm, run, watch)
+        self.note(f"the exam: a new attacker, {self.exam} steps, against both models")
         before, exam = (
             self._examine(model, world, domain, looks[0].utility) for model in (lm, out)
         )

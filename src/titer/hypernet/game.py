@@ -81,13 +81,19 @@ def stream(rules: Rules, lm: LM, run: Run) -> Iterator[Bundle]:
     """A retain batch, and pairs: number 0 the defender's, the rest the adversary's turns, those
     named ``fresh`` a new adversary's."""
     size, harmful = rules.batch_size, run.data.harmful
-    # The same chance twice, so that the two sides of a pair stay together.
-    pairs = bundles(
-        **{
-            side: cycle(lm, rows, batch_size=size, rng=run.rng("order pairs"), role="harmful")
-            for side, rows in (("wanted", harmful), ("unwanted", rivals(harmful, rules.safe)))
-        }
-    )
+    sides = {"wanted": harmful, "unwanted": rivals(harmful, rules.safe)}
+
+    def paired(name: str) -> Iterator[Bundle]:
+        # The same chance twice, so that the two sides of a pair stay together.
+        return bundles(
+            **{
+                side: cycle(lm, rows, batch_size=size, rng=run.rng(name), role="harmful")
+                for side, rows in sides.items()
+            }
+        )
+
+    # Those of new adversaries have an order of their own: who looks on changes nothing.
+    pairs, others = paired("order pairs"), paired("order fresh pairs")
     rng = run.rng("order retain")
     benign = cycle(lm, run.data.retain, batch_size=size, rng=rng, role="retain")
     for step in count():
@@ -99,7 +105,7 @@ def stream(rules: Rules, lm: LM, run: Run) -> Iterator[Bundle]:
             names += [f"fresh {number}" for number in range(rules.fresh_steps)]
         parts = {"benign": next(benign)}
         for name in names:
-            pair = next(pairs)
+            pair = next(others if name.startswith("fresh") else pairs)
             parts |= {f"{side} {name}": pair[side] for side in pair.parts}
         yield Bundle(parts)
 
@@ -204,7 +210,7 @@ class Game:
         kept = rules.capability_weight * capability + rules.drift_weight * apart
         (push,) = torch.autograd.grad(rules.resist_weight * resist, margin)
         if shared:
-            self._turn(model, bundle, patch, seen, (harm, margin, before), (kept, push))
+            self._turn(model, bundle, _Pass(patch, seen, harm, margin, before, kept, push))
         else:
             torch.autograd.backward([harm, kept], [push, None], inputs=self.weights)
         loss = rules.resist_weight * resist.detach() + kept.detach()
@@ -217,15 +223,7 @@ class Game:
             logs["variety"] = adversary.variety(model, bundle["wanted"])
         return logs
 
-    def _turn(
-        self,
-        model: Any,
-        bundle: Bundle,
-        patch: Patch,
-        seen: Patch,
-        margins_B: tuple[Tensor, Tensor, Tensor],
-        defence: tuple[Tensor, Tensor],
-    ) -> None:
+    def _turn(self, model: Any, bundle: Bundle, made: _Pass) -> None:
         """Both players' gradients from one backward pass, and the adversary's step.
 
         A margin belongs to one row, so what comes back to a row's own copy of the patch is the
@@ -233,14 +231,15 @@ class Game:
         two players' derivatives it is the adversary's.
         """
         rules, adversary = self.rules, self.adversary
-        (harm, margin, before), (kept, push) = margins_B, defence
-        wish = preference(margin, before, rules.preference, rules.beta)
-        (pull,) = torch.autograd.grad(wish, margin)
+        wish = preference(made.margin, made.before, rules.preference, rules.beta)
+        (pull,) = torch.autograd.grad(wish, made.margin)
         # A derivative of nothing cannot be scaled; this much is lost in rounding.
-        push = torch.where(push.abs() < _LEAST, _LEAST, push)
-        copies = [tensor for own in seen.values() for tensor in own.values()]
-        torch.autograd.backward([harm, kept], [push, None], inputs=[*self.weights, *copies])
-        written = [tensor for own in patch.values() for tensor in own.values()]
+        push = torch.where(made.push.abs() < _LEAST, _LEAST, made.push)
+        copies = [tensor for own in made.seen.values() for tensor in own.values()]
+        torch.autograd.backward(
+            [made.harm, made.kept], [push, None], inputs=[*self.weights, *copies]
+        )
+        written = [tensor for own in made.patch.values() for tensor in own.values()]
         back: list[Tensor] = []
         plain: list[Tensor] = []
         for copied, tensor in zip(copies, written, strict=True):
@@ -255,7 +254,7 @@ class Game:
             written, adversary.weights, back, retain_graph=bool(rules.coherent)
         )
         if rules.coherent:
-            spoilt = rules.coherent * drift(adversary, model, bundle["benign"], patch)
+            spoilt = rules.coherent * drift(adversary, model, bundle["benign"], made.patch)
             more = torch.autograd.grad(spoilt, adversary.weights)
             grads = tuple(a + b for a, b in zip(grads, more, strict=True))
             loss = loss + spoilt.detach()
@@ -300,6 +299,21 @@ class Game:
             total += forward * 3 * benign * bool(rules.coherent)
             total += adversary.flops(turn["wanted"], forward)
         return total
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A pass over pairs under a patch. ``seen`` are the copies of it that the rows saw, ``harm``
+    the margins and ``margin`` the same cut off, ``before`` the frozen start's; ``kept`` is the rest
+    of the defender's loss and ``push`` its derivative by the margins."""
+
+    patch: Patch
+    seen: Patch
+    harm: Tensor
+    margin: Tensor
+    before: Tensor
+    kept: Tensor
+    push: Tensor
 
 
 def _leaves(patch: Patch, batch: Batch) -> Patch:
