@@ -57,7 +57,7 @@ LONG = tuple(
 )
 """Five times the steps, and rates up to ten times the lower of the quick ones."""
 
-LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True)
+LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True, items=72)
 """What is left of the other hazard, which no arm is told to forget and no text of its own shows."""
 
 CONTENDERS = ("undo, share 0.6",)
