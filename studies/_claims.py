@@ -72,6 +72,13 @@ def _about(seen: Seen, base: str, reading: str) -> Iterator[Claim]:
         seen=judged(_apart(seen, single, base, "unrelated")),
     )
     yield Claim(
+        published="ILU beats its base on unrelated fine-tuning",
+        source=f"{ILU}, {FOLLOW_UP}",
+        quantity=f"rise of harm, ILU − base, {name}",
+        direction="below zero",
+        seen=judged(minus(_rise(seen, single, "unrelated"), _rise(seen, base, "unrelated"))),
+    )
+    yield Claim(
         published="SAM beats ILU on relearning",
         source=f"{ILU}, {FOLLOW_UP}",
         quantity=f"harm, SAM − ILU, {name}",
