@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studies._claims import judged
+from studies._claims import share
 from studies._compare import table, written
 from studies._lab import ORACLE, UNDEFENDED, Adversary, Arm, Lab, executing
 from studies._picture import Dot, picture
@@ -193,7 +193,7 @@ def placed(seen: Seen, full: float, chance: float, kind: str = QUICK) -> list[Pl
                 resistance=normalised(
                     steps, harm, sides[UNDEFENDED][1], sides[ORACLE][1], chance=chance
                 ),
-                utility=judged(seen.utility(name)),
+                utility=share(seen.utility(name)),
                 seeds=len(common),
             )
         )
@@ -241,9 +241,9 @@ def _table(seen: Seen, rows: Sequence[Placed]) -> str:
                 f"{one.price:.3f}",
                 written(one.resistance.area),
                 written(one.resistance.end),
-                written(judged(seen.before(one.name))),
+                written(share(seen.before(one.name))),
                 written(one.utility),
-                written(judged(seen.after(one.name, UNTOLD))),
+                written(share(seen.after(one.name, UNTOLD))),
                 str(one.seeds),
             ]
             for one in rows
