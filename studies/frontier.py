@@ -62,9 +62,10 @@ LONG = tuple(
 LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True, items=72)
 """What is left of the other hazard, which no arm is told to forget and no text of its own shows."""
 
-CONTENDERS = ("undo, share 0.6",)
-"""Chosen on seed 0 as the cheapest noise with enough resistance and all utility; reported on the
-seeds after."""
+PLACED = "undo, share 1 in 30 % by task_vector"
+CONTENDERS = ("undo, share 0.6", f"{PLACED}, 150 steps")
+"""Chosen on seed 0: of noise everywhere, and of noise that is placed, the cheapest with enough
+resistance and little utility lost; reported on the seeds after."""
 
 
 def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
@@ -112,7 +113,8 @@ def arms() -> list[Arm]:
         found.append(_undo(f"undo, share 1, 150 steps of {text} text", 4, **short, text=[text]))
     found += [
         _undo("undo, share 1, 150 steps, invariant", 4, **short, invariance=0.1),
-        _undo("undo, share 1, 600 steps", 5, share=1.0, distil=600),
+        _undo(PLACED, 5, share=1.0, where="task_vector", fraction=0.3),
+        _undo("undo, share 1, 600 steps", 6, share=1.0, distil=600),
     ]
     return [*found, *(replace(arm, rank=5) for arm in invariance_arms() if arm.rank == 1)]
 
