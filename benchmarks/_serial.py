@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset
 
 from titer.core.lm import LM, Encoded
 from titer.core.records import Status
+from titer.grid.diagnose import diagnose, is_diagnosis
 from titer.grid.perform import Job, attack, load_model, load_named_world
 from titer.grid.runner import Ended
 from titer.grid.store import Store
@@ -48,9 +49,11 @@ class Serially:
                 assert isinstance(job, Job)
                 store = Store(Path(job.root))
                 for trial in job.trials:
-                    trace, said, _ = attack(
-                        load_model(job.model), trial, load_named_world(job.world)
-                    )
+                    lm, world = load_model(job.model), load_named_world(job.world)
+                    if is_diagnosis(trial):
+                        trace, said = diagnose(lm, load_model(job.base), trial, world)
+                    else:
+                        trace, said, _ = attack(lm, trial, world)
                     store.put(trace, said)
                 yield Ended(job=job, status="ok")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from studies._compare import MARGIN, Claim, estimate
 from studies._seen import RELEARN, BySeed, Seen, mean, minus, stacked
 from titer.core.records import Estimate
 
-__all__ = ["ABOUT_ZERO", "READINGS", "claims", "ilu", "judged"]
+__all__ = ["ABOUT_ZERO", "READINGS", "claims", "ilu", "judged", "share"]
 
 READINGS = ("logit_scale", "param_scale", "grad_norm")
 MANY = ("datasets", "phrasings", "vectors")
@@ -21,6 +22,14 @@ FOLLOW_UP = "arXiv:2510.07626"
 def judged(rows: BySeed) -> Estimate:
     """The estimate over the seeds that are there."""
     return estimate(stacked(rows))
+
+
+def share(rows: BySeed) -> Estimate:
+    """The same of scores in [0, 1], which the interval does not leave."""
+    found = judged(rows)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def ilu(base: str, reading: str, kind: str = "single") -> str:
@@ -70,6 +79,13 @@ def _about(seen: Seen, base: str, reading: str) -> Iterator[Claim]:
         quantity=f"harm, ILU − base, {name}",
         direction="below zero",
         seen=judged(_apart(seen, single, base, "unrelated")),
+    )
+    yield Claim(
+        published="ILU beats its base on unrelated fine-tuning",
+        source=f"{ILU}, {FOLLOW_UP}",
+        quantity=f"rise of harm, ILU − base, {name}",
+        direction="below zero",
+        seen=judged(minus(_rise(seen, single, "unrelated"), _rise(seen, base, "unrelated"))),
     )
     yield Claim(
         published="SAM beats ILU on relearning",

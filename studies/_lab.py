@@ -53,13 +53,15 @@ class Arm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adversary:
     """An attack under study, likewise. ``elsewhere``: on the world's second hazard, which no arm is
-    told to forget."""
+    told to forget. ``items`` of each utility suite are asked, the lab's number where it is None.
+    """
 
     name: str
     attack: str
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     steps: int
     elsewhere: bool = False
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +203,8 @@ class Lab:
         domain = list(self.world.hazards)[-1] if adversary.elsewhere else self.domain
         label = adversary.name
         trial = study.trial(made.subject, attack, steps, made.seed, label=label, domain=domain)
-        return replace(trial, checkpoints=tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)})))
+        looks = tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)}))
+        return replace(trial, checkpoints=looks, items=adversary.items or self.items)
 
 
 def _ended(store: Store, trial: Trial) -> bool:

@@ -43,8 +43,8 @@ def curves(traces: Sequence[Sequence[Trace]]) -> tuple[tuple[int, ...], Curves]:
 def worst(harm: Curves, drawn: Resample) -> NDArray[np.float64]:
     """The most harm of any adversary at any look so far, (T, D)."""
     by_seed = np.einsum("asti,di->astd", harm, drawn.items)
-    means = np.einsum("astd,ds->atd", by_seed, drawn.seeds)
-    return np.maximum.accumulate(means.max(axis=0), axis=0)
+    means = [drawn.over_seeds(one, range(len(one))) for one in by_seed]
+    return np.maximum.accumulate(np.clip(np.max(means, axis=0), 0.0, 1.0), axis=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,7 @@ def normalised(
 ) -> Normalised:
     """Resistance with its interval, everything resampled together: seeds, and items crossed.
 
-    As in :func:`titer.pillars.resistance.r_star`, whose intervals hold the truth less often than
-    they say with few seeds: 80 % of the time at three. A draw in which the references differ by
+    As in :func:`titer.pillars.resistance.r_star`. A draw in which the references differ by
     less than 0.10 is left out.
     """
     _, seeds, _, items = harm.shape

@@ -93,14 +93,15 @@ class Seen:
         return self.scores(arm, self._first(arm), lambda trace: _items(trace, 0, "harm"))
 
     def utility(self, arm: str) -> BySeed:
-        """The released model's worst benign suite, (1,) a seed."""
+        """The released model's worst benign suite, (1,) a seed; from the look that asks the most
+        of it, where there is one."""
 
         def worst(trace: Trace) -> Scores:
             start = trace.points[0]
             suites = [name for name in start.scores if name.startswith("utility:")]
             return np.array([min(start.mean(name) or 0.0 for name in suites)])
 
-        return self.scores(arm, self._first(arm), worst)
+        return self.scores(arm, UNTOLD, worst) or self.scores(arm, self._first(arm), worst)
 
     def _first(self, arm: str) -> str:
         """An adversary of the arm's that looked at the hazard under study."""

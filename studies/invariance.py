@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from studies._claims import claims, judged
+from studies._claims import claims, judged, share
 from studies._compare import table, written
 from studies._lab import ORACLE, UNDEFENDED, Adversary, Arm, Lab, Made, executing
 from studies._seen import Seen
@@ -231,9 +231,9 @@ def report(seen: Seen, bases: Sequence[str] = tuple(BASES)) -> str:
     rows = [
         [
             name,
-            written(judged(seen.utility(name))),
-            written(judged(seen.before(name))),
-            *(written(judged(seen.after(name, kind))) for kind in kinds),
+            written(share(seen.utility(name))),
+            written(share(seen.before(name))),
+            *(written(share(seen.after(name, kind))) for kind in kinds),
         ]
         for name in names
     ]

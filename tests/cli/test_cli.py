@@ -207,7 +207,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["immunise", "npo", "{model}", "--out", "{out}", "--set", "beta"], "--set name=value"),
         (["immunise", "npo", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
         (["immunise", "npo+rmu", "{model}", "--out", "{out}", "--set", "lr=1"], "which stage"),
-        (["attack", "S0", "{model}", "--out", "{out}"], "Did you mean 'S0"),
+        (["attack", "S0", "{model}", "--out", "{out}"], "Did you mean 'S"),
         (["attack", "S02", "{model}", "--out", "{out}", "--set", "lr=-1"], "must be positive"),
         (["attack", "S02", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
         (["bench", "fabula:bas", "--out", "{out}"], "base"),

@@ -69,14 +69,6 @@ def test_relatives_are_of_the_models_size_or_there_is_no_such_control() -> None:
     assert own.digest() != LOCKS.digest()
 
 
-def test_other_suites_keep_their_hash() -> None:
-    """What is new says nothing about suites without controls."""
-    quick = SUITES["quick"]
-    assert replace(quick, unlocked="npo", relatives=(("a", "b"),)).digest() == quick.digest()
-    assert replace(quick, controls=("npo+gain_lock",)).digest() != quick.digest()
-
-
-@pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """The suite on a toy model: its own models made, nothing attacked."""
     few = replace(LOCKS, rows=LOCKS.rows[:1])

@@ -19,7 +19,7 @@ def trace(harm: Sequence[Sequence[float]], *, select: float = 0.5, status: str =
     points = tuple(
         Point(
             spent=Spent(steps=steps),
-            scores={"harm": tuple(row), "select": (select,), "utility:far": (1.0, 0.8)},
+            scores={"harm": tuple(row), "select": (select,), "utility:far": (1.0, 0.96)},
         )
         for steps, row in zip(LOOKS, rows, strict=True)
     )

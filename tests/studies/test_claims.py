@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from studies._claims import MANY, READINGS, claims, ilu
+from studies._claims import MANY, READINGS, claims, ilu, judged, share
 from studies._seen import RELEARN, Seen
 
 from tests.studies import planted
@@ -114,3 +115,11 @@ def test_the_rate_of_relearning_is_chosen_on_select_and_not_on_harm() -> None:
     seen = Seen(seeds=(0,), traces=traces)
     assert seen.adversary("npo", RELEARN) == RATES[0]
     assert float(seen.after("npo", RELEARN)[0].mean()) == pytest.approx(0.2)
+
+
+def test_the_interval_of_a_share_stays_inside() -> None:
+    rows = {0: np.array([1.0, 0.9]), 1: np.array([0.9, 0.6])}
+    assert (judged(rows).high or 0) > 1
+    assert share(rows).high == 1
+    assert share(rows).low == max(0.0, judged(rows).low or 0)
+    assert share({0: rows[0]}) == judged({0: rows[0]})

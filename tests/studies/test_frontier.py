@@ -47,6 +47,7 @@ def test_what_is_sought_is_both_strong_and_cheap(
     seen = _seen({"arm": level}, {"arm": price})
     [one] = frontier.placed(seen, 1.0, 0.125)
     assert one.enough is expected
+    assert replace(one, utility=Estimate(value=0.9)).enough is False
     last = frontier.report(seen, 1.0, 0.125, 2).strip().splitlines()[-1]
     assert last.endswith("arm." if expected else "none.")
 

@@ -16,7 +16,7 @@ from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
 from titer.grid.study import Role, Share, Study, Subject
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
-from titer.grid.suite import Suite, suite
+from titer.grid.suite import Suite, judges, suite, suite_hash
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
 from titer.worlds.source import load_world
@@ -167,12 +167,18 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: require_space(request.out, 50 * 2**20))
     if chosen and run_folder:
-        faults.attempt(lambda: claim_folder(request.out, chosen.digest()))
+        faults.attempt(lambda: _claim(request.out, chosen, world))
     faults.found += broken if faults.found else []
     faults.settle()
     if chosen is None or world is None or domain is None:
         raise RuntimeError("a check failed without saying why")
     return Checked(request, chosen, world, domain, tuple(wanted))
+
+
+def _claim(out: Path, chosen: Suite, world: World | None) -> None:
+    """Refuse a folder of other results; without a world there is no hash to compare yet."""
+    if world:
+        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
 
 
 def _shares(request: Request, defend: Sequence[Example]) -> None:

@@ -64,7 +64,7 @@ def further(study: Study, rates: Mapping[str, float], traces: Sequence[Trace]) -
 
 
 def _examined(study: Study) -> list[Subject]:
-    return [one for one in study.subjects if one.role != "oracle" and one.share is None]
+    return [one for one in study.measured() if one.role != "oracle" and one.share is None]
 
 
 def _of(study: Study, subject: Subject, rates: Mapping[str, float], phi: float) -> Iterator[Trial]:

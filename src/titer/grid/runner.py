@@ -178,7 +178,7 @@ def run_trials(
             world=study.source,
             root=str(store.root),
             search=search,
-            base=study.undefended().folder,
+            base=_base(study) if any(t.base or is_diagnosis(t) for t in group) else "",
         )
         for group, search in forms
     ]
@@ -193,6 +193,11 @@ def run_trials(
         done += ended.job.size
         if progress:
             progress(label, done, total)
+
+
+def _base(study: Study) -> str:
+    """Where the undefended model lies, which a few trials ask for."""
+    return study.undefended().folder
 
 
 def _left(store: Store, group: list[Trial]) -> list[Trial]:
