@@ -69,6 +69,7 @@ def test_relatives_are_of_the_models_size_or_there_is_no_such_control() -> None:
     assert own.digest() != LOCKS.digest()
 
 
+@pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """The suite on a toy model: its own models made, nothing attacked."""
     few = replace(LOCKS, rows=LOCKS.rows[:1])
