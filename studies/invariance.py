@@ -54,8 +54,9 @@ WEIGHTS = {
     "npo": {"logit_scale": 0.1, "param_scale": 0.01, "grad_norm": 0.1},
     "rmu": {"logit_scale": 10.0, "param_scale": 100.0, "grad_norm": 100.0},
 }
-"""λ of each reading, chosen on seed 100 on the split S. Ten to thirty times as much costs utility
-(NPO) or keeps the hazard from being unlearned (RMU, whose own loss is a thousand times larger)."""
+"""λ of each reading, looked for on seed 100 on the split S. Ten to thirty times as much costs
+utility (NPO) or keeps the hazard from being unlearned (RMU, whose own loss is a thousand times
+larger)."""
 
 
 def _rank(base: str, kind: str, penalty: str) -> int:
