@@ -117,8 +117,9 @@ class Bilevel:
         """A copy after K steps of AdamW toward the harmful answers."""
         attacked = copy.deepcopy(model)
         weights = list(attacked.parameters())
-        group = {"params": weights, "lr": self.inner_lr, "weight_decay": 0.0}
-        optimiser = build_optimiser("adamw", [group])
+        optimiser = build_optimiser(
+            "adamw", [{"params": weights, "lr": self.inner_lr, "weight_decay": 0.0}]
+        )
         for _ in range(self.steps):
             optimiser.zero_grad(set_to_none=True)
             likelihood(attacked, bundle).backward()
