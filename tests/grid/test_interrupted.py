@@ -49,6 +49,8 @@ def _results(root: Path) -> dict[str, str]:
 def _verdict(root: Path) -> dict[str, object]:
     raw = json.loads((root / "report" / "verdict.json").read_text())
     raw["reproduce"].pop("command")
+    for model in raw["models"]:  # how long a defence took is no result
+        model["cost"].pop("seconds", None)
     return raw
 
 
