@@ -21,9 +21,9 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Status, content_key
 from titer.grid.perform import load_model, load_named_world
-from titer.train.grads import flat
+from titer.measures.task_vector import cosine, task_vector
 
-__all__ = ["RESTART", "Cosines", "Walk", "cosine", "walk"]
+__all__ = ["RESTART", "Cosines", "Walk", "walk"]
 
 RESTART = "restart"
 
@@ -58,33 +58,22 @@ class Walk:
         return Path(self.root) / "vectors" / f"{content_key(content)}.json"
 
 
-def cosine(one: Tensor, two: Tensor) -> float:
-    """The cosine of two vectors; 0 where either is zero."""
-    length = float(one.norm()) * float(two.norm())
-    return float(one @ two) / length if length else 0.0
-
-
 def _tuned(job: Walk, lm: LM, seed: int) -> Tensor:
+    """What the fine-tune moves."""
     attack = catalogue.build("attack", "finetune", dict(job.fields))
     data = load_named_world(job.source).attacker(job.domain)
-    return _weights(attack(lm, Run(budget=Budget(steps=job.steps), data=data, seed=seed)))
-
-
-def _weights(lm: LM) -> Tensor:
-    return flat(list(lm.model.parameters()))
+    return task_vector(attack(lm, Run(budget=Budget(steps=job.steps), data=data, seed=seed)), lm)
 
 
 def walk(job: Walk) -> Status:
     """Fine-tune, compare, and write the cosines down."""
     start = load_model(job.undefended)
-    origin = _weights(start)
-    plain = _tuned(job, start, job.seed) - origin
-    again = _tuned(job, start, job.seed + 1_000_000) - origin
+    plain = _tuned(job, start, job.seed)
+    again = _tuned(job, start, job.seed + 1_000_000)
     found: Cosines = {RESTART: {"ft,ft": cosine(plain, again)}}
     for name, folder in job.defended.items():
         unlearned = load_model(folder)
-        there = _weights(unlearned)
-        moved, on = there - origin, _tuned(job, unlearned, job.seed) - there
+        moved, on = task_vector(unlearned, start), _tuned(job, unlearned, job.seed)
         found[name] = {
             "u,ft": cosine(moved, plain),
             "u→ft,u": cosine(on, moved),

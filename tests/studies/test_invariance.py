@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from studies._lab import ORACLE, UNDEFENDED, Lab
 from studies._seen import Seen
-from studies._vectors import cosine
 
 from studies import invariance
 from tests import toy
@@ -115,11 +113,3 @@ def test_every_arm_is_named_once_and_weighs_its_environments_alike() -> None:
         catalogue.build("defence", arm.defence, dict(arm.fields))
     for rows in invariance.ENVIRONMENTS.values():
         assert sum(row.get("weight", 1.0) for row in rows) == 1.0
-
-
-def test_the_cosine_of_vectors() -> None:
-    one, two = torch.tensor([3.0, 4.0]), torch.tensor([4.0, -3.0])
-    assert cosine(one, one) == pytest.approx(1.0)
-    assert cosine(one, -2 * one) == pytest.approx(-1.0)
-    assert cosine(one, two) == pytest.approx(0.0)
-    assert cosine(one, 0 * one) == 0.0
