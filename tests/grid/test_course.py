@@ -10,9 +10,9 @@ from titer.core import catalogue
 from titer.core.records import Trace, part
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.described import describe
 from titer.grid.immunise import account
 from titer.grid.perform import attack
-from titer.grid.study import describe
 from titer.report.html import render
 from titer.report.load import facts
 from titer.report.verdict import verdict
