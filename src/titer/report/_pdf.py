@@ -4,6 +4,8 @@ matplotlib paints it; what is drawn, and how, stands in the drawing. The same dr
 bytes under the same version of matplotlib.
 """
 
+# matplotlib is an extra, and what is not installed has no types.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import io
