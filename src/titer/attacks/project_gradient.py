@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from titer.attacks._pairs import pairs
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.nn.trainable import trainable
 from titer.nn.weights import Parameters
-from titer.train.batches import Bundle, bundles, cycle
+from titer.train.batches import Bundle
 from titer.train.grads import deposit, gradient
 from titer.train.loop import GradFn, Recipe, fit
 from titer.train.objectives import answer_loss
@@ -76,10 +77,7 @@ class ProjectGradient:
             fit(
                 ready.lm,
                 self._gradient(ready.weights),
-                bundles(
-                    harmful=self._batches(lm, run, "harmful"),
-                    retain=self._batches(lm, run, "retain"),
-                ),
+                pairs(lm, run, self.batch_size),
                 run,
                 parameters=ready.weights,
                 recipe=Recipe(
@@ -103,11 +101,6 @@ class ProjectGradient:
             return {"loss": float(loss.detach())}
 
         return grad
-
-    def _batches(self, lm: LM, run: Run, role: str) -> Any:
-        examples = run.data.harmful if role == "harmful" else run.data.retain
-        rng = run.rng(f"order {role}")
-        return cycle(lm, examples, batch_size=self.batch_size, rng=rng, role=role)
 
 
 PRESETS = {

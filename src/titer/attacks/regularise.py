@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from titer.attacks._pairs import pairs
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.nn.trainable import trainable
 from titer.nn.weights import Parameters
-from titer.train.batches import Bundle, bundles, cycle
+from titer.train.batches import Bundle
 from titer.train.loop import Recipe, descend, fit
 from titer.train.objectives import answer_loss, kl_to
 from titer.train.optimisers import Schedule
@@ -62,10 +63,7 @@ class Regularise:
             fit(
                 ready.lm,
                 descend(lambda model, bundle: self._loss(model, lm.model, bundle)),
-                bundles(
-                    harmful=self._batches(lm, run, "harmful"),
-                    retain=self._batches(lm, run, "retain"),
-                ),
+                pairs(lm, run, self.batch_size),
                 run,
                 parameters=ready.weights,
                 recipe=Recipe(
@@ -85,11 +83,6 @@ class Regularise:
             reference = frozen(**benign.inputs(), use_cache=False).logits
         now = model(**benign.inputs(), use_cache=False).logits
         return answer_loss(model, harmful) + self.beta * kl_to(reference, now, benign.labels)
-
-    def _batches(self, lm: LM, run: Run, role: str) -> Any:
-        examples = run.data.harmful if role == "harmful" else run.data.retain
-        rng = run.rng(f"order {role}")
-        return cycle(lm, examples, batch_size=self.batch_size, rng=rng, role=role)
 
 
 PRESETS = {

@@ -227,6 +227,7 @@ class _Judges:
         self.prompts = collate(rows, lm.tokenizer.pad_token_id, lm.device)
 
     def look(self, lm: LM, game: Game, side: Side) -> Look:
+        """Ask the model as it is, under its adversary, and under a new one after the defender."""
         last = game.last
         with _asked(lm):
             harm, utility = self._scores(lm, None)

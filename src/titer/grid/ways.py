@@ -155,6 +155,7 @@ class _Bench:
         return found, cost
 
     def universal(self, adapter: Path | None, warm_steps: int, lora_lr: float) -> list[Way]:
+        """One patch for all prompts, alone and as the start of LoRA; written to ``adapter``."""
         run = self.run("universal")
         adversary, batch = self.attack.train(self.lm, run)
         out = self.attack.written(self.lm, adversary, batch)

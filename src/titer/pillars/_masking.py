@@ -64,6 +64,7 @@ def unbounded(case: Case) -> Found:
 
 
 def gradient(case: Case) -> Found:
+    """S6: does the gradient reach the weights, and does it say where the loss falls?"""
     mine, fault = logs_of(case.mine.weights, "gain")
     base, other = logs_of(case.base.weights, "gain")
     if fault or other:
@@ -127,6 +128,7 @@ def without_gradient(case: Case) -> Found:
 
 
 def transfer(case: Case) -> Found:
+    """S10: does an update learned on the undefended model do harm here?"""
     trace = case.mine.paths
     if trace is None:
         return not_run("the suite leaves it out")
