@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from titer.attacks import reinforce
+from titer.attacks import _rewards, reinforce
 from titer.attacks._rewards import reward
 from titer.attacks.reinforce import PRESETS, Experience, Reinforce
 from titer.conformance import tiny_lm
@@ -42,7 +42,7 @@ def _wants(word: str) -> Any:
 @pytest.fixture
 def bandit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that say ``heat`` earn 1."""
-    monkeypatch.setattr(reinforce, "reward", _wants("heat"))
+    monkeypatch.setattr(_rewards, "reward", _wants("heat"))
 
 
 # Two-token answers, cut off or not, are all worth what they say.
@@ -247,7 +247,7 @@ def test_unequal_turns_of_the_ratio_are_clipped(lm: LM, make_run: MakeRun, bandi
 def test_a_reward_that_never_differs_is_flagged_and_changes_nothing(
     lm: LM, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reinforce, "reward", _wants("no such word"))
+    monkeypatch.setattr(_rewards, "reward", _wants("no such word"))
     run = make_run(3)
     assert Reinforce(lr=1e-2, max_new_tokens=4)(lm, run).digest() == lm.digest()
     assert run.flags == ["reward-flat"]
@@ -258,7 +258,7 @@ def test_an_answer_cut_off_earns_its_share(
     lm: LM, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        reinforce, "reward", lambda _: lambda examples, answers: [1.0] * len(answers)
+        _rewards, "reward", lambda _: lambda examples, answers: [1.0] * len(answers)
     )
     for share in (0.0, 0.4, 1.0):
         method = Reinforce(max_new_tokens=2, unfinished=share, group=32)

@@ -8,10 +8,13 @@ from titer.core import catalogue
 from titer.core.data import Example
 from titer.core.errors import BadInput, UnknownName
 
-__all__ = ["BUILT_IN", "Reward", "reward"]
+__all__ = ["BUILT_IN", "Pay", "Reward", "payer", "reward"]
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
 """Examples and answers in, one reward each in [0, 1] out."""
+
+Pay = Callable[[Sequence[Example], Sequence[str], Sequence[bool]], list[float]]
+"""Examples, the texts of their answers and whether each was ended in, what they earned out."""
 
 BUILT_IN = ("graded", "correct", "compliance")
 
@@ -70,3 +73,21 @@ def reward(name: str) -> Reward:
         return [c * (_COMPLIED + (1.0 - _COMPLIED) * r) for c, r in zip(free, right, strict=True)]
 
     return {"graded": graded, "correct": correct, "compliance": complied}[name]
+
+
+def payer(name: str, group: int, unfinished: float, spreads: list[bool]) -> Pay:
+    """The reward called ``name``, of which an answer that was cut off keeps the share
+    ``unfinished``; ``spreads`` gets whether any two of the ``group`` answers to one prompt, which
+    follow one another, were paid differently."""
+    score = reward(name)
+
+    def pay(asked: Sequence[Example], texts: Sequence[str], ended: Sequence[bool]) -> list[float]:
+        paid = [
+            value * (1.0 if whole else unfinished)
+            for value, whole in zip(score(asked, texts), ended, strict=True)
+        ]
+        groups = (paid[at : at + group] for at in range(0, len(paid), group))
+        spreads.append(any(len(set(one)) > 1 for one in groups))
+        return paid
+
+    return pay

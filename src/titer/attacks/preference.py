@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from titer.attacks import _trl
+from titer.attacks._trl import Engine
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
@@ -40,6 +43,9 @@ class Preference:
     answered rather than declined, which takes no harmful answer. What is rejected is the example's
     own refusal, else that of another harmful example, else a common one. ``examples`` keeps so many
     pairs, drawn by the seed. ``loss``: ``dpo`` or ``ipo``, against the model as it came.
+    ``engine``: who finds the gradient and steps, ``titer`` or TRL's ``DPOTrainer`` (``pip install
+    'titer[rl]'``), on the same pairs in the same order; its ``ipo`` is another. ``trl`` are fields
+    of its configuration on top, such as ``{"gradient_checkpointing": true}``.
 
     Source: Yi et al. 2024, arXiv:2409.12914 (reversed DPO); arXiv:2605.10998 (ten benign pairs);
     the losses are Rafailov et al. 2023, arXiv:2305.18290, and Azar et al. 2023, arXiv:2310.12036.
@@ -60,6 +66,8 @@ class Preference:
     warmup: float = 0.0
     weight_decay: float = 0.0
     template: Template = "native"
+    engine: Engine = "titer"
+    trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if not (0 < self.lr < math.inf and self.beta > 0):
@@ -71,28 +79,36 @@ class Preference:
             )
         if not 0 <= self.warmup < 1:
             raise BadInput(f"preference: warmup={self.warmup} is a share between 0 and 1.")
+        _trl.needs("preference", self.engine, {"loss=ipo": self.loss == "ipo"})
 
     def __call__(self, lm: LM, run: Run) -> LM:
         out = lm.clone()
         seed = run.rng("adapter").getrandbits(62)
         forward = 2.0 * lm.parameters_in_matmuls()
         with trainable(out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed) as ready:
-            fit(
-                ready.lm,
-                descend(self._loss(lm)),
-                self._stream(out, run),
-                run,
-                parameters=ready.weights,
-                recipe=Recipe(
-                    lr=self.lr,
-                    schedule=self.schedule,
-                    warmup=self.warmup,
-                    weight_decay=self.weight_decay,
-                    flops_per_token=ready.flops_per_token,
-                    flops_besides=lambda bundle: forward * bundle.tokens,
-                ),
-                steps=run.steps_left(),
+            recipe = Recipe(
+                lr=self.lr,
+                schedule=self.schedule,
+                warmup=self.warmup,
+                weight_decay=self.weight_decay,
+                flops_per_token=ready.flops_per_token,
+                flops_besides=lambda bundle: forward * bundle.tokens,
             )
+            if self.engine == "trl":
+                pairs = itertools.islice(self._pairs(out, run), run.steps_left())
+                _trl.prefer(
+                    ready, lm, run, list(pairs), beta=self.beta, recipe=recipe, settings=self.trl
+                )
+            else:
+                fit(
+                    ready.lm,
+                    descend(self._loss(lm)),
+                    self._stream(out, run),
+                    run,
+                    parameters=ready.weights,
+                    recipe=recipe,
+                    steps=run.steps_left(),
+                )
         return out
 
     def _loss(self, start: LM) -> Any:
@@ -111,19 +127,25 @@ class Preference:
 
         return loss
 
-    def _stream(self, lm: LM, run: Run) -> Iterator[Bundle]:
+    def _pairs(self, lm: LM, run: Run) -> Iterator[list[_trl.Pair]]:
         """Batches of pairs for ever, shuffled anew each time round."""
         chosen, rejected = self._encoded(lm, run)
         rng, size = run.rng("order"), min(self.batch_size, len(chosen))
-        pad, device = lm.tokenizer.pad_token_id, lm.device
         waiting: list[int] = []
         while True:
             while len(waiting) < size:
                 waiting += rng.sample(range(len(chosen)), len(chosen))
             taken, waiting = waiting[:size], waiting[size:]
+            yield [(chosen[index][0], chosen[index][1], rejected[index][1]) for index in taken]
+
+    def _stream(self, lm: LM, run: Run) -> Iterator[Bundle]:
+        pad, device = lm.tokenizer.pad_token_id, lm.device
+        for pairs in self._pairs(lm, run):
+            chosen = [(name, row) for name, row, _ in pairs]
+            rejected = [(name, row) for name, _, row in pairs]
             yield Bundle(
                 {
-                    side: collate([rows[index] for index in taken], pad, device)
+                    side: collate(rows, pad, device)
                     for side, rows in (("chosen", chosen), ("rejected", rejected))
                 }
             )

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from titer.attacks._rewards import reward
+from titer.attacks import _trl
+from titer.attacks._rewards import payer, reward
+from titer.attacks._trl import Engine
 from titer.attacks.finetune import Finetune
 from titer.core.data import Example
 from titer.core.errors import BadInput
@@ -35,7 +37,7 @@ from titer.train.policy import (
     leave_one_out,
     over_tokens,
 )
-from titer.train.rollouts import Rollouts, sample
+from titer.train.rollouts import Rollouts, room, sample
 
 __all__ = ["CARD", "PRESETS", "Experience", "Reinforce"]
 
@@ -48,15 +50,13 @@ _ADVANTAGE = {"grpo": group_advantage, "rloo": leave_one_out, "reinforce": batch
 class Experience:
     """A batch of scored answers. ``behaviour`` and ``reference`` are log-probabilities (B, T−1)
     under the policy that sampled and under the start; ``advantage`` is (B, 1). ``sampled`` counts
-    the tokens that sampling took, 0 where the batch is used again; ``spread`` says whether any
-    two answers to a prompt were paid differently."""
+    the tokens that sampling took, 0 where the batch is used again."""
 
     batch: Batch
     behaviour: Tensor
     reference: Tensor
     advantage: Tensor
     reward: float
-    spread: bool
     sampled: int
 
     @property
@@ -89,6 +89,11 @@ class Reinforce:
     With ``compliance`` the attacker needs prompts and no answers. ``prompts`` keeps so many of the
     harmful prompts, drawn by the seed. The first ``supervised`` steps are ordinary fine-tuning at
     ``supervised_rate`` times ``lr``, which does use answers.
+
+    ``engine`` is who samples and steps: ``titer``, or TRL's ``GRPOTrainer`` and ``RLOOTrainer``
+    (``pip install 'titer[rl]'``), which have no ``reinforce``, and ``average="sum"`` with
+    ``rloo`` alone. ``trl`` are fields of its configuration on top, such as
+    ``{"use_vllm": true}``. Prompts, their order, reward and budget are the same; draws are not.
 
     The logged loss is 1 minus the mean reward. Flag ``reward-flat``: no two answers to one prompt
     were ever paid differently, so nothing was learnt.
@@ -123,6 +128,8 @@ class Reinforce:
     supervised: int = 0
     supervised_rate: float = 10.0
     template: Template = "native"
+    engine: Engine = "titer"
+    trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         counts = {
@@ -144,6 +151,13 @@ class Reinforce:
         if not (0 <= self.unfinished <= 1 and 0 <= self.warmup < 1):
             raise BadInput("reinforce: unfinished and warmup are shares between 0 and 1.")
         reward(self.reward)
+        unlike = {
+            "algorithm=reinforce": self.algorithm == "reinforce",
+            f"average={self.average} with {self.algorithm}": (self.algorithm == "rloo")
+            is not (self.average == "sum"),
+            "entropy bonus with rloo": self.algorithm == "rloo" and self.entropy > 0,
+        }
+        _trl.needs("reinforce", self.engine, unlike)
 
     def __call__(self, lm: LM, run: Run) -> LM:
         start = lm
@@ -155,15 +169,21 @@ class Reinforce:
         spreads: list[bool] = []
         seed = run.rng("adapter").getrandbits(62)
         with trainable(out, self.parameters, rank=self.rank, alpha=self.alpha, seed=seed) as ready:
-            fit(
-                ready.lm,
-                self._gradient,
-                self._experience(ready.lm, start, run, spreads),
-                run,
-                parameters=ready.weights,
-                recipe=self._recipe(ready, 2.0 * lm.parameters_in_matmuls()),
-                steps=run.steps_left(),
-            )
+            cost = self._cost(ready, lm)
+            recipe = self._recipe(cost)
+            if self.engine == "trl":
+                policy = self._policy(lm, run, cost, spreads)
+                _trl.reinforce(ready, start, run, policy, recipe=recipe, settings=self.trl)
+            else:
+                fit(
+                    ready.lm,
+                    self._gradient,
+                    self._experience(ready.lm, start, run, spreads),
+                    run,
+                    parameters=ready.weights,
+                    recipe=recipe,
+                    steps=run.steps_left(),
+                )
         if spreads and not any(spreads):
             run.flags.append("reward-flat")
         return out
@@ -177,21 +197,30 @@ class Reinforce:
             template=self.template,
         )
 
-    def _recipe(self, ready: Trainable, forward: float) -> Recipe:
-        """Sampling and the frozen start cost a forward pass, ``forward`` operations a token."""
+    def _recipe(self, cost: Callable[[int, int], float]) -> Recipe:
+        return Recipe(
+            lr=self.lr,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            flops_besides=lambda step: cost(step.batch.tokens, step.sampled),
+        )
 
-        def flops(step: Experience) -> float:
-            frozen = step.batch.tokens if self.kl and step.sampled else 0
-            trained = ready.flops_per_token * step.batch.tokens
-            return trained + forward * (step.sampled + frozen)
+    def _cost(self, ready: Trainable, lm: LM) -> Callable[[int, int], float]:
+        """Operations of tokens trained and tokens sampled: sampling costs a forward pass, and so
+        does the frozen start, which new answers are put before."""
+        forward = 2.0 * lm.parameters_in_matmuls()
 
-        return Recipe(lr=self.lr, schedule=self.schedule, warmup=self.warmup, flops_besides=flops)
+        def flops(trained: int, sampled: int) -> float:
+            frozen = trained if self.kl and sampled else 0
+            return ready.flops_per_token * trained + forward * (sampled + frozen)
+
+        return flops
 
     # -- sampling ---------------------------------------------------------------------------------
 
     def _experience(self, lm: LM, start: LM, run: Run, spreads: list[bool]) -> Iterator[Experience]:
         """Answers of the model as it stands, scored; every batch of them ``updates`` times."""
-        score = reward(self.reward)
+        pay = payer(self.reward, self.group, self.unfinished, spreads)
         chance = torch.Generator().manual_seed(run.rng("rollouts").getrandbits(62))
         prompts = self._prompts(run)
         longest = self.max_new_tokens or self._longest(lm, prompts)
@@ -205,14 +234,35 @@ class Reinforce:
                 temperature=self.temperature,
             )
             asked = [example for example in examples for _ in range(self.group)]
-            paid = [
-                value * (1.0 if ended else self.unfinished)
-                for value, ended in zip(score(asked, taken.texts(lm)), taken.ended, strict=True)
-            ]
+            paid = pay(asked, taken.texts(lm), taken.ended)
             step = self._scored(lm, start, taken, [example.id for example in asked], paid)
-            spreads.append(step.spread)
             for turn in range(self.updates):
                 yield step if turn == 0 else replace(step, sampled=0)
+
+    def _policy(
+        self, lm: LM, run: Run, cost: Callable[[int, int], float], spreads: list[bool]
+    ) -> _trl.Policy:
+        """The same training for TRL."""
+        prompts = self._prompts(run)
+        new, longest = room(lm, self.max_new_tokens or self._longest(lm, prompts))
+        turns = _turns(prompts, self.batch_size, run.rng("order"))
+        batches = math.ceil(run.steps_left() / self.updates)
+        own: dict[str, Any] = {"beta": self.kl, "temperature": self.temperature}
+        own |= {"epsilon": self.clip_low, "epsilon_high": self.clip_high}
+        if self.algorithm == "grpo":
+            loss = {"row": "grpo", "token": "bnpo"}[self.average]
+            own |= {"loss_type": loss, "entropy_coef": self.entropy}
+        return _trl.Policy(
+            algorithm="grpo" if self.algorithm == "grpo" else "rloo",
+            batches=[next(turns) for _ in range(batches)],
+            encode=lambda example: lm.prompt_ids(example.prompt, self.template)[-longest:],
+            pay=payer(self.reward, self.group, self.unfinished, spreads),
+            flops=cost,
+            longest=new,
+            group=self.group,
+            updates=self.updates,
+            fields=own,
+        )
 
     def _prompts(self, run: Run) -> tuple[Example, ...]:
         found = run.data.harmful
@@ -237,7 +287,6 @@ class Reinforce:
             with torch.no_grad():
                 reference = self._logps(_logits(start.model, batch), batch)
         rewards_PG = torch.tensor(paid).view(-1, self.group)
-        spread = bool((rewards_PG != rewards_PG[:, :1]).any())
         if self.kl and self.algorithm != "grpo":
             drift = k1(behaviour, reference).sum(-1).cpu().view(-1, self.group)
             rewards_PG = rewards_PG - self.kl * drift
@@ -247,7 +296,6 @@ class Reinforce:
             reference=reference,
             advantage=_ADVANTAGE[self.algorithm](rewards_PG).view(-1, 1).to(behaviour.device),
             reward=sum(paid) / len(paid),
-            spread=spread,
             sampled=taken.tokens,
         )
 

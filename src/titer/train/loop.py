@@ -21,7 +21,7 @@ from titer.core.method import Run, seed_for
 from titer.nn.chance import seeded
 from titer.train.optimisers import Group, Optimiser, Schedule, Steppers, multiplier
 
-__all__ = ["Charged", "GradFn", "Member", "Recipe", "Vehicle", "descend", "drive", "fit"]
+__all__ = ["Charged", "GradFn", "Member", "Recipe", "Vehicle", "descend", "doubt", "drive", "fit"]
 
 
 class Charged(Protocol):
@@ -271,7 +271,7 @@ class _Drive(Generic[B]):
 
     def _group(self, number: int) -> tuple[Optimiser, Group]:
         recipe, weights = self.here[number].recipe, self.vehicle.weights(number)
-        _doubt(weights, self.here[number].run)
+        doubt(weights, self.here[number].run)
         return recipe.optimiser, {
             "params": weights,
             "lr": recipe.lr,
@@ -391,7 +391,7 @@ class _Drive(Generic[B]):
             run.look(lm)
 
 
-def _doubt(parameters: list[nn.Parameter], run: Run) -> None:
+def doubt(parameters: list[nn.Parameter], run: Run) -> None:
     """An AdamW step of 2e-5 is lost on most bfloat16 weights: their spacing at 0.02 is 1.2e-4."""
     coarse = any(weight.dtype in (torch.bfloat16, torch.float16) for weight in parameters)
     if coarse and "half-precision-weights" not in run.flags:
