@@ -103,6 +103,13 @@ def test_build_reads_text_by_the_type_of_the_field() -> None:
     assert rmu.modules == ("mlp.up_proj",)
 
 
+def test_a_mapping_is_read_as_json() -> None:
+    built = catalogue.build("attack", "preference", {"trl": '{"use_vllm": true}'})
+    assert built.trl == {"use_vllm": True}
+    with pytest.raises(BadInput, match="does not fit"):
+        catalogue.build("attack", "preference", {"trl": "use_vllm"})
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -10,10 +10,11 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.records import Card, Kind, Preset
@@ -140,6 +141,8 @@ def _fit_value(name: str, key: str, hint: Any, value: Any) -> Any:
     if isinstance(value, str) and value.lower() in {"none", "null"}:
         value = None
     try:
+        if isinstance(value, str) and get_origin(hint) in (Mapping, dict):
+            return TypeAdapter(hint).validate_json(value)
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         said = error.errors()[0]["msg"]

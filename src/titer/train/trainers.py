@@ -8,6 +8,7 @@ import importlib
 import math
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,9 @@ class Job:
             _as_it_was(lm.model),
             _kept(),
             seeded(seed, lm.device),
+            warnings.catch_warnings(),
         ):
+            warnings.simplefilter("ignore", FutureWarning)  # between transformers and TRL
             config = self._config(kind, {**self._basics(place, seed), **fields})
             trainer = made(config, self._parts())
             trainer.remove_callback(_transformers("PrinterCallback"))
