@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import re
+import shutil
+import subprocess
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -170,10 +172,37 @@ def test_latex_is_whole_and_a_name_is_no_command(verdict: dict[str, Any]) -> Non
         ("≥\u202f1.2×", r"$\geq$\,1.2$\times$"),
         ("a\x00b", "a b"),
         ("−1", "$-$1"),
+        ("a--b—c", r"a-{}-b\textemdash{}c"),
+        ("é e\u0301 λ 東", r"\'{e} \'{e} $\lambda$ \texttt{U+6771}"),
     ],
 )
 def test_latex_text(raw: str, shown: str) -> None:
     assert latex(raw) == shown
+
+
+@pytest.mark.slow
+def test_latex_sets_the_tables(verdict: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever a model is called; the page says what the tables say."""
+    if not (program := shutil.which("pdflatex")):
+        pytest.skip("needs pdflatex")
+    content = deepcopy(verdict)
+    printable = "".join(map(chr, range(32, 127)))
+    names = (f"[x] {printable}", "Éléonore ñ ø ß ½ 東京 λΩ 🔥 e\u0301 “q” 10⁻⁴ «»", "a--b")
+    for model, name in zip(content["models"][2:], names, strict=False):
+        model["name"] = name
+    parts = []
+    for name, text in latex_tables(content).items():
+        (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
+        parts.append(rf"\input{{{name}}}\par")
+    document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,amssymb}"
+    for head in (document, document.replace(r"\usepackage[T1]{fontenc}", "")):
+        body = "\n".join([head, r"\begin{document}\tiny", *parts, r"\end{document}"])
+        (tmp_path / "paper.tex").write_text(body, encoding="utf-8")
+        words = [program, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False)
+        said = done.stdout.decode("utf-8", "replace")
+        assert not done.returncode, said[-1500:]
+        assert "Missing character" not in (tmp_path / "paper.log").read_text("utf-8", "replace")
 
 
 # -- cards -----------------------------------------------------------------------------------------

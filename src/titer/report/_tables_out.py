@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -133,15 +134,34 @@ _LATEX = {
     "κ": r"$\kappa$",
     "θ": r"$\theta$",
     "τ": r"$\tau$",
-    "—": "---",
-    "–": "--",
+    "—": r"\textemdash{}",
+    "–": r"\textendash{}",
     "…": r"\ldots{}",
     "\u202f": r"\,",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",  # \\textquotedbl wants an encoding of fonts that most papers do not load
+    "`": r"\textasciigrave{}",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "°": r"$^\circ$",
+    "\u00a0": "~",
+    "\u2009": r"\,",
 }
+
+_LETTERS = """
+α alpha β beta γ gamma δ delta ζ zeta η eta ι iota λ lambda μ mu ν nu ξ xi π pi ρ rho σ sigma
+υ upsilon χ chi ψ psi ω omega Γ Gamma Δ Delta Θ Theta Λ Lambda Ξ Xi Π Pi Σ Sigma Φ Phi Ψ Psi Ω Omega
+"""
+_GREEK = dict(zip(_LETTERS.split()[::2], _LETTERS.split()[1::2], strict=True))
+_ACCENTS = dict(
+    zip("\u0300\u0301\u0302\u0303\u0304\u0307\u0308\u030b\u030c", "`'^~=.\"Hv", strict=True)
+)
 
 _MARKS = {
     "held": r"$\bullet$",
@@ -153,8 +173,24 @@ _MARKS = {
 
 
 def latex(raw: object) -> str:
-    """Text for LaTeX: what it would read as a command is escaped, a sign it lacks becomes maths."""
-    return "".join(_LATEX.get(char) or (char if char.isprintable() else " ") for char in str(raw))
+    """Text for LaTeX, ASCII that any engine and encoding of fonts sets: what would be read as a
+    command is escaped, a sign becomes maths, an accent its command, and a letter of another script
+    its number."""
+    text = unicodedata.normalize("NFC", str(raw))
+    return "".join(map(_sign, text)).replace("--", "-{}-")
+
+
+def _sign(char: str) -> str:
+    if char in _LATEX:
+        return _LATEX[char]
+    if char in _GREEK:
+        return rf"$\{_GREEK[char]}$"
+    if char.isascii():
+        return char if char.isprintable() else " "
+    letter, *marks = unicodedata.normalize("NFD", char)
+    if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
+        return rf"\{_ACCENTS[marks[0]]}{{{letter}}}"
+    return rf"\texttt{{U+{ord(char):04X}}}" if char.isprintable() else " "
 
 
 def latex_tables(verdict: Verdict) -> dict[str, str]:
@@ -242,7 +278,7 @@ def _attack_tex(attack: Verdict | None) -> str:
     kind = outcome(attack)
     harm = look(attack, "harm_unconstrained" if kind == "degraded breach" else "harm")
     suspect = "?" if str(attack.get("validity")).startswith("suspect") else ""
-    return f"{_MARKS[kind]} {latex(value(harm))}{suspect}" if kind else _MARKS[kind]
+    return f"{_MARKS[kind]} {latex(value(harm))}{suspect}" if kind else suspect or _MARKS[kind]
 
 
 def _lm_eval_tex(verdict: Verdict) -> str:
