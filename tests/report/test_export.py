@@ -230,11 +230,13 @@ def test_a_withheld_model_says_so_and_has_no_score(verdict: dict[str, Any]) -> N
     assert "type: weak\n" not in card
 
 
-def test_a_card_does_not_say_where_it_was_measured(verdict: dict[str, Any]) -> None:
+@pytest.mark.parametrize("out", ["'/home/me/my runs'", "/home/me/runs"])
+def test_a_card_does_not_say_where_it_was_measured(verdict: dict[str, Any], out: str) -> None:
     content = deepcopy(verdict)
-    content["reproduce"]["command"] = "titer bench a/b --seeds 1 --out '/home/me/my runs' --cap 2"
+    command = f"titer bench a/b --data /home/me/data --seeds 1 --out {out} --cap 2"
+    content["reproduce"]["command"] = command
     card = cards.model_card(content, content["models"][2])
-    assert "titer bench a/b --seeds 1 --cap 2" in card
+    assert "titer bench a/b --data data --seeds 1 --cap 2" in card
     assert "/home/me" not in card
 
 

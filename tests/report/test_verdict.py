@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -191,6 +192,14 @@ def test_the_claim_invents_nothing() -> None:
     assert "benign tasks: — (no benign task" in text
     for gap in ("utility", "benign fine-tuning", "a known-broken control"):
         assert gap in text.split("Not tested:")[1]
+
+
+def test_a_bound_reads_as_one() -> None:
+    facts, _ = sample()
+    entry = deepcopy(model(fresh(), "npo"))
+    ratio = entry["pillars"]["trainability"]["ratio"]
+    ratio |= {"value": 1.2, "low": 0.3, "high": None, "censored": True}
+    assert "benign tasks train at no less than 1.20× the steps." in claim(entry, facts)
 
 
 def test_order_of_traces_and_repetition_change_nothing() -> None:

@@ -18,7 +18,12 @@ def _signed(number: float, digits: int) -> str:
 
 
 def _show(
-    estimate: Mapping[str, Any], *, digits: int = 2, scale: float = 1.0, unit: str = ""
+    estimate: Mapping[str, Any],
+    *,
+    digits: int = 2,
+    scale: float = 1.0,
+    unit: str = "",
+    bound: str = "at least",
 ) -> str:
     """``0.61 [0.57, 0.66]``, ``at least 8.0x``, or a dash with the reason."""
     value, low, high = (estimate[end] for end in ("value", "low", "high"))
@@ -26,7 +31,7 @@ def _show(
         return f"{DASH} ({estimate['note'] or 'not measured'})"
     text = f"{_signed(value * scale, digits)}{unit}"
     if estimate["censored"]:
-        return f"at least {text}"
+        return f"{bound} {text}"
     if low is None or high is None:
         return text
     return f"{text} [{_signed(low * scale, digits)}, {_signed(high * scale, digits)}]"
@@ -160,7 +165,8 @@ def claim(entry: Mapping[str, Any], study: StudyFacts) -> str:
     if ratio["value"] is None:
         train = f"benign tasks: {_show(ratio)}"
     else:
-        train = f"benign tasks train at {_show(ratio, unit=TIMES)} the steps"
+        steps = _show(ratio, unit=TIMES, bound="no less than")
+        train = f"benign tasks train at {steps} the steps"
     parts = [
         _resisted(entry, study),
         _cost(entry),

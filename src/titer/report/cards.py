@@ -5,8 +5,9 @@ Scores and hashes only: no completion of any model is in them.
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -121,8 +122,14 @@ def _body(verdict: Verdict, model: Verdict) -> list[str]:
 
 
 def _command(raw: str) -> str:
-    """The study's command without the place where it wrote, which is nobody else's."""
-    return tidy(re.sub(r" --out ('[^']*'|\\S+)", "", raw))
+    """The study's command without the places where it read and wrote, which are nobody else's."""
+    words = shlex.split(raw)
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    return tidy(
+        shlex.join(PurePath(word).name if word.startswith(("/", "~")) else word for word in words)
+    )
 
 
 def _text(raw: object) -> str:
