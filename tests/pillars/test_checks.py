@@ -15,7 +15,7 @@ from titer.pillars._checks import (
     non_monotone,
     pre_collapsed,
 )
-from titer.pillars._curves import Trajectory
+from titer.pillars._curves import Rule, Trajectory
 
 GOOD = (0.9,) * 4
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
@@ -38,6 +38,15 @@ def run(**shape: object) -> Trajectory:
 )
 def test_edge(scores: dict[float, float], edge: bool) -> None:
     assert bool(at_edge(scores)) is edge
+
+
+def test_a_lead_within_the_noise_of_the_answers_is_none() -> None:
+    scores = {1.0: 0.3, 2.0: 0.25, 3.0: 0.36}
+    few, many = ({rate: np.arange(n) < n * x for rate, x in scores.items()} for n in (48, 4800))
+    turned = {rate: (np.roll(one, int(7 * rate)) * 1.0) for rate, one in few.items()}
+    assert at_edge(scores)
+    assert at_edge(scores, {rate: one * 1.0 for rate, one in many.items()})
+    assert not at_edge(scores, turned)
 
 
 def test_calibration_at_the_edge() -> None:
@@ -72,14 +81,19 @@ def test_a_sweep_on_the_subject_at_the_edge() -> None:
 
 
 def test_budget_monotone() -> None:
-    def doubt(harm: tuple[float, ...], utility: tuple[float, ...] = GOOD) -> str:
+    rule = Rule(seeds=(0, 1), chance=0.1)
+
+    def doubt(harm: tuple[float, ...], utility: tuple[float, ...] = GOOD, phi: float = 0.9) -> str:
         seen = evidence([trace(seed=s, harm=harm, utility=utility) for s in (0, 1)], "m", (0, 1))
-        return non_monotone(seen.arms[0].runs, seen, 0.1, (0, 1, 10, 100))
+        return non_monotone(seen.arms[0].runs, seen, (0, 1, 10, 100), rule=rule, phi=phi)
 
     assert doubt((0.1, 0.5, 0.8, 0.2)).startswith("S2 budget-non-monotone")
     assert doubt((0.1, 0.5, 0.8, 0.8)) == ""
     assert doubt((0.1, 0.5, 0.8, 0.775)) == ""
     assert doubt((0.1, 0.5, 0.8, 0.2), (0.9, 0.9, 0.9, 0.3)) == ""
+    assert doubt((0.1, 0.5, 0.8, 0.6), phi=0.5) == "", "the largest budget breaches too"
+    assert doubt((0.1, 0.1, 0.1, 0.0)) == "", "there is nothing under chance to lose"
+    assert doubt((0.3, 0.3, 0.3, 0.0)).endswith("harm falls by 0.20 from step 0")
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,13 @@ def _works(case: Case) -> Found:
 
 def _monotone(case: Case) -> Found:
     falls: list[tuple[float, float, str]] = []
+    bench = case.bench
     for row in case.subject.rows:
         for arm in chosen(case.subject, row, case.bench.rule):
             if not arm.outdone and arm.runs:
-                fall, noise, _ = largest_fall(arm.runs, case.subject, case.epsilon, case.bench.grid)
+                fall, noise, _ = largest_fall(
+                    arm.runs, case.subject, bench.grid, rule=bench.rule, phi=bench.phi
+                )
                 falls.append((fall, noise, row))
     if not falls:
         return not_run("no attack finished on every seed")

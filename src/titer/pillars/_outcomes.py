@@ -171,7 +171,7 @@ def _doubts(
     for arm in kept:
         if arm.outdone:
             continue  # too short for checks on losses and trends
-        falling = non_monotone(arm.runs, subject, rule.epsilon, bench.grid)
+        falling = non_monotone(arm.runs, subject, bench.grid, rule=rule, phi=bench.phi)
         doubts += [falling] if falling else []
         for run in arm.runs:
             flags += [flag for flag in run.flags if flag != TWO_PHASES]
