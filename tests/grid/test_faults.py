@@ -192,7 +192,9 @@ def test_a_judge_that_times_out_withholds_the_score_and_is_named(
         pool.timeout = 20.0  # a worker that was killed starts anew, which takes seconds
         root = _run(place, ["llama"], executor=pool, rows=1)
     models, told = _report(root)
-    assert models["llama"]["withheld"]
+    assert models["llama"]["withheld"].endswith(
+        "so none is calibrated (here: S03 seed 0 timed-out)"
+    )
     assert "timed-out: the trial took longer than 20 seconds" in told
     assert "stopped in judge (slow_judge.py line 18), called by judge (probes.py" in told
     assert models["llama"]["pillars"]["resistance"]["weak"]["value"] is None

@@ -91,7 +91,9 @@ class Resistance:
 def _withheld(subject: Evidence, bench: Bench) -> str | None:
     """Why a score cannot be shown: each mandatory adversary must have finished on each seed."""
     if bench.undefended is None:
-        return "the undefended model was not attacked, so no adversary is calibrated"
+        faults = (subject.fault(row) for row in subject.rows)
+        here = next((f" (here: {fault})" for fault in faults if fault), "")
+        return f"no attack on the undefended model has a result, so none is calibrated{here}"
     if subject.before is None:
         return f"{subject.name} was not attacked"
     for row in bench.rule.mandatory:
