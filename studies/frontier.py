@@ -47,25 +47,29 @@ SHORT = 150
 TEACHER = 150
 """Steps of the unlearning before the noise."""
 
-QUICK, SLOW = RELEARN, "long relearn T"
-LONG = tuple(
-    Adversary(
-        name=f"{SLOW}, {lr:g}",
-        attack="finetune",
-        fields={"lr": lr, "batch_size": 8},
-        steps=200,
-    )
-    for lr in (1e-3, 3e-3)
+QUICK, SLOW, ADAPTER = RELEARN, "long relearn T", "long LoRA on T"
+
+
+def _long(name: str, lr: float, **fields: Any) -> Adversary:
+    fields = {"lr": lr, "batch_size": 8, **fields}
+    return Adversary(name=f"{name}, {lr:g}", attack="finetune", fields=fields, steps=200)
+
+
+LONG = (
+    *(_long(SLOW, lr) for lr in (1e-3, 3e-3)),
+    *(_long(ADAPTER, lr, parameters="lora") for lr in (3e-3, 1e-2)),
 )
-"""Five times the steps, and rates up to ten times the lower of the quick ones."""
+"""Five times the steps, and rates up to ten times the lower of the quick ones; and with an
+adapter."""
 
 LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True, items=72)
 """What is left of the other hazard, which no arm is told to forget and no text of its own shows."""
 
 PLACED = "undo, share 1 in 30 % by task_vector"
-CONTENDERS = ("undo, share 0.6", f"{PLACED}, 150 steps")
-"""Chosen on seed 0: of noise everywhere, and of noise that is placed, the cheapest with enough
-resistance and little utility lost; reported on the seeds after."""
+CONTENDERS = ("undo, share 0.6", "undo, share 0.8, 600 steps", f"{PLACED}, 150 steps")
+"""Chosen on the seeds that all arms have: of noise everywhere the cheapest with enough resistance
+and little utility lost, and what has room to its lower ends at a higher price; and the best of
+noise that is placed. Reported on the seeds after."""
 
 
 def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
@@ -88,11 +92,13 @@ OTHERS = ("grad_diff", "simnpo", "wga", "random_mapping")
 def arms() -> list[Arm]:
     """Every defence on the frontier; the last are shared with ``studies.invariance``."""
     found = [_undo(f"undo, share {share:g}", 1, share=share) for share in SHARES]
-    found.append(_undo("undo, share 1, 150 steps", 2, share=1.0, distil=SHORT))
+    for share in (0.6, 0.8):
+        found.append(_undo(f"undo, share {share:g}, 600 steps", 1, share=share, distil=600))
+    found.append(_undo("undo, share 1, 150 steps", 3, share=1.0, distil=SHORT))
     for name in OTHERS:
         _, preset = catalogue.preset("defence", f"{name}-testbed")
         fields, steps = preset.fields, preset.steps[0]
-        found.append(Arm(name=name, defence=name, fields=fields, steps=steps, rank=2))
+        found.append(Arm(name=name, defence=name, fields=fields, steps=steps, rank=6))
     smooth = {"base": BASES["npo"][0], "sigma": 1e-3}
     found.append(
         Arm(
@@ -100,23 +106,27 @@ def arms() -> list[Arm]:
             defence="random_smoothing",
             fields=smooth,
             steps=TEACHER,
-            rank=2,
+            rank=6,
         )
     )
     short = {"share": 1.0, "distil": SHORT}
     for where in ("gradient", "task_vector"):
         name = f"undo, share 1 in 30 % by {where}, 150 steps"
-        found.append(_undo(name, 3, **short, where=where, fraction=0.3))
+        found.append(_undo(name, 2, **short, where=where, fraction=0.3))
+    for data in ("forget", "unrelated"):
+        placing = {"where": "penalty", "penalty": "grad_norm", "environments": [data]}
+        name = f"undo, share 1 in 30 % by penalty on {data}, 150 steps"
+        found.append(_undo(name, 2, **short, **placing, fraction=0.3))
     for where in ("blocks", "embeddings", "head"):
         found.append(_undo(f"undo, share 1 in the {where}, 150 steps", 3, **short, where=where))
     for text in ("related", "unrelated"):
         found.append(_undo(f"undo, share 1, 150 steps of {text} text", 4, **short, text=[text]))
     found += [
         _undo("undo, share 1, 150 steps, invariant", 4, **short, invariance=0.1),
-        _undo(PLACED, 5, share=1.0, where="task_vector", fraction=0.3),
+        _undo(PLACED, 3, share=1.0, where="task_vector", fraction=0.3),
         _undo("undo, share 1, 600 steps", 6, share=1.0, distil=600),
     ]
-    return [*found, *(replace(arm, rank=5) for arm in invariance_arms() if arm.rank == 1)]
+    return [*found, *(replace(arm, rank=2) for arm in invariance_arms() if arm.rank == 1)]
 
 
 def pretraining(lm: LM, size: str = "nano") -> float:
@@ -132,7 +142,7 @@ def pretraining(lm: LM, size: str = "nano") -> float:
 def run(
     lab: Lab, seeds: Sequence[int], further: Sequence[int], write: Callable[[Seen], None]
 ) -> Seen:
-    """Rank by rank and seed by seed; contenders on ``further`` seeds too, and with :data:`LONG`.
+    """Rank by rank and seed by seed; contenders on ``further`` seeds, and with :data:`LONG`.
 
     ``write`` is told what there is after each.
     """
@@ -150,7 +160,7 @@ def run(
         for seed in seeds:
             stage([arm for arm in every if arm.rank == rank], seed, quick)
         if rank == ranks[0]:
-            for seed in (*seeds, *further):
+            for seed in further:
                 stage([arm for arm in every if arm.name in CONTENDERS], seed, [*quick, *LONG])
     return seen
 
@@ -224,12 +234,12 @@ def report(seen: Seen, full: float, chance: float, seeds: int) -> str:
         f"utility of at least {KEPT:g}: "
         f"{', '.join(enough) or 'none'}.",
     ]
-    for words, some in (("on the same seeds", chosen), ("on seeds that chose nothing", after)):
-        for kind in (QUICK, SLOW):
-            rows = [one for one in placed(some, full, chance, kind) if one.name in CONTENDERS]
-            if rows and (some is after or kind == SLOW):
-                numbers = ", ".join(map(str, some.seeds))
-                parts += [f"Contenders, {kind}, {words} ({numbers}):", _table(some, rows)]
+    for kind in (QUICK, SLOW, ADAPTER):
+        rows = [one for one in placed(after, full, chance, kind) if one.name in CONTENDERS]
+        if rows:
+            numbers = ", ".join(map(str, after.seeds))
+            parts += [f"Contenders, {kind}, on seeds that chose nothing ({numbers}):"]
+            parts += [_table(after, rows)]
     return "\n\n".join(parts) + "\n"
 
 
