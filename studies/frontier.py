@@ -92,8 +92,8 @@ OTHERS = ("grad_diff", "simnpo", "wga", "random_mapping")
 def arms() -> list[Arm]:
     """Every defence on the frontier; the last are shared with ``studies.invariance``."""
     found = [_undo(f"undo, share {share:g}", 1, share=share) for share in SHARES]
-    for share in (0.6, 0.8):
-        found.append(_undo(f"undo, share {share:g}, 600 steps", 1, share=share, distil=600))
+    for level in (0.6, 0.8):
+        found.append(_undo(f"undo, share {level:g}, 600 steps", 1, share=level, distil=600))
     found.append(_undo("undo, share 1, 150 steps", 3, share=1.0, distil=SHORT))
     for name in OTHERS:
         _, preset = catalogue.preset("defence", f"{name}-testbed")
