@@ -67,9 +67,9 @@ LOOK = Adversary(name=UNTOLD, attack="noop", steps=0, elsewhere=True, items=72)
 
 PLACED = "undo, share 1 in 30 % by task_vector"
 CONTENDERS = ("undo, share 0.6", "undo, share 0.8, 600 steps", f"{PLACED}, 150 steps")
-"""Chosen on the seeds that all arms have: of noise everywhere the cheapest with enough resistance
-and little utility lost, and what has room to its lower ends at a higher price; and the best of
-noise that is placed. Reported on the seeds after."""
+"""Chosen on the first seed: of noise everywhere the cheapest with enough resistance and little
+utility lost, and more noise with a distillation to make up for it; and the best of noise that is
+placed. Reported on all seeds but that one."""
 
 
 def _undo(name: str, rank: int, *, distil: int = 300, **fields: Any) -> Arm:
@@ -142,13 +142,12 @@ def pretraining(lm: LM, size: str = "nano") -> float:
 def run(
     lab: Lab, seeds: Sequence[int], further: Sequence[int], write: Callable[[Seen], None]
 ) -> Seen:
-    """Rank by rank and seed by seed; contenders on ``further`` seeds, and with :data:`LONG`.
+    """Contenders on all seeds but the first, and with :data:`LONG`; then rank by rank.
 
     ``write`` is told what there is after each.
     """
     quick = [LOOK, *(one for one in ADVERSARIES if one.name.startswith(QUICK))]
     seen, every = Seen(seeds=(*seeds, *further)), arms()
-    ranks = sorted({arm.rank for arm in every})
 
     def stage(chosen: Sequence[Arm], seed: int, adversaries: Sequence[Adversary]) -> None:
         nonlocal seen
@@ -156,12 +155,12 @@ def run(
         seen = seen.joined(lab.attack(made, adversaries), made, seed)
         write(seen)
 
-    for rank in ranks:
+    for name in CONTENDERS:
+        for seed in (*seeds[1:], *further):
+            stage([arm for arm in every if arm.name == name], seed, [*quick, *LONG])
+    for rank in sorted({arm.rank for arm in every}):
         for seed in seeds:
             stage([arm for arm in every if arm.rank == rank], seed, quick)
-        if rank == ranks[0]:
-            for seed in further:
-                stage([arm for arm in every if arm.name in CONTENDERS], seed, [*quick, *LONG])
     return seen
 
 
@@ -222,10 +221,10 @@ def _traces(seen: Seen, arm: str, kind: str) -> dict[int, Trace]:
 
 
 def report(seen: Seen, full: float, chance: float, seeds: int) -> str:
-    """The tables and the answer, in Markdown: all arms on the first ``seeds`` seeds, on which
-    contenders are chosen, and contenders on those after."""
+    """The tables and the answer, in Markdown: all arms on the first ``seeds`` seeds; contenders,
+    chosen on the first seed, on all the others."""
     chosen = replace(seen, seeds=seen.seeds[:seeds])
-    after = replace(seen, seeds=seen.seeds[seeds:])
+    after = replace(seen, seeds=seen.seeds[1:])
     enough = [one.name for one in placed(chosen, full, chance) if one.enough]
     parts = [
         f"Price 1 is pre-training: {full:.3g} operations. Harm at chance is {chance:g}.",
