@@ -11,8 +11,8 @@ from titer.report import _svg as svg
 
 __all__ = ["Dot", "picture"]
 
-_SIZE = (820.0, 460.0)
-_LEFT, _TOP, _RIGHT, _BOTTOM = 52.0, 20.0, 490.0, 400.0
+_SIZE = (840.0, 560.0)
+_LEFT, _TOP, _RIGHT, _BOTTOM = 52.0, 20.0, 490.0, 500.0
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _STYLE = """
 text { font: 11px system-ui, sans-serif; fill: #16191d; }

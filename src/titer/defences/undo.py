@@ -192,8 +192,9 @@ def _every_token(batch: Batch) -> Tensor:
 
 
 PRESETS = {
-    "undo-testbed": Preset(
-        title="share 0.6 for models of about a million parameters, an eighth of pre-training",
+    "undo-frontier": Preset(
+        title="an eighth of pre-training for what never knowing resists, at testbed size; all that "
+        "the text does not show is erased too",
         fields={
             "base": {"type": "NPO", "lr": 1e-3, "batch_size": 8},
             "first": 0.3333,
