@@ -42,6 +42,9 @@ ENOUGH, PRICE, KEPT = 0.9, 0.25, 0.95
 """A defence of this much of the oracle's resistance at this share of the full price is sought, with
 this much recall left in its worst benign suite."""
 
+DRAWN = 0.9
+"""The worst benign suite below which an arm is drawn as having lost its utility."""
+
 SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
 SHORT = 150
 TEACHER = 150
@@ -291,7 +294,12 @@ def main(words: Sequence[str] | None = None) -> None:
             write_atomic(target, f"# The erasure frontier\n\n`{command}`\n\n{told}")
             chosen = replace(seen, seeds=seen.seeds[: asked.seeds])
             dots = [
-                Dot(name=one.name, price=one.price, resistance=one.resistance.area)
+                Dot(
+                    name=one.name,
+                    price=one.price,
+                    resistance=one.resistance.area,
+                    kept=(one.utility.value or 0.0) >= DRAWN,
+                )
                 for one in placed(chosen, full, chance)
             ]
             write_atomic(asked.out / "frontier.svg", picture(dots, enough=ENOUGH, price=PRICE))
