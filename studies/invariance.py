@@ -60,10 +60,12 @@ larger)."""
 
 
 def _rank(base: str, kind: str, penalty: str) -> int:
-    """One environment first, then the cheapest reading on the others, on the cheaper base first."""
+    """One environment first, then the cheapest reading on the others, then the dear ones."""
     if kind == "single":
         return 1
-    return 5 if penalty != "logit_scale" else 2 if base == "rmu" else 3
+    if penalty == "logit_scale":
+        return 2 if base == "rmu" else 3
+    return 4 if base == "npo" else 6
 
 
 ROWS = 8
@@ -146,10 +148,10 @@ def arms(bases: Sequence[str] = tuple(BASES)) -> list[Arm]:
         }
         for title, fields in controls.items():
             title = f"{name}+{title}"
-            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=4))
+            found.append(Arm(name=title, defence="ilu", fields=fields, steps=steps, rank=5))
         undo = {**UNDO, "base": base}
         found.append(
-            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=4)
+            Arm(name=f"{name}+undo", defence="undo", fields=undo, steps=UNDO_STEPS * steps, rank=5)
         )
     return found
 

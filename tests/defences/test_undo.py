@@ -17,11 +17,12 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Budget
-from titer.defences._noise import importance, masks, noised
+from titer.defences._noise import BATCHES, importance, masks, noised, pulled
 from titer.defences.npo import NPO
 from titer.defences.undo import UNDO, distance
-from titer.train.batches import Drawn, collate, encode_all, pack
-from titer.train.objectives import answer_loss
+from titer.train.batches import IGNORED, Drawn, collate, cycle, encode_all, pack
+from titer.train.environments import environments
+from titer.train.objectives import answer_loss, token_losses
 
 MakeRun = Callable[..., Run]
 
@@ -179,10 +180,68 @@ def test_importance_is_the_ratio_of_squared_gradients_and_is_charged(
     assert _share(masks("gradient", 0.25, lm, lm, make_run(), 4)) == pytest.approx(0.25, abs=0.01)
 
 
-def test_attribution_keeps_the_budget(lm: LM, make_run: MakeRun) -> None:
+@pytest.mark.parametrize("where", ["gradient", "penalty"])
+def test_attribution_keeps_the_budget(where: Any, lm: LM, make_run: MakeRun) -> None:
     run = make_run(budget=Budget(steps=4, tokens=40))
-    UNDO(base=NPO(batch_size=2), first=0.5, where="gradient", batch_size=2)(lm, run)
+    UNDO(base=NPO(batch_size=2), first=0.5, where=where, batch_size=2)(lm, run)
     assert run.spent.tokens <= 40
+
+
+def test_a_penaltys_pull_is_its_gradient_and_is_charged(
+    lm: LM, data: Data, make_run: MakeRun
+) -> None:
+    """That of the product of two halves' gradients, by a double backward."""
+    rows = data.harmful[:2]
+    run = make_run(3, data=Data(harmful=rows))
+    found = pulled(lm, run, "grad_norm", environments("forget"), 2)
+
+    model = copy.deepcopy(lm.model)
+    model.set_attn_implementation("eager")
+    weights = list(model.parameters())
+    draw = next(cycle(lm, rows, batch_size=2, rng=make_run(3).rng("environment 0 order")))
+    tokens = int((draw.labels[:, 1:] != IGNORED).sum())
+    halves = [
+        torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, weights, create_graph=True)])
+        for loss in (
+            token_losses(
+                model(
+                    input_ids=draw.input_ids[k::2], attention_mask=draw.attention_mask[k::2]
+                ).logits,
+                draw.labels[k::2],
+            ).sum()
+            for k in (0, 1)
+        )
+    ]
+    # |S|² − Σ|s|² = 2 <s₁, s₂>, and 2 / N² before it; every draw is of the same two rows.
+    value = 4.0 / tokens**2 * halves[0].dot(halves[1])
+    true = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, weights)])
+    assert _alike(found, true.abs()) > 0.999
+    assert found.norm() == pytest.approx(float(BATCHES * true.norm()), rel=0.02)
+    assert run.spent.steps == 0
+    assert run.spent.tokens == BATCHES * draw.tokens
+    # Forward and backward on the two halves, and again where the weights are moved to.
+    assert run.spent.flops == 2 * 6.0 * lm.parameters_in_matmuls() * run.spent.tokens
+    assert not any(w.requires_grad and w.grad is not None for w in lm.model.parameters())
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def test_noise_by_penalty_goes_where_it_pulls(lm: LM, make_run: MakeRun) -> None:
+    rows = environments("forget")
+    pull = pulled(lm, make_run(), "logit_scale", rows, 4)
+    chosen = masks("penalty", 0.2, lm, lm, make_run(), 4, kind="logit_scale", rows=rows)
+    assert chosen is not None
+    assert _share(chosen) == pytest.approx(0.2, abs=0.01)
+    inside = torch.cat([mask.reshape(-1) for mask in chosen.values()]).bool()
+    assert float(pull[inside].min()) >= float(pull[~inside].max())
+    settings: Any = {"base": "none", "first": 0.25, "batch_size": 4, "where": "penalty"}
+    one, two = (
+        UNDO(**settings, environments=text)(lm, make_run(4)).digest()
+        for text in ("forget", "unrelated")
+    )
+    assert one != two
 
 
 def test_invariance_is_charged_and_changes_the_student(lm: LM, make_run: MakeRun) -> None:

@@ -79,6 +79,7 @@ def test_the_picture_shows_every_arm_and_escapes_names() -> None:
         Dot(name="a < b", price=0.1, resistance=Estimate(value=0.5, low=0.4, high=0.6)),
         Dot(name="c", price=0.2, resistance=Estimate(value=0.3)),
         Dot(name="gone", price=0.2, resistance=Estimate(value=None)),
+        Dot(name="lost", price=0.05, resistance=Estimate(value=1.0), kept=False),
     ]
     drawn = ElementTree.fromstring(picture(dots, enough=0.9, price=0.25))
     space = "{http://www.w3.org/2000/svg}"
@@ -86,6 +87,11 @@ def test_the_picture_shows_every_arm_and_escapes_names() -> None:
     assert "a < b" in texts
     assert "c" in texts
     assert "gone" not in texts
-    assert len(list(drawn.iter(f"{space}circle"))) == 2
+    circles = list(drawn.iter(f"{space}circle"))
+    assert [one.get("class") for one in circles] == [None, None, "lost"]
+    # The stairs pass by what has lost its utility, cheap and strong as it is.
+    [front] = [one.get("d") for one in drawn.iter(f"{space}path") if one.get("class") == "front"]
+    assert str(circles[0].get("cx")) in str(front)
+    assert str(circles[2].get("cx")) not in str(front)
     whiskers = [one for one in drawn.iter(f"{space}line") if one.get("class") == "whisker"]
     assert len(whiskers) == 1

@@ -29,7 +29,7 @@ class Counting(Inline):
         return super().__call__(function, jobs)
 
 
-def _world(at: Path) -> str:
+def toy_world(at: Path) -> str:
     """The toy world, with benign text near the hazard too."""
     folder = toy.data_folder(at)
     lines = (folder / "far.jsonl").read_text(encoding="utf-8").splitlines()
@@ -56,7 +56,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return Lab(
         root=tmp_path / "run",
         executor=Counting(),
-        source=_world(tmp_path / "data"),
+        source=toy_world(tmp_path / "data"),
         undefended=str(toy.model_folder(tmp_path / "model")),
         oracle=str(toy.model_folder(tmp_path / "oracle", seed=1)),
         cap=1,

@@ -15,16 +15,20 @@ from titer.core.data import Example
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.nn.chance import seeded
+from titer.nn.trainable import trainable
 from titer.train.batches import Batch, cycle
-from titer.train.grads import gradient
+from titer.train.environments import Environment, places, streams
+from titer.train.grads import exact, gradient
 from titer.train.objectives import cross_entropy
+from titer.train.penalties import Kind, Penalty
 
-__all__ = ["Where", "importance", "masks", "noised"]
+__all__ = ["Where", "importance", "masks", "no_forget", "noised", "pulled"]
 
-Where = Literal["everywhere", "blocks", "embeddings", "head", "gradient", "task_vector"]
+Where = Literal["everywhere", "blocks", "embeddings", "head", "gradient", "penalty", "task_vector"]
 """Which weights are mixed with noise: all, those of the blocks (the last norm among them), the
 token embeddings, the head; or the share of all weights with the largest importance for the hazard
-relative to that for what is kept, or that the unlearning moved furthest."""
+relative to that for what is kept, that a penalty of invariance pulls hardest, or that the
+unlearning moved furthest."""
 
 Masks = Mapping[str, Tensor]
 """By a weight's name, 1 where it is mixed and 0 where it stays, in the weight's shape."""
@@ -65,18 +69,29 @@ def noised(
 
 
 def masks(
-    where: Where, fraction: float, start: LM, unlearned: LM, run: Run, batch_size: int
+    where: Where,
+    fraction: float,
+    start: LM,
+    unlearned: LM,
+    run: Run,
+    batch_size: int,
+    *,
+    kind: Kind = "grad_norm",
+    rows: Sequence[Environment] = (),
 ) -> Masks | None:
     """Where noise goes; None for everywhere.
 
-    ``fraction`` of all weights are chosen by ``gradient`` and ``task_vector``; a tied head goes
-    with the embeddings.
+    ``fraction`` of all weights are chosen by ``gradient``, ``penalty`` (of this ``kind`` on the
+    environments ``rows``) and ``task_vector``; a tied head goes with the embeddings.
     """
     match where:
         case "everywhere":
             return None
         case "gradient":
             return _largest(importance(start, run, batch_size), start.model, fraction)
+        case "penalty":
+            pull = pulled(unlearned, run, kind, rows, batch_size)
+            return _largest(pull, start.model, fraction)
         case "task_vector":
             pairs = zip(start.model.parameters(), unlearned.model.parameters(), strict=True)
             moved = torch.cat([(b - a).detach().abs().float().reshape(-1) for a, b in pairs])
@@ -158,6 +173,46 @@ def _squared(lm: LM, run: Run, examples: Sequence[Example], batch_size: int, rol
         for weight, flag in zip(weights, flags, strict=True):
             weight.requires_grad_(flag)
     return total / max(1, taken)
+
+
+def pulled(lm: LM, run: Run, kind: Kind, rows: Sequence[Environment], batch_size: int) -> Tensor:
+    """How hard a penalty pulls each weight: the size of its gradient where ``lm`` stands, (P,).
+
+    The gradient is summed over up to :data:`BATCHES` draws of a batch from every environment, as
+    many as the budget affords, and what is looked at is charged. With ``grad_norm`` and the forget
+    set as environment it is large where the slope along which the hazard is learned again depends
+    most on a weight.
+    """
+    penalty = Penalty(kind=kind)
+    text, at = streams(lm, run, rows, batch_size), places(lm, run, rows)
+    size = lm.parameters_in_matmuls()
+    with trainable(lm, "full") as ready:
+        price = penalty.price(exact("auto", ready.weights))
+        a_token = (1.0 + price.passes) * ready.flops_per_token + price.forwards * 2.0 * size
+        for batches in _drawn(run, text, a_token):
+            penalty.add(lm.model, at(batches, 0), 1.0, no_forget)
+        found = [torch.zeros_like(w) if w.grad is None else w.grad for w in ready.weights]
+        return torch.cat([grad.detach().float().abs().reshape(-1) for grad in found])
+
+
+def _drawn(
+    run: Run, text: Mapping[str, Iterator[Batch]], price: float
+) -> Iterator[dict[str, Batch]]:
+    """Up to :data:`BATCHES` times a batch of every stream, charged at ``price`` a token."""
+    for _ in range(BATCHES):
+        batches = {name: next(stream) for name, stream in text.items()}
+        tokens = sum(batch.tokens for batch in batches.values())
+        ids = {one for batch in batches.values() for one in batch.ids}
+        cost = {"tokens": tokens, "examples": ids, "flops": price * tokens}
+        if not run.affords(**cost):
+            return
+        run.charge(**cost)
+        yield batches
+
+
+def no_forget() -> Tensor:
+    """In the place of a forget term, for penalties that have none."""
+    raise RuntimeError("undo has no forget term beside its base's")
 
 
 def _affordable(run: Run, stream: Iterator[Batch], price: float) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
-from titer.defences._noise import Where, masks, noised
+from titer.defences._noise import Where, masks, no_forget, noised
 from titer.nn.trainable import Trainable, trainable
 from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
 from titer.train.environments import environments, places, streams
@@ -41,9 +41,15 @@ class UNDO:
     its outputs and is lost with the noise; ``share`` trades that against compute. With ``first`` 1
     the result is the base's to the bit. Every weight trains.
 
+    **What is erased is everything that ``text`` does not show**, not the hazard alone: other
+    knowledge of the model goes with the noise as well, and no benign suite that asks for what the
+    text tells will see it (docs/invariance.md has the figures). What is to be kept must be in the
+    text.
+
     ``where`` places the noise, on ``fraction`` of the weights if it goes by importance; see
     :mod:`titer.defences._noise`. With ``invariance`` above 0 distillation descends that much of
-    ILU's penalty besides, of kind ``penalty`` on ``environments``.
+    ILU's penalty besides, of kind ``penalty`` on ``environments``; with ``where=penalty`` the noise
+    goes where that penalty pulls the unlearned model hardest.
 
     Source: Lee et al. 2025, arXiv:2506.06278; β = 0.1 as in its repository. Placing and invariance
     are titer's.
@@ -95,7 +101,16 @@ class UNDO:
             return teacher
         run.flags.append(TWO_PHASES)
         student = LM(copy.deepcopy(teacher.model), lm.tokenizer, lm.name)
-        chosen = masks(self.where, self.fraction, lm, teacher, run, self.batch_size)
+        chosen = masks(
+            self.where,
+            self.fraction,
+            lm,
+            teacher,
+            run,
+            self.batch_size,
+            kind=self.penalty,
+            rows=self.environments,
+        )
         noised(student.model, self.share, self.scale, run.rng("noise").getrandbits(62), chosen)
         self._distil(teacher, student, run)
         return student
@@ -148,7 +163,7 @@ class UNDO:
             logs = {"loss": float(loss.detach())}
             if at is not None:
                 spots = at(bundle.parts, bundle.tokens)
-                logs["penalty"] = penalty.add(model, spots, self.invariance, _no_forget)
+                logs["penalty"] = penalty.add(model, spots, self.invariance, no_forget)
             return logs
 
         def besides(parts: Mapping[str, Batch]) -> float:
@@ -159,10 +174,6 @@ class UNDO:
 
 
 Grad = Callable[[Any, Bundle], dict[str, float]]
-
-
-def _no_forget() -> Tensor:
-    raise RuntimeError("distillation has no forget term")
 
 
 def distance(teacher: Any, student: Any, batch: Batch) -> Tensor:
@@ -181,8 +192,9 @@ def _every_token(batch: Batch) -> Tensor:
 
 
 PRESETS = {
-    "undo-testbed": Preset(
-        title="share 0.6 for models of about a million parameters, an eighth of pre-training",
+    "undo-frontier": Preset(
+        title="an eighth of pre-training for what never knowing resists, at testbed size; all that "
+        "the text does not show is erased too",
         fields={
             "base": {"type": "NPO", "lr": 1e-3, "batch_size": 8},
             "first": 0.3333,
@@ -206,7 +218,7 @@ CARD = Card(
     kind="defence",
     build=UNDO,
     source="arXiv:2506.06278",
-    summary="unlearn, add noise, distil the unlearned model into the noisy copy",
+    summary="unlearn, add noise, distil; erases all knowledge that its text does not show",
     family="unlearning",
     departures="gains of norms go towards 1; distils on the defender's text; placing is titer's",
     presets=PRESETS,
