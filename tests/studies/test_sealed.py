@@ -1,4 +1,4 @@
-"""The study of sealing: releases that give back what went in, and a page that tells what was seen."""
+"""The study of sealing: releases that give back what went in, a page that tells what was seen."""
 
 from __future__ import annotations
 
