@@ -49,13 +49,19 @@ def battery(study: StudyFacts, models: Sequence[Mapping[str, Any]]) -> dict[str,
         return {}
     named = {str(model["name"]): model for model in models}
     controls = [_control(name, named.get(name)) for name in study.controls]
-    faults = [f"{one['name']}: {one['why']}" for one in controls if not one["broken"]]
+    faults = [_fault(one) for one in controls if not one["broken"]]
     return {
         "valid": not faults,
         "why": "; ".join(faults),
         "bypassed": BYPASSED,
         "controls": controls,
     }
+
+
+def _fault(control: Mapping[str, Any]) -> str:
+    """What is wrong, naming the control once."""
+    name, why = str(control["name"]), str(control["why"])
+    return why if why.startswith(name) else f"{name}: {why}"
 
 
 def _control(name: str, model: Mapping[str, Any] | None) -> dict[str, Any]:
