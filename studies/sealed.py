@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from studies._compare import table, written
 from studies._keyed import DURING, POST_HOC, Known, Release, known, releases
 from studies._lab import ORACLE, UNDEFENDED, Adversary, Lab, Made, executing
@@ -35,11 +37,14 @@ from titer.worlds.organisms import organism
 
 __all__ = ["LONG", "Told", "battery", "main", "relearned", "report", "run"]
 
-ALIGNED, UNLEARNED = "aligned", "npo+none"
+UNLEARNED = "npo+none"
+"""The battery's own unlearned model without a lock: unlearning alone, and what a D1b of it would
+publish."""
+
 CAP = 100
 """Most steps of a row of the battery; its calibration and its benign tasks are cut to it too."""
 
-LONG_STEPS = 400
+LONG_STEPS = 300
 LONG = (
     *(
         Adversary(
@@ -57,7 +62,7 @@ LONG = (
         steps=LONG_STEPS,
     ),
 )
-"""Four times the steps of the battery; the worst look of the three so far counts."""
+"""Three times the steps of the battery; the worst look of the three so far counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,6 @@ def relearned(lab: Lab, made: Mapping[str, Release], seeds: Sequence[int], seen:
     """Relearning for longer than the suite does, with one seed more after the other."""
     folders = {
         **{name: one.folder for name, one in made.items()},
-        ALIGNED: organism("aligned"),
         **_unlearned(lab.root / "battery"),
     }
     subjects = {
@@ -124,7 +128,8 @@ def run(lab: Lab, seeds: int, cap: int, write: Callable[[Told], None]) -> Told:
     made = releases(lab)
     holders = {f"{name}, with the key": one.keyed for name, one in made.items()}
     without = {f"{name}, keyless": one.folder for name, one in made.items()}
-    folders = {"base": organism("base"), "oracle": organism("oracle"), **without, **holders}
+    organisms = {name: organism(name) for name in ("base", "aligned", "oracle")}
+    folders = {**organisms, **without, **holders}
     told = Told(
         releases=made,
         known=known(lab, folders, "base"),
@@ -336,15 +341,11 @@ def _before(seen: Seen, name: str) -> str:
 
 
 def _items(scores: Any) -> Estimate:
-    import numpy as np
-
     return bootstrap_mean(scores, np.random.default_rng(0))
 
 
 def _worst(harm: Curves) -> list[str]:
     """The strongest adversary at each look or before, by its mean; its interval."""
-    import numpy as np
-
     means = harm.mean(axis=(1, 3))
     cells: list[str] = []
     best = (0, 0)
