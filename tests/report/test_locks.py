@@ -11,6 +11,7 @@ from sample_verdict import sample
 
 from titer.report import html
 from titer.report._lock_section import lock_section
+from titer.report._locks import battery
 from titer.report.tables import plain
 from titer.report.verdict import verdict
 
@@ -122,3 +123,13 @@ def test_a_suite_without_locks_has_no_such_section() -> None:
 def test_a_fault_names_its_control_once() -> None:
     content = _verdict("npo", "gain_lock")
     assert content["battery"]["why"].count("gain_lock") == 1
+
+
+def test_a_control_that_one_attack_broke_is_broken_whatever_became_of_another() -> None:
+    content = _verdict("npo")
+    held = [{**one, "withheld": "M05 seed 0 diverged"} for one in content["models"]]
+    facts, _ = sample()
+    found = battery(replace(facts, controls=("npo",)), held)
+    assert found["valid"] is True
+    none = [{**one, "attacks": []} for one in held]
+    assert "M05 seed 0 diverged" in battery(replace(facts, controls=("npo",)), none)["why"]
