@@ -61,11 +61,11 @@ def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
 
 
 def derive(data_key: bytes, salt: bytes, purpose: str) -> bytes:
-    return hkdf(data_key, salt, b"titer/seal/v2/" + purpose.encode())
+    return hkdf(data_key, salt, b"titer/seal/v1/" + purpose.encode())
 
 
 def wrapping(salt: bytes, domain: str) -> bytes:
-    return b"titer/seal/v2/wrap" + b"\x00" + salt + domain.encode()
+    return b"titer/seal/v1/wrap" + b"\x00" + salt + domain.encode()
 
 
 def stretch(passphrase: str, salt: bytes, log_n: int) -> bytes:
@@ -84,7 +84,7 @@ def size_of(tensor: dict[str, Any]) -> int:
 
 def binding(header: dict[str, Any], tensor: dict[str, Any]) -> bytes:
     shared = {key: header[key] for key in ("base", "domain", "kind")}
-    return dumps({**shared, **tensor, "format": 2})
+    return dumps({**shared, **tensor, "format": 1})
 
 
 def place(index: int, last: bool) -> bytes:
@@ -121,7 +121,7 @@ def write(
             secret = X25519PrivateKey.from_private_bytes(random)
             mine = secret.public_key().public_bytes_raw()
             shared = secret.exchange(X25519PublicKey.from_public_bytes(recipient))
-            kek = hkdf(shared, mine + recipient, b"titer/seal/v2/wrap/x25519")
+            kek = hkdf(shared, mine + recipient, b"titer/seal/v1/wrap/x25519")
             entry = {"kind": "x25519", "ephemeral": mine.hex(), "public": recipient.hex()}
         else:
             kek = stretch(recipient[0], random, recipient[1])
@@ -156,25 +156,14 @@ def write(
     signer = Ed25519PrivateKey.from_private_bytes(sign) if sign else None
     if signer:
         header["signer"] = signer.public_key().public_bytes_raw().hex()
-        header["body"] = tree(header, body)
+        header["body"] = hashlib.sha256(body).hexdigest()
     return finish(header, body, key, sign)
-
-
-def tree(header: dict[str, Any], body: bytes) -> str:
-    """The digest of a body: of the digests of its chunks."""
-    total, at = b"titer/seal/v2/body\n", 0
-    for tensor in header["tensors"]:
-        for start, stop in pieces(size_of(tensor), header["chunk"]):
-            end = at + stop - start + 16
-            total += hashlib.sha256(body[at:end]).digest()
-            at = end
-    return hashlib.sha256(total).hexdigest()
 
 
 def finish(header: dict[str, Any], body: bytes, key: bytes, sign: bytes | None) -> bytes:
     """Prefix, header, MAC, signature and body; the header is taken as it is."""
     raw = dumps(header)
-    head = b"TITERSL\x00" + (2).to_bytes(4, "little") + len(raw).to_bytes(4, "little") + raw
+    head = b"TITERSL\x00" + (1).to_bytes(4, "little") + len(raw).to_bytes(4, "little") + raw
     mac_key = derive(key, bytes.fromhex(header["salt"]), "header")
     head += hmac.new(mac_key, head, hashlib.sha256).digest()
     signature = Ed25519PrivateKey.from_private_bytes(sign).sign(head) if sign else bytes(64)
@@ -183,7 +172,7 @@ def finish(header: dict[str, Any], body: bytes, key: bytes, sign: bytes | None) 
 
 def split(data: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes]:
     """Header, the bytes that are signed, signature, body."""
-    need(data[:12] == b"TITERSL\x00\x02\x00\x00\x00", "prefix")
+    need(data[:12] == b"TITERSL\x00\x01\x00\x00\x00", "prefix")
     length = int.from_bytes(data[12:16], "little")
     need(length <= 4 * 1024 * 1024, "header limit")
     raw = data[16 : 16 + length]
@@ -215,7 +204,7 @@ def read(
             Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
         except Exception as error:
             raise Refused("signature") from error
-        need(tree(header, body) == header["body"], "body")
+        need(hashlib.sha256(body).hexdigest() == header["body"], "body")
     key, salt = data_key(header, secret), bytes.fromhex(header["salt"])
     need(derive(key, salt, "check").hex() == header["check"], "check")
     mac = hmac.new(derive(key, salt, "header"), signed[:-32], hashlib.sha256).digest()
@@ -249,7 +238,7 @@ def data_key(header: dict[str, Any], secret: bytes | str) -> bytes:
                 shared = mine.exchange(X25519PublicKey.from_public_bytes(ephemeral))
             except ValueError:
                 continue
-            kek = hkdf(shared, ephemeral + public, b"titer/seal/v2/wrap/x25519")
+            kek = hkdf(shared, ephemeral + public, b"titer/seal/v1/wrap/x25519")
         else:
             continue
         try:

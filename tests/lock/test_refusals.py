@@ -94,7 +94,7 @@ def test_splices_are_refused(signed: bool, data: Any) -> None:
 @given(some.binary(max_size=300))
 @example(b"")
 @example(b"TITERSL\0")
-@example(b"TITERSL\0\2\0\0\0\2\0\0\0{}" + bytes(96))
+@example(b"TITERSL\0\1\0\0\0\2\0\0\0{}" + bytes(96))
 def test_bytes_from_nowhere_are_refused(data: bytes) -> None:
     _refused(data)
 
@@ -298,7 +298,7 @@ def test_the_key_check_is_compared_by_itself() -> None:
 
 def test_other_formats_are_named() -> None:
     good = made.small()
-    assert "format 1" in _refused(good[:8] + b"\1\0\0\0" + good[12:])
+    assert "format 2" in _refused(good[:8] + b"\2\0\0\0" + good[12:])
     assert "does not start as one" in _refused(b"PK" + good[2:])
 
 

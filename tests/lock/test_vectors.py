@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.lock import made, second
-from titer.core.errors import BadInput
 from titer.lock import keys
 from titer.lock.keys import HolderKey, Passphrase, PublicKey, SecretKey, SigningKey
 from titer.lock.seal import Label, seal
@@ -125,28 +124,6 @@ def test_the_second_program_reads_what_titer_writes(signed: bool) -> None:
     )
     assert tensors == {name: raw for name, (_, _, raw) in made.TENSORS.items()}
     assert header["domain"] == "alloy"
-
-
-def test_long_chunks_which_are_hashed_on_threads_give_the_digest_of_the_page() -> None:
-    """Chunks long enough to be handed to a thread between short ones that are not, in order."""
-    raw = bytes(range(251)) * 2000
-    tensors: made.Tensors = {
-        "a": ("U8", (3,), b"abc"),
-        "b": ("U8", (len(raw),), raw),
-        "c": ("U8", (0,), b""),
-        "d": ("U8", (len(raw) - 7,), raw[7:]),
-    }
-    data = made.container(tensors, signer=made.PUBLISHER, chunk=65536)
-    trust = made.PUBLISHER.public
-    found = second.read(data, made.ALICE.secret.reveal(), trust=trust.raw)[1]
-    assert (
-        found == made.unsealed(data, trust=trust) == {n: raw for n, (_, _, raw) in tensors.items()}
-    )
-    size = len(found["b"]) + len(found["d"])
-    for at in range(len(data) - size, len(data), 65536):
-        bad = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-        with pytest.raises(BadInput, match="another digest"):
-            made.unsealed(bad)
 
 
 def test_text_forms_of_keys_follow_the_rfcs() -> None:

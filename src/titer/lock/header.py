@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Literal, cast
 
 from titer.lock.wrap import Holder, PassphraseHolder, PublicKeyHolder
@@ -29,7 +27,7 @@ __all__ = [
 ]
 
 MAGIC = b"TITERSL\0"
-FORMAT = 2
+FORMAT = 1
 TAG = 16
 HEADER_LIMIT = 4 * 2**20
 """Bytes. About thirty thousand tensors; a parser never holds more of an untrusted header."""
@@ -88,8 +86,7 @@ class TensorSpec:
 class Header:
     """Everything a container says without a key.
 
-    ``body`` is the digest of the sealed bytes (:mod:`titer.lock.body`), and is there exactly where
-    ``signer`` is.
+    ``body`` is the SHA-256 of the sealed bytes, and is there exactly where ``signer`` is.
     """
 
     base: str
@@ -108,14 +105,6 @@ class Header:
     def body_size(self) -> int:
         """Bytes after the preamble."""
         return sum(spec.size + TAG * spec.chunks(self.chunk) for spec in self.tensors)
-
-    def cuts(self) -> Iterator[int]:
-        """Bytes of each sealed chunk, tag included, in order."""
-        for spec in self.tensors:
-            whole, rest = divmod(spec.size, self.chunk)
-            yield from repeat(self.chunk + TAG, whole)
-            if rest or not whole:
-                yield rest + TAG
 
 
 def canonical(value: Any) -> bytes:

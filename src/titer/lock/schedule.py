@@ -46,7 +46,7 @@ _PLACE = struct.Struct("<QB")
 
 def derive(data_key: SecretKey, salt: bytes, purpose: str) -> SecretKey:
     """A key of its own for each purpose: HKDF-SHA256 of the data key."""
-    info = f"titer/seal/v2/{purpose}".encode("ascii")
+    info = f"titer/seal/v1/{purpose}".encode("ascii")
     kdf = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info)
     return SecretKey(kdf.derive(data_key.reveal()))
 
@@ -63,7 +63,7 @@ def header_mac(data_key: SecretKey, salt: bytes, head: bytes) -> bytes:
 
 def wrap_context(salt: bytes, domain: str) -> bytes:
     """What a wrapped data key is bound to."""
-    return b"titer/seal/v2/wrap\0" + salt + domain.encode("ascii")
+    return b"titer/seal/v1/wrap\0" + salt + domain.encode("ascii")
 
 
 def bound(base: str, domain: str, kind: str, spec: TensorSpec) -> bytes:

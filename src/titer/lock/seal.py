@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -10,7 +11,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from titer.core.errors import BadInput
 from titer.lock import keys
-from titer.lock.body import body_digest
 from titer.lock.header import (
     DOMAIN,
     FORMAT,
@@ -36,7 +36,7 @@ from titer.lock.schedule import (
     tensor_cipher,
     wrap_context,
 )
-from titer.lock.unseal import Unsealed, read_digest
+from titer.lock.unseal import Unsealed
 from titer.lock.wrap import LOG_N, Recipient, wrap
 
 __all__ = ["CHUNK", "Label", "Part", "reseal", "rewrap", "seal"]
@@ -120,16 +120,15 @@ def seal(
         tensors=tuple(part.spec for part in parts),
     )
     start = _write_head(sink, header, data_key, None)
-    with body_digest(chunk) as digest:
-        for part in parts:
-            cipher = tensor_cipher(data_key, salt, label.domain, part.spec.name)
-            for sealed in _sealed_chunks(cipher, label, part, chunk):
-                if signer:
-                    digest.add(sealed)
-                sink.write(sealed)
-        found = digest.digest()
+    digest = hashlib.sha256()
+    for part in parts:
+        cipher = tensor_cipher(data_key, salt, label.domain, part.spec.name)
+        for sealed in _sealed_chunks(cipher, label, part, chunk):
+            sink.write(sealed)
+            if signer:
+                digest.update(sealed)
     if signer:
-        header = replace(header, body=found)
+        header = replace(header, body=digest.digest())
         sink.seek(0)
         if _write_head(sink, header, data_key, signer) != start:
             raise RuntimeError("the header changed its length while the body was sealed")
@@ -215,18 +214,20 @@ def rewrap(
     added = [wrap(source.data_key, recipient, context, log_n) for recipient in add]
     new = {holder.id for holder in added}
     holders = (*(holder for holder in kept if holder.id not in new), *added)
-    body = None
+    digest = hashlib.sha256()
     if signer:
         # A signature over bytes that nobody has looked at would vouch for anything.
         for spec in header.tensors:
             for _ in source.blocks(spec.name):
                 pass
-        body = read_digest(source.stream, source.preamble)
+        source.stream.seek(source.preamble.start)
+        while block := source.stream.read(CHUNK):
+            digest.update(block)
     header = replace(
         header,
         holders=holders,
         signer=signer.public.raw if signer else None,
-        body=body,
+        body=digest.digest() if signer else None,
     )
     _write_head(sink, header, source.data_key, signer)
     source.stream.seek(source.preamble.start)

@@ -120,7 +120,7 @@ def _agree(
     except ValueError:  # a point of small order: the secret would be all zeros
         return None
     kdf = HKDF(
-        algorithm=SHA256(), length=32, salt=ephemeral + public, info=b"titer/seal/v2/wrap/x25519"
+        algorithm=SHA256(), length=32, salt=ephemeral + public, info=b"titer/seal/v1/wrap/x25519"
     )
     return SecretKey(kdf.derive(shared))
 
