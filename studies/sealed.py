@@ -30,7 +30,7 @@ from studies._seen import Seen, stacked
 from titer.core.files import write_atomic
 from titer.core.records import Estimate
 from titer.grid.assemble import Request, assemble, check, immunised, open_subject
-from titer.grid.runner import Executor, run_study
+from titer.grid.runner import run_study
 from titer.pillars._statistics import bootstrap_mean
 from titer.report.load import read_verdict
 from titer.worlds.organisms import organism
@@ -386,16 +386,14 @@ def main(words: Sequence[str] | None = None) -> None:
         write_atomic(target, f"# Sealing while learning\n\n`{command}`\n\n{report(told)}")
 
     with executing(asked.workers) as executor:
-        lab = _lab(asked.out, executor, still=asked.tables)
+        lab = Lab(
+            root=asked.out,
+            executor=executor,
+            still=asked.tables,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
         run(lab, asked.seeds, asked.cap, write)
     print(target.read_text(encoding="utf-8"))
-
-
-def _lab(root: Path, executor: Executor, *, still: bool) -> Lab:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    return Lab(root=root, executor=executor, still=still, say=say)
 
 
 if __name__ == "__main__":
