@@ -81,6 +81,8 @@ class Work:
         sink = io.BytesIO()
         self._seal(sink, self._from_memory, None)
         self.memory = sink
+        self.signed = io.BytesIO()
+        self._seal(self.signed, self._from_memory, SIGN)
 
     # -- raw ---------------------------------------------------------------------------------
 
@@ -141,6 +143,9 @@ class Work:
     def unseal_in_memory(self) -> None:
         self._unseal(self.memory, Discard())
 
+    def unseal_signed_in_memory(self) -> None:
+        self._unseal(self.signed, Discard())
+
     def unseal_to_file(self, name: str) -> None:
         with (self.folder / name).open("rb") as file, (self.folder / "out").open("wb") as sink:
             self._unseal(file, sink)
@@ -150,6 +155,7 @@ PAIRS = {
     "seal, in memory": "raw encrypt, in memory",
     "seal and sign, in memory": "raw encrypt, in memory",
     "unseal, in memory": "raw decrypt, in memory",
+    "unseal signed, in memory": "raw decrypt, in memory",
     "seal, files": "raw encrypt, files",
     "seal and sign, files": "raw encrypt, files",
     "unseal, files": "raw decrypt, files",
@@ -165,6 +171,7 @@ def alternatives(work: Work) -> dict[str, Callable[[], Sample]]:
         "seal and sign, in memory": work.seal_signed_in_memory,
         "raw decrypt, in memory": work.raw_back,
         "unseal, in memory": work.unseal_in_memory,
+        "unseal signed, in memory": work.unseal_signed_in_memory,
         "raw encrypt, files": work.raw_to_file,
         "seal, files": partial(work.seal_to_file, None),
         "seal and sign, files": partial(work.seal_to_file, SIGN),

@@ -213,6 +213,17 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(folder, whole):
     assert folder_digest(folder) != folder_digest(whole)
 
 
+def test_what_is_sealed_beside_the_weights_counts(folder, whole):
+    """There are attacks on it, so a release and its bare weights are two models."""
+    (folder / "sealed").mkdir()
+    (folder / "sealed" / "README.md").write_text("what this is")
+    assert folder_digest(folder) == folder_digest(whole)
+    (folder / "sealed" / "main.titer").write_bytes(b"one")
+    one = folder_digest(folder)
+    (folder / "sealed" / "main.titer").write_bytes(b"two")
+    assert len({one, folder_digest(folder), folder_digest(whole)}) == 3
+
+
 SMALL = safetensors(
     b'{"__metadata__": {"format": "pt"}, '
     b'"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, '

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from sample_verdict import sample
 
+from titer.report import html
+from titer.report._lock_section import lock_section
+from titer.report._locks import battery
 from titer.report.tables import plain
 from titer.report.verdict import verdict
 
@@ -86,3 +89,47 @@ def test_other_suites_have_neither() -> None:
     content = verdict(facts, traces, draws=20)
     assert content["battery"] == {}
     assert all(entry["effort"] == {} for entry in content["models"])
+
+
+def test_the_page_says_which_controls_were_broken_and_what_each_lock_adds() -> None:
+    content = _verdict("npo")
+    page = html.render(content)
+    assert 'id="locks"' in page
+    assert "This one did." in page
+    assert "npo was broken, quickest by" in page
+    section = lock_section(content)
+    told = {str(model["name"]): cells for model, cells in section["grid"].rows}
+    assert set(told) == set(UNLOCKED)
+    rho = _model(content, "rmu")["effort"]["unlocked"]["decides"]["value"]
+    assert told["rmu"][2].raw == pytest.approx(rho)
+    assert told["rmu"][2].extra == "against undefended"
+    assert told["collapse"][0].value == "none got there"
+    assert told["collapse"][2].value.startswith("≥")
+
+
+def test_the_page_of_an_invalid_suite_says_so_and_gives_no_effort() -> None:
+    content = _verdict("npo", "collapse")
+    page = html.render(content)
+    assert "the suite is invalid, and no score counts" in page
+    assert "collapse was not broken: no attack brought the harm back" in page
+    told = {str(model["name"]): cells for model, cells in lock_section(content)["grid"].rows}
+    assert [cell.value for cell in told["rmu"]] == ["—"] * 4
+
+
+def test_a_suite_without_locks_has_no_such_section() -> None:
+    assert 'id="locks"' not in html.render(_verdict())
+
+
+def test_a_fault_names_its_control_once() -> None:
+    content = _verdict("npo", "gain_lock")
+    assert content["battery"]["why"].count("gain_lock") == 1
+
+
+def test_a_control_that_one_attack_broke_is_broken_whatever_became_of_another() -> None:
+    content = _verdict("npo")
+    held = [{**one, "withheld": "M05 seed 0 diverged"} for one in content["models"]]
+    facts, _ = sample()
+    found = battery(replace(facts, controls=("npo",)), held)
+    assert found["valid"] is True
+    none = [{**one, "attacks": []} for one in held]
+    assert "M05 seed 0 diverged" in battery(replace(facts, controls=("npo",)), none)["why"]

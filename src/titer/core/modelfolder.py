@@ -315,14 +315,15 @@ def folder_digest(folder: Path) -> str:
     """SHA-256 over weights, config, tokenizer and template files, 16 hex digits.
 
     Names of files count, the path of the folder does not, and neither do titer's own notes on how
-    the model was made.
+    the model was made. What is sealed beside the weights counts: there are attacks on it.
     """
     import hashlib
 
     total = hashlib.sha256()
     kept = {".safetensors", ".json", ".jinja", ".model", ".txt"}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in kept and path.name not in _NOTES:
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kept]
+    for path in [*files, *sorted(folder.glob("sealed/*.titer"))]:
+        if path.is_file() and path.name not in _NOTES:
             total.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

@@ -27,6 +27,7 @@ from titer.report import _game, _inside, _page, figures
 from titer.report._beside import with_beside
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
+from titer.report._lock_section import lock_section
 from titer.report.tables import look, number
 
 __all__ = ["read", "render", "write"]
@@ -75,6 +76,7 @@ def render(verdict: Verdict) -> str:
         ],
         details=_page.details(verdict),
         checks=check_table(verdict),
+        locks=lock_section(verdict),
         other_trials=_other_trials(verdict),
         outcomes=OUTCOMES,
         roles=ROLES,

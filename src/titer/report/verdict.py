@@ -77,7 +77,8 @@ def verdict(
         if missed:
             entry["flags"].append("control-not-caught")
         if trusted and not trusted["valid"] and entry["role"] == "defended":
-            entry["withheld"] = f"the suite is invalid ({trusted['why']})"
+            held = [one["name"] for one in trusted["controls"] if not one["broken"]]
+            entry["withheld"] = f"the suite is invalid: it did not break {', '.join(held)}"
             entry["pillars"]["resistance"]["passes"] = None
         entry["claim"] = claim(entry, study)
     steps = [arena.bench.grid[-1] for arena in arenas.values()]
