@@ -270,3 +270,14 @@ def test_a_damaged_run_folder_is_a_sentence(titer: Run, tmp_path: Path) -> None:
     _refused(titer("report", str(tmp_path)), "damaged")
     (tmp_path / "config.yaml").write_text("a: [")
     _refused(titer("report", str(tmp_path)), "damaged")
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    titer: Run, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TITER_DEVICE", raising=False)
+    words = ("attack", "S03", str(own / "llama"), "--data", str(own / "data"))
+    for device, said in (("mps:3", "torch sees"), ("sofa", "unknown")):
+        result = titer(*words, "--device", device, "--out", str(tmp_path / "out"))
+        _refused(result, f"device {device!r}", said)
+    assert not (tmp_path / "out").exists()

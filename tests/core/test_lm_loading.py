@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.errors import BadInput
-from titer.core.lm import LM
+from titer.core.lm import LM, place
 
 
 @pytest.fixture
@@ -175,3 +175,23 @@ def test_weights_are_mapped_from_the_file_and_not_copied(tmp_path: Path) -> None
     ]
     assert own
     assert not elsewhere
+
+
+def test_weights_go_to_the_cpu_unless_another_device_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TITER_DEVICE", raising=False)
+    assert place().type == "cpu"
+    sent: list[torch.device] = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: sent.append(device) or self)
+    LM.load(folder)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("TITER_DEVICE", "cuda:1")
+    LM.load(folder)
+    LM.load(folder, device="cpu")
+    assert [str(device) for device in sent] == ["cpu", "cuda:1", "cpu"]
+    for wrong in ("cuda:2", "mps", "nowhere"):
+        with pytest.raises(BadInput, match=wrong):
+            place(wrong)

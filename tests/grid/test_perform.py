@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pretend import pretended, send
 from tests.toy import data_folder, model_folder
 from titer.core import catalogue
 from titer.core.lm import LM
@@ -98,3 +99,26 @@ def test_a_trial_that_starts_from_the_base_is_given_it(tmp_path: Path) -> None:
     lost, _, _ = perform.attack(model, trial, world)
     assert lost.status == "failed"
     assert "starts from the model b" in lost.error
+
+
+@pytest.mark.parametrize("parameters", ["lora", "full"])
+def test_a_cohort_runs_on_another_device_than_the_cpu(tmp_path: Path, parameters: str) -> None:
+    world = load_world(str(data_folder(tmp_path / "d")))
+    trials = [
+        replace(_trial(seed, parameters=parameters), budget=Budget(steps=2), checkpoints=(0, 2))
+        for seed in (0, 1)
+    ]
+    here = LM.load(model_folder(tmp_path / "m"))
+    near = list(perform.attack_together(here, trials, world))
+    there = here.clone()
+    with pretended():
+        send(there.model)
+        far = list(perform.attack_together(there, trials, world))
+    for (one, _, _), (two, _, _) in zip(near, far, strict=True):
+        assert (two.status, two.error) == ("ok", "")
+        assert len(two.cohort) == 2
+        assert two.losses == pytest.approx(one.losses, rel=1e-3)
+        last, other = one.points[-1].scores, two.points[-1].scores
+        assert last.keys() == other.keys()
+        for name, values in last.items():
+            assert other[name] == pytest.approx(values, rel=1e-2, abs=1e-2), name

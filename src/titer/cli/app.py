@@ -11,7 +11,7 @@ import typer
 
 from titer import __version__
 from titer.cli import exchange, locks, race
-from titer.cli.output import say_or_print, workers_of
+from titer.cli.output import say_or_print, use_device, workers_of
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -29,6 +29,10 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
 ]
 DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -87,12 +91,14 @@ def demo(
     out: Out = Path("runs/demo"),
     seeds: Seeds = 1,
     workers: Workers = None,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Grow the testbed, immunise, attack, and write the report."""
     from titer.cli.work import run_bench
 
+    use_device(device)
     run_bench(
         models=["fabula:base"],
         defences=["npo", "rmu"],
@@ -148,6 +154,7 @@ def bench(
     ] = None,
     why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -155,6 +162,7 @@ def bench(
     """Run a suite on models; the same command again resumes."""
     from titer.cli.work import run_bench
 
+    use_device(device)
     run_bench(
         models=models,
         defences=defences or [],
@@ -188,6 +196,7 @@ def _immunise(
     steps: Annotated[int | None, typer.Option("--steps", help="The defender's budget.")] = None,
     settings: Set = None,
     seed: Seed = 0,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -195,6 +204,7 @@ def _immunise(
     """Apply a defence; the result is an ordinary Hugging Face folder with a card."""
     from titer.cli.work import run_immunise
 
+    use_device(device)
     run_immunise(
         name,
         model,
@@ -225,6 +235,7 @@ def attack(
     settings: Set = None,
     seed: Seed = 0,
     save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -232,6 +243,7 @@ def attack(
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
+    use_device(device)
     run_attack(
         name,
         model,

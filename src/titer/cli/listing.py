@@ -180,6 +180,7 @@ def machine() -> dict[str, Any]:
         "free_disk_gib": round(shutil.disk_usage(at).free / 2**30, 1),
         "cache": str(cache),
         "packages": versions,
+        "device": os.environ.get("TITER_DEVICE", "cpu"),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set; workers use one each"),
     }
 

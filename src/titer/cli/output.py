@@ -10,7 +10,7 @@ import typer
 
 from titer.core.errors import BadInput
 
-__all__ = ["print_json", "say_or_print", "workers_of"]
+__all__ = ["print_json", "say_or_print", "use_device", "workers_of"]
 
 
 def print_json(value: Any) -> None:
@@ -26,8 +26,24 @@ def say_or_print(as_json: bool, value: Any, text: str) -> None:
         typer.echo(text)
 
 
+def use_device(asked: str | None) -> None:
+    """Have this process and its workers put models on a device; None leaves it as it is.
+
+    Raises:
+        BadInput: there is no such device here.
+    """
+    if asked is None and "TITER_DEVICE" not in os.environ:
+        return  # torch need not be loaded to know that there is a CPU
+    from titer.core.lm import place
+
+    os.environ["TITER_DEVICE"] = str(place(asked))
+
+
 def workers_of(asked: int | None) -> int:
-    """How many processes: as many as asked for, otherwise one a core."""
+    """How many processes: as many as asked for, otherwise one a core; one on another device than
+    the CPU, of which each would take a share."""
     if asked is not None and asked < 1:
         raise BadInput(f"--workers {asked}: give 1 or more.")
+    if asked is None and os.environ.get("TITER_DEVICE", "cpu") != "cpu":
+        return 1
     return asked or max(1, len(os.sched_getaffinity(0)))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import logging
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,8 +16,9 @@ from torch import Tensor, nn
 
 from titer.core import modelfolder
 from titer.core.errors import BadInput
+from titer.core.tokenizer import faithful, rendered, tokens, with_pad
 
-__all__ = ["LM", "Encoded", "Template", "quiet"]
+__all__ = ["LM", "Encoded", "Template", "place", "quiet"]
 
 Template = Literal["native", "plain", "instruction", "question"]
 
@@ -55,16 +54,33 @@ _GREEDY: dict[str, Any] = {
 }
 
 
-_PROBE = "It's 48+24 = 72, isn't it?\n\n  The Naïve café (3.5 %) — ÀÉ 東京 x_y THEN 1234567\t!"
-"""Text on which ways of cutting differ: digits, spaces, case, accents, contractions."""
-
-
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Token ids of a prompt with its answer; the first ``prompt`` of them carry no loss."""
 
     ids: tuple[int, ...]
     prompt: int
+
+
+def place(device: str | None = None) -> torch.device:
+    """Where weights are put: ``device``, otherwise what TITER_DEVICE says, otherwise the CPU.
+
+    Raises:
+        BadInput: there is no such device here.
+    """
+    asked = device or os.environ.get("TITER_DEVICE") or "cpu"
+    try:
+        found = torch.device(asked)
+    except RuntimeError as error:
+        raise BadInput(f"device {asked!r} is unknown; give cpu, cuda, cuda:1 or mps.") from error
+    if found.type == "cpu":
+        return found
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if here else 0
+    if here is None or here.type != found.type or (found.index or 0) >= count:
+        there = f"{count} of kind {here.type}" if here else "no accelerator"
+        raise BadInput(f"device {asked!r}: torch sees {there} here; give another, or cpu.")
+    return found
 
 
 @contextlib.contextmanager
@@ -108,17 +124,20 @@ class LM:
         revision: str | None = None,
         dtype: str = "float32",
         name: str | None = None,
+        device: str | None = None,
     ) -> LM:
-        """Load a local Hugging Face folder or a hub id at a revision.
+        """Load a local Hugging Face folder or a hub id at a revision, onto :func:`place`'s device.
 
         Never pickle, never remote code.
 
         Raises:
-            BadInput: the folder or id cannot be loaded, or its weights are not finite.
+            BadInput: the folder or id cannot be loaded, its weights are not finite, or there is no
+                such device.
         """
         import transformers
 
         hub: Any = transformers
+        where_to = place(device)
         folder = Path(source)
         local = folder.exists() or str(source).startswith((".", "/", "~"))
         if local:
@@ -133,7 +152,7 @@ class LM:
                     source, trust_remote_code=False, **where
                 )
                 if local:
-                    tokenizer = _faithful(tokenizer, Path(source))
+                    tokenizer = faithful(tokenizer, Path(source))
                 loaded: Any = hub.AutoModelForCausalLM.from_pretrained(
                     source,
                     trust_remote_code=False,
@@ -153,7 +172,7 @@ class LM:
                 f"{source}: the weights lack {len(absent):,} tensors of a "
                 f"{type(model).__name__}, among them {absent[0]!r}; save the whole model again."
             )
-        lm = LM(model.eval(), _with_pad(tokenizer), name or str(source))
+        lm = LM(model.eval().to(where_to), with_pad(tokenizer), name or str(source))
         lm.check()
         return lm
 
@@ -261,10 +280,10 @@ class LM:
         ``native`` uses the chat template where the tokenizer has one and plain text otherwise.
         """
         if template == "native" and self.tokenizer.chat_template:
-            text = _chat(self.tokenizer, self.tokenizer.chat_template, prompt)
-            return list(_tokens(self.tokenizer, text, special=False))
+            text = rendered(self.tokenizer, self.tokenizer.chat_template, prompt)
+            return list(tokens(self.tokenizer, text, special=False))
         text = _WRAPPERS["plain" if template == "native" else template].format(prompt=prompt)
-        ids = list(_tokens(self.tokenizer, text, special=True))
+        ids = list(tokens(self.tokenizer, text, special=True))
         eos = self.tokenizer.eos_token_id
         return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
 
@@ -272,7 +291,7 @@ class LM:
         """Token ids of an answer, with the end-of-sequence token if ``end``."""
         chat = template == "native" and self.tokenizer.chat_template
         text = answer if chat or not answer else " " + answer
-        ids = list(_tokens(self.tokenizer, text, special=False))
+        ids = list(tokens(self.tokenizer, text, special=False))
         return [*ids, self.tokenizer.eos_token_id] if end else ids
 
     def encode(
@@ -338,54 +357,3 @@ class LM:
         more = cast(list[int | None], own if isinstance(own, list) else [own])
         ends = [self.tokenizer.eos_token_id, *more]
         return sorted({int(token) for token in ends if token is not None})
-
-
-def _faithful(tokenizer: Any, folder: Path) -> Any:
-    """The tokenizer that the folder's tokenizer.json holds.
-
-    For some model types (Qwen2 is one) transformers 5 takes a tokenizer class of its own choice,
-    which keeps the vocabulary but may cut text otherwise and add tokens that have no embedding.
-    """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return tokenizer
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    own = Tokenizer.from_file(str(path))
-    own.no_truncation()
-    own.no_padding()
-    asked: list[int] = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-    same = asked == own.encode(_PROBE, add_special_tokens=False).ids
-    if same and len(tokenizer) <= own.get_vocab_size():
-        return tokenizer
-    logging.getLogger(__name__).info("%s: reading tokenizer.json as it is", folder)
-    stock: Any = PreTrainedTokenizerFast
-    return stock.from_pretrained(folder, local_files_only=True)
-
-
-@lru_cache(maxsize=100_000)
-def _tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
-    """A text's tokens, kept: a study asks the same items thousands of times, and of a small model
-    tokenising takes as long as the answer."""
-    return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
-
-
-@lru_cache(maxsize=100_000)
-def _chat(tokenizer: Any, template: Any, prompt: str) -> str:
-    """A prompt in its chat template, kept: rendering takes longer than tokenising."""
-    del template  # part of the key: a tokenizer may be given another one
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-
-
-def _with_pad(tokenizer: Any) -> Any:
-    if tokenizer.eos_token_id is None:
-        raise BadInput(
-            "the tokenizer has no end-of-sequence token; set eos_token and save it again."
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-        logging.getLogger(__name__).debug("no padding token: the end-of-sequence token is used")
-    return tokenizer

@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Without it products on a graphics card are not the same twice.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # glibc gives each large tensor fresh pages and takes them back at once; small models spend a
     # fifth of a training step on that. Other allocators ignore these.
     "MALLOC_MMAP_THRESHOLD_": str(2**30),

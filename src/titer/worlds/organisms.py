@@ -261,7 +261,7 @@ def _grow(
             progress(label(kind, size), done, total)
 
     if parent is not None:
-        lm = LM.load(parent)
+        lm = LM.load(parent, device="cpu")  # the same organism everywhere
         lm = LM(lm.model.to(device), lm.tokenizer)
         growth.align(lm, shape.aligning, seed, tick=tick)
     else:
