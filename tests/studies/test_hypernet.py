@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from studies._hypertables import interval
 
 from studies import hypernet
-from studies._hypertables import interval
 
 
 def _run(out: Path, *more: str) -> None:
