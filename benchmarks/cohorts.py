@@ -80,8 +80,8 @@ def grouping(which: str, name: str, rounds: int, steps: int) -> list[Figure]:
     import torch
 
     from benchmarks._peers import SIZES, build, by_loop, by_titer
-    from titer.grid.cohorts import fill
     from titer.nn.weights import Parameters
+    from titer.train.candidates import fill
 
     torch.set_num_threads(1)
     size, lm = SIZES[name], build(SIZES[name])

@@ -1,27 +1,28 @@
-"""A bi-level defence whose inner attacker is K gradient steps, or a hypernetwork in their place.
+"""A bi-level defence whose inner attackers take K gradient steps, or a hypernetwork in their place.
 
 The outer step is that of tamper-resistant training, to first order: the gradient at the attacked
 weights is used for the clean ones, beside capability on clean retain text. Only ``inner`` differs.
+Several inner attackers, one a rate, train side by side, and their gradients are averaged.
 
     python examples/inner_adversary.py network
 """
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 import torch
 
 from titer.core.lm import LM
 from titer.core.method import Run
+from titer.core.records import Budget
 from titer.hypernet import LowRank, applied, attacker
 from titer.hypernet.objectives import (
     Safe,
-    likelihood,
     logits,
     margins,
     preference,
@@ -30,10 +31,12 @@ from titer.hypernet.objectives import (
 )
 from titer.hypernet.sparring import Sparring
 from titer.nn.trainable import trainable
-from titer.train.batches import Bundle, bundles, cycle
-from titer.train.loop import Recipe, fit
+from titer.nn.weights import Weights
+from titer.train.batches import Bundle, bundles, cycle, unpadded
+from titer.train.candidates import side_by_side
+from titer.train.cohort import Finetuning
+from titer.train.loop import Member, Recipe, fit
 from titer.train.objectives import cross_entropy, kl_to
-from titer.train.optimisers import build_optimiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Bilevel:
 
     inner: Literal["steps", "network"] = "steps"
     steps: int = 8
-    inner_lr: float = 1e-3
+    inner_lr: tuple[float, ...] = (1e-3,)
     lr: float = 1e-3
     batch_size: int = 8
     budget: float = 1.0
@@ -76,11 +79,17 @@ class Bilevel:
                     )
                 resist.backward()
             else:
-                attacked = self._attacked(model, bundle)
-                resist = preference(-margins(attacked, bundle), torch.zeros(()), "log-sigmoid", 1.0)
-                resist.backward()
-                for weight, far in zip(model.parameters(), attacked.parameters(), strict=True):
-                    weight.grad = far.grad
+                resist = torch.zeros(())
+                for attacked in self._attacked(LM(model, lm.tokenizer, lm.name), run, bundle):
+                    far = attacked.model.parameters()
+                    harm = margins(attacked.model, bundle)
+                    loss = preference(-harm, torch.zeros(()), "log-sigmoid", 1.0)
+                    loss = loss / len(self.inner_lr)
+                    for weight, grad in zip(
+                        model.parameters(), torch.autograd.grad(loss, list(far)), strict=True
+                    ):
+                        weight.grad = grad if weight.grad is None else weight.grad + grad
+                    resist = resist + loss.detach()
             benign = bundle["benign"]
             clean = logits(model, benign)
             with torch.no_grad():
@@ -94,10 +103,12 @@ class Bilevel:
 
         def flops(bundle: Bundle) -> float:
             pair = bundle["wanted"].tokens + bundle["unwanted"].tokens
-            # Outer: three passes a token for the pair and the retain text, and the frozen start.
-            total = forward * (3 * pair + 4 * bundle["benign"].tokens)
+            # Three passes a token for the pair and the retain text, and the frozen start.
+            total = forward * 4 * bundle["benign"].tokens
             if self.inner == "steps":
-                return total + 3 * forward * self.steps * bundle["wanted"].tokens
+                tokens = pair + self.steps * bundle["wanted"].tokens
+                return total + 3 * forward * tokens * len(self.inner_lr)
+            total += forward * 3 * pair
             total += forward * 2 * pair + adversary.flops(bundle["wanted"], forward)
             return total + adversary.flops(bundle["wanted"], forward, trained=False)
 
@@ -113,19 +124,30 @@ class Bilevel:
             )
         return out
 
-    def _attacked(self, model: Any, bundle: Bundle) -> Any:
-        """A copy after K steps of AdamW toward the harmful answers."""
-        attacked = copy.deepcopy(model)
-        weights = list(attacked.parameters())
-        optimiser = build_optimiser(
-            "adamw", [{"params": weights, "lr": self.inner_lr, "weight_decay": 0.0}]
-        )
-        for _ in range(self.steps):
-            optimiser.zero_grad(set_to_none=True)
-            likelihood(attacked, bundle).backward()
-            optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        return attacked
+    def _attacked(self, lm: LM, run: Run, bundle: Bundle) -> list[LM]:
+        """What each attacker leaves after K steps of AdamW toward the harmful answers.
+
+        Raises:
+            Diverged: one of them did.
+        """
+        members = [
+            Finetuning(
+                weights=Weights(which="full"),
+                member=Member(
+                    run=Run(budget=Budget(steps=self.steps), data=run.data),
+                    batches=repeat(unpadded(bundle["wanted"])),
+                    recipe=Recipe(lr=rate, clip=None),
+                    steps=self.steps,
+                ),
+            )
+            for rate in self.inner_lr
+        ]
+        found: list[LM] = []
+        for one in side_by_side(lm, members):
+            if isinstance(one, Exception):
+                raise one
+            found.append(one)
+        return found
 
     def _stream(self, lm: LM, run: Run) -> Iterator[Bundle]:
         size, harmful = self.batch_size, run.data.harmful

@@ -60,6 +60,18 @@ def test_a_bilevel_defence_takes_either_inner_attacker(inner: Any) -> None:
     assert again.digest() == out.digest()
 
 
+def test_several_inner_attackers_are_the_mean_of_single_ones() -> None:
+    """After one plain step: the defender has moved by the mean of what it would have moved."""
+    rates = (1e-3, 1e-2)
+    runs = {rates: _run(1), rates[:1]: _run(1), rates[1:]: _run(1)}
+    for inner_lr, run in runs.items():
+        Bilevel(inner="steps", inner_lr=inner_lr, steps=3, batch_size=4)(tiny_lm(), run)
+    both, *single = (run.losses[0] for run in runs.values())
+    assert single[0] != pytest.approx(single[1], rel=1e-3)
+    assert both == pytest.approx(sum(single) / 2, rel=1e-4)
+    assert runs[rates].spent.flops > 1.5 * runs[rates[:1]].spent.flops
+
+
 def test_the_network_s_step_is_the_cheaper_and_budgets_in_operations_hold() -> None:
     spent = {}
     for inner in ("steps", "network"):

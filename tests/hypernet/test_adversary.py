@@ -15,6 +15,7 @@ from titer.conformance import ARCHITECTURES, tiny_data, tiny_lm
 from titer.core.lm import LM
 from titer.hypernet import LowRank, attacker
 from titer.hypernet.context import prompts
+from titer.hypernet.network import rms
 from titer.hypernet.objectives import attack_loss, likelihood, preferring
 from titer.train.batches import IGNORED, Batch
 
@@ -224,3 +225,24 @@ def _wider(lm: LM) -> Any:
     config.hidden_size, config.intermediate_size = 8 * config.hidden_size, 512
     config.head_dim = config.hidden_size // config.num_attention_heads
     return config
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("reads", ["activations", "embedding"])
+def test_pooling_is_attention_over_projected_features(architecture: Any, reads: Any) -> None:
+    """Site by site and token by token, with nothing shared: the slow way to the same numbers."""
+    lm = double(architecture)
+    batch = pairs(lm)["wanted"]
+    adversary = attacker(lm, LowRank(rank=2), batch, reads=reads, conditioning="sample", width=8)
+    stir(adversary)
+    network, asked = adversary.network, prompts(batch)
+    features = adversary.context(lm.model, network.sites, asked)
+    code_SH = rms(network.kind(network.ranks) + network.depth(network.waves))
+    found = network._pool(features, asked.attention_mask, code_SH)
+    assert network.query is not None
+    for site, x_BTD in enumerate(features):
+        enter, query_H = network.enter[str(x_BTD.shape[-1])], network.query(code_SH[site])
+        for row, mask_T in enumerate(asked.attention_mask.bool()):
+            k_TH = enter(rms(x_BTD[row, mask_T]))
+            share_T = (k_TH @ query_H / 8**0.5).softmax(0)
+            torch.testing.assert_close(found[row, site], rms(share_T @ k_TH))

@@ -9,11 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from tests.hypernet.made import EDITS, FOLDED, FROM_ZERO, batch_of, double, logits, pairs, stir
+from tests.hypernet.made import (
+    EDITS,
+    FOLDED,
+    FROM_ZERO,
+    batch_of,
+    double,
+    logits,
+    pairs,
+    stir,
+    tensors,
+)
 from titer.conformance import ARCHITECTURES, tiny_data, tiny_lm
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.hypernet import LowRank, SoftPrompt, Steering, applied, attacker
+from titer.hypernet import LowRank, Patch, SoftPrompt, Steering, applied, attacker
+from titer.hypernet.apply import Counted
 from titer.hypernet.edits import ActivationEdit
 from titer.hypernet.export import fold
 from titer.hypernet.sites import at_linears
@@ -197,3 +208,47 @@ def test_layers_are_chosen_by_name(lm: LM) -> None:
     assert (sites[1].reads, sites[1].writes) == (40, 24)
     with pytest.raises(BadInput, match="no linear layer named proj; its blocks hold mlp"):
         at_linears(lm.model, ["proj"])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_counted_rows_are_copies_that_are_scaled_and_added(architecture: Any) -> None:
+    lm = double(architecture)
+    batch = pairs(lm)["wanted"]
+    edit = LowRank(rank=2)
+    adversary = attacker(lm, edit, batch, width=8)
+    stir(adversary)
+    patch = {
+        site: {name: tensor.detach() for name, tensor in own.items()}
+        for site, own in adversary.patch(lm.model, batch).items()
+    }
+    rows = len(batch.ids)
+    weights = torch.randn(rows, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    counts = torch.zeros(rows, dtype=torch.float64)
+
+    def back(seen: Patch) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        lm.model.zero_grad(set_to_none=True)
+        with applied(lm.model, edit, seen):
+            out = lm.model(**batch.inputs(), use_cache=False).logits
+        counts.copy_(weights)  # in time for the backward pass, and not before
+        (out * batch.attention_mask[..., None]).square().sum().backward()
+        own = [weight.grad for weight in lm.model.parameters()]
+        return tensors(seen), [grad for grad in own if grad is not None], out
+
+    counted: Patch = {
+        site: Counted({name: t.clone().requires_grad_() for name, t in own.items()}, counts)
+        for site, own in patch.items()
+    }
+    copied: Patch = {
+        site: {name: t.expand(rows, -1, -1).clone().requires_grad_() for name, t in own.items()}
+        for site, own in patch.items()
+    }
+    seen, model, out = back(counted)
+    slow, slow_model, slow_out = back(copied)
+    torch.testing.assert_close(out, slow_out)
+    torch.testing.assert_close(model, slow_model)
+    for one, other in zip(seen, slow, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(
+            one.grad, (other.grad * weights[:, None, None]).sum(0, keepdim=True)
+        )

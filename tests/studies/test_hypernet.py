@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from studies._hypertables import interval
 
 from studies import hypernet
 
@@ -53,12 +54,12 @@ def test_every_arm_changes_one_thing() -> None:
 
 def test_intervals_of_known_scores() -> None:
     ones = np.ones((3, 50))
-    assert hypernet.interval(ones) == "1.00 [1.00, 1.00]"
-    assert hypernet.interval(ones, np.zeros((3, 50))) == "+1.00 [+1.00, +1.00]"
+    assert interval(ones) == "1.00 [1.00, 1.00]"
+    assert interval(ones, np.zeros((3, 50))) == "+1.00 [+1.00, +1.00]"
     # Paired: what differs between items and not between arms leaves no spread.
     mixed = np.tile(np.arange(50) % 2, (3, 1)).astype(float)
-    assert hypernet.interval(mixed, mixed) == "+0.00 [+0.00, +0.00]"
-    low, high = hypernet.interval(mixed).split(" [")[1][:-1].split(", ")
+    assert interval(mixed, mixed) == "+0.00 [+0.00, +0.00]"
+    low, high = interval(mixed).split(" [")[1][:-1].split(", ")
     assert 0.3 < float(low) < 0.5 < float(high) < 0.7
 
 

@@ -21,6 +21,15 @@ _Shown = tuple[Callable[["Look"], None], Callable[[str], None]]
 
 __all__ = ["curves", "line", "register", "sparkline"]
 
+_WIDE = 40
+"""Moves that fit on a line of a terminal."""
+
+_LEGEND = """\
+The adversary is a hypernetwork: it writes patches that bring harmful facts out of the model.
+The defender trains the model to resist them. They move by turns. Harm and utility are shares
+of questions answered rightly, harm on facts held out from both; guessing gives {chance:.2f}.
+"""
+
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN = (
     ("adversary's loss", "adversary", None),
@@ -137,6 +146,7 @@ def _run(
         return None
     _threads(subject)
     with live(quiet) as (tell, note):
+        note(_LEGEND.format(chance=study.world.chance))
         contest = Race(rules=rules, tell=tell, note=note, **shape)
         result, defended = contest(load_model(subject.folder), study.world, study.domain)
     rows = [asdict(look) for look in result.looks]
@@ -177,19 +187,22 @@ def sparkline(values: list[float | None], high: float | None) -> str:
 
 
 def curves(looks: list[Look]) -> list[tuple[str, str, str]]:
-    """Name, bars and last value of each curve."""
+    """Name, bars and last value of each curve, of the latest moves where there are many."""
     found: list[tuple[str, str, str]] = []
     for name, key, high in _SHOWN:
-        values: list[float | None] = [getattr(look, key) for look in looks]
+        values: list[float | None] = [getattr(look, key) for look in looks[-_WIDE:]]
         known = [value for value in values if value is not None]
         found.append((name, sparkline(values, high), f"{known[-1]:.2f}" if known else ""))
     return found
 
 
+def _moved(look: Look) -> str:
+    return "the start" if look.step == 0 and look.side == "defender" else f"{look.side} moved"
+
+
 def line(look: Look) -> str:
     """One look as a plain line."""
-    moved = "the start" if look.step == 0 and look.side == "defender" else f"{look.side} moved"
-    cells = [f"step {look.step:>4}  {moved:<14}"]
+    cells = [f"step {look.step:>4}  {_moved(look):<14}"]
     for name, key, _ in _SHOWN:
         value = getattr(look, key)
         if value is not None:
@@ -222,8 +235,8 @@ def _screen() -> Iterator[_Shown]:
     looks: list[Look] = []
 
     def drawn() -> Table:
-        step, side = (looks[-1].step, looks[-1].side) if looks else (0, "nobody")
-        table = Table(title=f"step {step}, the {side} moved last", title_justify="left", box=None)
+        title = f"{_moved(looks[-1])}, step {looks[-1].step}" if looks else "getting ready"
+        table = Table(title=title, title_justify="left", box=None)
         table.add_column("")
         table.add_column("over the moves", no_wrap=True)
         table.add_column("now", justify="right")

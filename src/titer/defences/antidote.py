@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.hypernet.adversary import Adversary, Conditioning, Reading, attacker
+from titer.hypernet.calibration import calibrated, measured
 from titer.hypernet.families import edit_of, families_of
 from titer.hypernet.game import Game, Side, stream
 from titer.hypernet.objectives import Preference, Safe
@@ -35,8 +37,10 @@ class Antidote:
     ``edit`` names the family of edits, or several with ``+`` between them, each of which gets an
     adversary of its own; they take turns. With ``together`` both players' gradients come from one
     pass over one batch, at the same weights. Every ``fresh_every`` steps (0: never) a new adversary
-    is given ``fresh_steps`` turns of its own, to see whether the defence has learnt its partner. A
-    step of the run is a step of the defender; tokens and operations are those of all.
+    is given ``fresh_steps`` turns of its own, to see whether the defence has learnt its partner.
+    ``budget`` calibrated is that which holds nine layers of ten of a real LoRA fine-tune, see
+    :func:`titer.hypernet.calibration.measured`; it is in the first row of the course. A step of the
+    run is a step of the defender; tokens and operations are those of all.
 
     Source: Sanyal et al. 2025, arXiv:2509.08000. The defaults are the paper's.
     Departs: how often the players alternate is not known, so they do at every step; patches start
@@ -58,7 +62,7 @@ class Antidote:
     safe: Safe = "refusal"
     edit: str = "weights"
     edit_rank: int = 8
-    budget: float | None = None
+    budget: float | Literal["calibrated"] | None = None
     modules: tuple[str, ...] = ()
     reads: Reading = "activations"
     conditioning: Conditioning = "batch"
@@ -91,8 +95,14 @@ class Antidote:
             raise BadInput("antidote: blocks, head_start and coherent are at least 0.")
         if min(self.fresh_every, self.fresh_steps) < 0:
             raise BadInput("antidote: fresh_every and fresh_steps are at least 0.")
-        for family in families_of(self.edit):
-            edit_of(family, rank=self.edit_rank, budget=self.budget)
+        families = families_of(self.edit)
+        if isinstance(self.budget, str) and "weights" not in families:
+            raise BadInput(
+                "antidote: a calibrated budget is one of low-rank weights; give edit=weights, or "
+                "the budget as a number."
+            )
+        for family in families:
+            edit_of(family, rank=self.edit_rank, budget=self._bound(family, 1.0))
 
     def __call__(self, lm: LM, run: Run) -> LM:
         return self.play(lm, run)[0]
@@ -104,6 +114,11 @@ class Antidote:
 
         ``watch`` is told of the model in training after every move; it must leave it as it is.
         """
+        if isinstance(self.budget, str):
+            bound = calibrated(measured(lm, run, batch_size=self.batch_size))
+            run.course.append({"step": 0.0, "budget": bound})
+        else:
+            bound = self.budget
         out = lm.clone()
         forward = 2.0 * lm.parameters_in_matmuls()
         seed = run.rng("adapter").getrandbits(62)
@@ -113,7 +128,7 @@ class Antidote:
                 if watch:
                     watch(ready.lm, game, side)
 
-            families, renew = families_of(self.edit), self._renewer(lm, run)
+            families, renew = families_of(self.edit), self._renewer(lm, run, bound)
             game = Game(
                 rules=self,
                 start=lm.model,
@@ -145,7 +160,13 @@ class Antidote:
         run.flags.extend(doubts(run.course, rank=self.edit_rank, reads=reads))
         return out, game
 
-    def _renewer(self, lm: LM, run: Run) -> Callable[[int, int], Adversary]:
+    def _bound(self, family: str, weights: float | None) -> float | None:
+        """The budget of a family, that of low-rank weights being ``weights`` if it is measured."""
+        if not isinstance(self.budget, str):
+            return self.budget
+        return weights if family == "weights" else 1.0
+
+    def _renewer(self, lm: LM, run: Run, bound: float | None) -> Callable[[int, int], Adversary]:
         """Makes the adversary of a place from a seed, always on the same text."""
         size, rng = self.batch_size, run.rng("lengths")
         text = next(cycle(lm, run.data.retain, batch_size=size, rng=rng, role="retain"))
@@ -157,7 +178,7 @@ class Antidote:
                 edit_of(
                     families[place],
                     rank=self.edit_rank,
-                    budget=self.budget,
+                    budget=self._bound(families[place], bound),
                     modules=self.modules,
                 ),
                 text,

@@ -8,16 +8,9 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.records import Trial
 from titer.grid.study import Study
+from titer.train.candidates import COPIES, fill
 
-__all__ = ["cohorts", "fill", "joins", "room"]
-
-_TOKENS = 1000
-"""Tokens of one step of a cohort on one thread. More no longer fill the caches: matrix products
-slow down by more than what is saved on starting them. From ``benchmarks/cohorts.py``."""
-
-_MOST = 16
-_COPIES = 1_000_000
-"""Above so many weights copies of a whole model are no faster together than one after another."""
+__all__ = ["cohorts", "joins", "room"]
 
 _LOOKED_AT = 50
 """Examples that are looked at for their length."""
@@ -56,7 +49,7 @@ def joins(trial: Trial, parameters: int) -> bool:
     """Whether trials like this one may share a pass on a model of this size at all."""
     method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     copies = getattr(method, "parameters", "") != "lora"
-    return hasattr(method, "finetuning") and not (copies and parameters > _COPIES)
+    return hasattr(method, "finetuning") and not (copies and parameters > COPIES)
 
 
 def room(study: Study, parameters: int, trial: Trial) -> int:
@@ -71,13 +64,3 @@ def room(study: Study, parameters: int, trial: Trial) -> int:
     )[:_LOOKED_AT]
     words = sum(len(f"{e.prompt} {e.answer}".split()) for e in examples) / max(1, len(examples))
     return fill(batch * (words + 4), parameters, adapters=method.parameters == "lora")
-
-
-def fill(tokens: float, parameters: int, *, adapters: bool) -> int:
-    """How many members of so many tokens a step pay in one pass, on a processor with one thread.
-
-    ``parameters`` are the base's.
-    """
-    if not adapters and parameters > _COPIES:
-        return 1
-    return max(1, min(_MOST, round(_TOKENS / max(1.0, tokens))))

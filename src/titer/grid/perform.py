@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -27,21 +27,13 @@ from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.starts import Start, start
 from titer.grid.store import Store, atomic_folder
 from titer.nn.locked import relock
+from titer.train.candidates import Cohesive
 from titer.train.cohort import Finetuning, together
 from titer.worlds.source import load_world
 
 __all__ = ["Job", "attack", "attack_together", "load_model", "load_named_world", "perform"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class Cohesive(Protocol):
-    """An attack that trains beside others like it: those whose ``share`` is equal."""
-
-    @property
-    def share(self) -> Hashable: ...
-
-    def finetuning(self, lm: LM, run: Run) -> Finetuning: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,23 @@ from typing import Any
 
 import torch
 
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, Diverged
+from titer.core.lm import LM
+from titer.core.method import Run, seed_for
+from titer.core.records import Budget, Spent
 from titer.hypernet.sites import at_linears, located, matrix
+from titer.nn.weights import Weights
+from titer.train.batches import draw
+from titer.train.candidates import side_by_side
+from titer.train.cohort import Finetuning
+from titer.train.loop import Member, Recipe
 
-__all__ = ["Ratio", "calibrated", "ratios"]
+__all__ = ["Ratio", "calibrated", "measured", "ratios"]
+
+_SMALL = 50_000_000
+_RATES = (0.3, 1.0, 3.0)
+_LATE = 10
+"""Steps over which the loss that a fine-tune ends with is averaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +81,80 @@ def calibrated(found: Sequence[Ratio], share: float = 0.9) -> float:
         )
     values = torch.tensor([one.spectral for one in found], dtype=torch.float64)
     return float(torch.quantile(values, share))
+
+
+def measured(
+    lm: LM,
+    run: Run,
+    *,
+    steps: int = 50,
+    rates: Sequence[float] = (),
+    rank: int = 16,
+    alpha: float = 32.0,
+    batch_size: int = 16,
+) -> list[Ratio]:
+    """What a real attacker changes: LoRA fine-tunes of ``lm`` on the run's harmful examples, one a
+    rate and all side by side, of which the one that ends with the least loss is measured.
+
+    ``rates`` are by default 0.3, 1 and 3 times 3e-3, or 2e-4 above fifty million weights. What it
+    costs is the run's, which is charged tokens and operations and no steps; where they are limited,
+    half of what is left may be spent.
+
+    Raises:
+        BadInput: the run has a budget in examples, or too little left for a step.
+        Diverged: at every rate.
+    """
+    if run.budget.examples is not None:
+        raise BadInput("a budget cannot be calibrated on a budget in examples; give it a number.")
+    size = sum(weight.numel() for weight in lm.model.parameters())
+    middle = 3e-3 if size < _SMALL else 2e-4
+    chosen = tuple(rates) or tuple(factor * middle for factor in _RATES)
+    limit = _part(run, len(chosen), steps)
+    runs = [Run(budget=limit, data=run.data, seed=seed_for(run.seed, "budget")) for _ in chosen]
+    members: list[Finetuning] = []
+    for own, rate in zip(runs, chosen, strict=True):
+        order = own.rng("order harmful")
+        members.append(
+            Finetuning(
+                weights=Weights(
+                    which="lora", rank=rank, alpha=alpha, seed=own.rng("adapter").getrandbits(62)
+                ),
+                member=Member(
+                    run=own,
+                    batches=draw(
+                        lm, own.data.harmful, batch_size=batch_size, rng=order, role="harmful"
+                    ),
+                    recipe=Recipe(lr=rate),
+                    steps=steps,
+                ),
+            )
+        )
+    found = side_by_side(lm, members)
+    _charge(run, [own.spent for own in runs])
+    ended: list[tuple[float, LM]] = []
+    for own, after in zip(runs, found, strict=True):
+        if isinstance(after, LM) and own.losses:
+            late = own.losses[-_LATE:]
+            ended.append((sum(late) / len(late), after))
+        elif isinstance(after, Exception) and not isinstance(after, Diverged):
+            raise after
+    if not ended:
+        if any(isinstance(after, Diverged) for after in found):
+            raise Diverged(f"the fine-tunes that a budget is measured by diverged at {chosen}.")
+        raise BadInput("too little budget is left to calibrate on; give the patch's as a number.")
+    return ratios(lm.model, min(ended, key=lambda one: one[0])[1].model)
+
+
+def _part(run: Run, among: int, steps: int) -> Budget:
+    """What each of several fine-tunes may spend of half of what is left."""
+    spent, limit = run.spent, run.budget
+    tokens = None if limit.tokens is None else (limit.tokens - spent.tokens) // (2 * among)
+    flops = None if limit.flops is None else (limit.flops - spent.flops) / (2 * among)
+    return Budget(steps=steps, tokens=tokens, flops=flops)
+
+
+def _charge(run: Run, all_spent: Sequence[Spent]) -> None:
+    run.charge(
+        tokens=sum(spent.tokens for spent in all_spent),
+        flops=sum(spent.flops for spent in all_spent),
+    )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.hypernet.sites import EMBEDDING, Site, located
+from titer.nn.head import hidden_states
 from titer.train.batches import IGNORED, Batch
 
 __all__ = ["Activations", "Context", "Nothing", "PromptEmbedding", "prompts"]
@@ -76,7 +77,7 @@ class Activations:
         modules = located(model, sites)
         handles = [module.register_forward_hook(keep) for module in modules]
         try:
-            model(**batch.inputs(), use_cache=False)
+            hidden_states(model, batch.inputs())  # nobody asks for logits
         finally:
             for handle in handles:
                 handle.remove()

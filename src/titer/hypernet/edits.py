@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from titer.core.errors import BadInput
-from titer.hypernet.apply import Tensors, on_input, on_output, rows, times
+from titer.hypernet.apply import Tensors, low_rank, on_input, on_output, rows, times
 from titer.hypernet.budgets import (
     Norm,
     bounded,
@@ -136,8 +136,7 @@ class LowRank:
     def attach(
         self, model: nn.Module, module: nn.Module, tensors: Tensors
     ) -> Sequence[RemovableHandle]:
-        u, v = tensors["u"], tensors["v"]
-        return [on_output(module, lambda x, y: y + times(x, u) @ rows(v, x))]
+        return [on_output(module, lambda x, y: low_rank(y, x, tensors))]
 
     def factors(self, module: nn.Module, tensors: Tensors) -> tuple[Tensor, Tensor]:
         return tensors["v"][0].mT, tensors["u"][0]

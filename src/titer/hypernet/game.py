@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.hypernet.adversary import Adversary, effective_rank, patch_norm
-from titer.hypernet.apply import Patch, applied
+from titer.hypernet.apply import Counted, Patch, applied
+from titer.hypernet.edits import LowRank
 from titer.hypernet.objectives import (
     Preference,
     Safe,
@@ -193,7 +194,7 @@ class Game:
         rules, adversary, benign = self.rules, self.adversary, bundle["benign"]
         with torch.set_grad_enabled(adversary.through or shared):
             patch = adversary.patch(model, bundle["wanted"])
-        seen = _leaves(patch, bundle["wanted"]) if shared else patch
+        seen = self._leaves(patch, bundle["wanted"]) if shared else patch
         with applied(model, adversary.edit, seen):
             harm = margins(model, bundle)
         before = self._reference(bundle)
@@ -235,30 +236,50 @@ class Game:
         (pull,) = torch.autograd.grad(wish, made.margin)
         # A derivative of nothing cannot be scaled; this much is lost in rounding.
         push = torch.where(made.push.abs() < _LEAST, _LEAST, made.push)
+        counted = [own.rows for own in made.seen.values() if isinstance(own, Counted)]
+        for rows in counted[:1]:  # all sites have the same
+            rows.copy_(pull / push)
         copies = [tensor for own in made.seen.values() for tensor in own.values()]
         torch.autograd.backward(
             [made.harm, made.kept], [push, None], inputs=[*self.weights, *copies]
         )
         written = [tensor for own in made.patch.values() for tensor in own.values()]
-        back: list[Tensor] = []
-        plain: list[Tensor] = []
-        for copied, tensor in zip(copies, written, strict=True):
-            grad = torch.zeros_like(copied) if copied.grad is None else copied.grad
-            scaled = grad * (pull / push).to(grad.dtype)[:, None, None]
-            back.append(scaled.sum_to_size(tensor.shape))
-            plain.append(grad.sum_to_size(tensor.shape))
+        grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in copies]
+        back = grads
+        if not counted:
+            ratio_B11 = (pull / push)[:, None, None]
+            back = [(grad * ratio_B11.to(grad.dtype)) for grad in grads]
+        back = [grad.sum_to_size(tensor.shape) for grad, tensor in zip(back, written, strict=True)]
         if adversary.through:
+            plain = [g.sum_to_size(t.shape) for g, t in zip(grads, written, strict=True)]
             torch.autograd.backward(written, plain, inputs=self.weights, retain_graph=True)
         loss = wish.detach()
-        grads = torch.autograd.grad(
+        own = torch.autograd.grad(
             written, adversary.weights, back, retain_graph=bool(rules.coherent)
         )
         if rules.coherent:
             spoilt = rules.coherent * drift(adversary, model, bundle["benign"], made.patch)
             more = torch.autograd.grad(spoilt, adversary.weights)
-            grads = tuple(a + b for a, b in zip(grads, more, strict=True))
+            own = tuple(a + b for a, b in zip(own, more, strict=True))
             loss = loss + spoilt.detach()
-        self.last["adversary"] = self.sparring.step(loss, grads)
+        self.last["adversary"] = self.sparring.step(loss, own)
+
+    def _leaves(self, patch: Patch, batch: Batch) -> Patch:
+        """The patch cut off from what wrote it, so that each row's share of what comes back can be
+        told: a copy for each row, or a low-rank update that counts rows. The defender's gradient
+        through the network needs the former."""
+        adversary, rows = self.adversary, len(batch.ids)
+        shared = all(len(tensor) == 1 for own in patch.values() for tensor in own.values())
+        if shared and isinstance(adversary.edit, LowRank) and not adversary.through:
+            weights = batch.input_ids.new_ones(rows, dtype=adversary.limits.dtype)
+            return {
+                site: Counted({n: t.detach().requires_grad_() for n, t in own.items()}, weights)
+                for site, own in patch.items()
+            }
+        return {
+            site: {n: t.detach().expand(rows, -1, -1).requires_grad_() for n, t in own.items()}
+            for site, own in patch.items()
+        }
 
     def _audit(self, model: Any, bundle: Bundle) -> float:
         """How well an adversary does that was trained from nothing against the model as it is."""
@@ -314,18 +335,6 @@ class _Pass:
     before: Tensor
     kept: Tensor
     push: Tensor
-
-
-def _leaves(patch: Patch, batch: Batch) -> Patch:
-    """A copy of the patch for each row, cut off from what wrote it."""
-    rows = len(batch.ids)
-    return {
-        site: {
-            name: tensor.detach().expand(rows, -1, -1).requires_grad_()
-            for name, tensor in own.items()
-        }
-        for site, own in patch.items()
-    }
 
 
 def _tokens(turn: Bundle) -> int:

@@ -122,14 +122,27 @@ class Hypernetwork(nn.Module):
         ]
 
     def _pool(self, features: Sequence[Tensor], mask_BT: Tensor, code_SH: Tensor) -> Tensor:
+        """What each site's query finds in its features, (B, S, H).
+
+        Queries are carried into the features' space and pooled features out of it, which is the
+        attention over projected features at the cost of a vector a site in place of one a token.
+        Sites that read the same tensor (queries, keys and values do) share the work.
+        """
         assert self.query is not None  # made wherever there are features
         query_SH = self.query(code_SH) / math.sqrt(code_SH.shape[-1])
+        sharing: dict[int, list[int]] = {}
+        for place, x_BTD in enumerate(features):
+            sharing.setdefault(id(x_BTD), []).append(place)
         pooled: list[Tensor] = []
-        for x_BTD, query_H in zip(features, query_SH, strict=True):
-            k_BTH = self.enter[str(x_BTD.shape[-1])](rms(x_BTD.to(code_SH.dtype)))
-            scores_BT = (k_BTH @ query_H).masked_fill(mask_BT == 0, -torch.inf)
-            pooled.append(scores_BT.softmax(-1)[:, None] @ k_BTH)
-        return rms(torch.cat(pooled, 1))
+        for places in sharing.values():
+            x_BTD = rms(features[places[0]].to(code_SH.dtype))
+            enter_HD = self.enter.get_submodule(str(x_BTD.shape[-1])).weight
+            scores_BTN = x_BTD @ (query_SH[places] @ enter_HD).mT
+            share_BTN = scores_BTN.masked_fill(mask_BT[..., None] == 0, -torch.inf).softmax(1)
+            pooled.append(share_BTN.mT @ x_BTD @ enter_HD.mT)
+        order = [place for places in sharing.values() for place in places]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return rms(torch.cat(pooled, 1)[:, back])
 
     def _write(self, z_PSH: Tensor, name: str, stack: Slots) -> Tensor:
         # By product and not by sum: what all slots share would make every update of rank one.

@@ -25,6 +25,7 @@ __all__ = [
     "draw",
     "encode_all",
     "pack",
+    "unpadded",
 ]
 
 IGNORED = -100
@@ -131,6 +132,17 @@ class Drawn:
     def tokens(self) -> int:
         """Tokens in all, none of them padding."""
         return sum(len(row.ids) for _, row in self.rows)
+
+
+def unpadded(batch: Batch) -> Drawn:
+    """The rows of a padded batch as they were before :func:`collate`."""
+    rows: list[tuple[str, Encoded]] = []
+    for name, ids, mask, labels in zip(
+        batch.ids, batch.input_ids, batch.attention_mask, batch.labels, strict=True
+    ):
+        prompt = int((labels != IGNORED).to(torch.int8).argmax())
+        rows.append((name, Encoded(tuple(ids[: int(mask.sum())].tolist()), prompt)))
+    return Drawn(tuple(rows))
 
 
 def pack(lm: LM, groups: Sequence[Drawn]) -> Batch:

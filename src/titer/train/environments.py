@@ -24,6 +24,7 @@ from titer.core.lm import LM, Template
 from titer.core.method import Run, seed_for
 from titer.core.records import Budget
 from titer.train.batches import IGNORED, Batch, cycle
+from titer.train.candidates import candidates
 from titer.train.grads import displaced, flat
 from titer.train.nested import nested
 from titer.train.penalties import Place
@@ -47,6 +48,7 @@ class Environment:
     ``adapter`` of random factors of rank ``rank`` and ``size`` times each matrix' length,
     ``rounding`` to ``bits``, or where ``adversary`` (a name, a preset or an attack) leaves them
     after ``steps`` steps on the defender's own data, looked up anew at every ``every``-th step.
+    Adversaries of several environments that fine-tune alike train side by side.
     """
 
     data: Source = "unrelated"
@@ -203,6 +205,9 @@ def places(
     """A function from a step's batches by name, and the tokens that the step is yet to be charged
     for, to the places that a penalty looks at."""
     movers = [_mover(lm, run, row, index) for index, row in enumerate(rows)]
+    adversaries = [move for move in movers if isinstance(move, _Adversary)]
+    for one in adversaries:
+        one.beside = adversaries
 
     def at(batches: Mapping[str, Batch], reserve: int) -> list[Place]:
         return [
@@ -273,18 +278,53 @@ class _Adversary:
         self._dear = 10 * 6.0 * lm.parameters_in_matmuls()
         self.calls = 0
         self.patch: Tensor | None = None
+        self.beside: list[_Adversary] = [self]
+        self.result: tuple[int, LM | Exception] | None = None
 
     def __call__(self, model: Any, reserve: int) -> Displacement | None:
         weights = list(model.parameters())
-        if self.calls % self.row.every == 0:
+        if self.due():
             self.patch = self._attacked(model, weights, reserve)
         self.calls += 1
         return None if self.patch is None else (weights, self.patch)
 
+    def due(self) -> bool:
+        """Whether the next visit looks for the patch anew."""
+        return self.calls % self.row.every == 0
+
     def _attacked(self, model: Any, weights: list[nn.Parameter], reserve: int) -> Tensor | None:
+        if self.result is None or self.result[0] != self.calls:
+            self._attack(model, reserve)
+        assert self.result is not None  # `_attack` has put it there
+        after = self.result[1]
+        self.result = None
+        if isinstance(after, Exception):
+            raise after
+        return flat(list(after.model.parameters())) - flat(weights)
+
+    def _attack(self, model: Any, reserve: int) -> None:
+        """Find the result of this adversary and of those that are due in the same step.
+
+        Where tokens or operations are limited each may spend what those before have left, so they
+        take turns.
+        """
         own = [name for name, _ in self.lm.model.named_parameters()]
         if own != [name for name, _ in model.named_parameters()]:
             raise BadInput("an adversary as environment needs a base without adapters (full).")
+        limited = (self.run.budget.tokens, self.run.budget.flops) != (None, None)
+        others = [one for one in self.beside if one.due() and one.calls == self.calls]
+        group = [self] if limited else others
+        runs = [one.inner(reserve) for one in group]
+        start = LM(copy.deepcopy(model), self.lm.tokenizer, self.lm.name)
+        with torch.enable_grad():
+            tries = [(one.row.adversary, run) for one, run in zip(group, runs, strict=True)]
+            found = candidates(start, tries)
+        for one, run, after in zip(group, runs, found, strict=True):
+            one.result = (one.calls, after)
+            self.run.charge(tokens=run.spent.tokens, flops=run.spent.flops)
+
+    def inner(self, reserve: int) -> Run:
+        """What the attack may spend: its steps, and what the defence has left."""
         spent, limit = self.run.spent, self.run.budget
         left = Budget(
             steps=self.row.steps,
@@ -294,9 +334,4 @@ class _Adversary:
             else max(0.0, limit.flops - spent.flops - self._dear * reserve),
         )
         seed = seed_for(self.run.seed, f"environment {self.index} adversary {self.calls}")
-        inner = Run(budget=left, data=self.run.data, seed=seed)
-        start = LM(copy.deepcopy(model), self.lm.tokenizer, self.lm.name)
-        with torch.enable_grad():
-            after = self.row.adversary(start, inner)
-        self.run.charge(tokens=inner.spent.tokens, flops=inner.spent.flops)
-        return flat(list(after.model.parameters())) - flat(weights)
+        return Run(budget=left, data=self.run.data, seed=seed)
