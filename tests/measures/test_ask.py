@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from titer.conformance import ARCHITECTURES, Architecture, tiny_lm
 from titer.core.lm import LM, Encoded, quiet
 from titer.measures import _ask
-from titer.measures._ask import Score, answer_scores, cut, plain_scores, reach
+from titer.measures._ask import Score, answer_scores, cut, plain_scores
 from titer.nn.trainable import trainable
 
 
@@ -280,16 +280,6 @@ def test_within_its_window_a_model_is_asked_by_trees(monkeypatch: pytest.MonkeyP
     by_trees(monkeypatch)
     (found,) = answer_scores(lm, rows)
     agree(found, [alone(lm, row) for row in rows], 1e-8)
-
-
-def test_how_far_a_tree_is_right() -> None:
-    assert reach(tiny_lm().model.config) == float("inf")
-    assert reach(hf.MistralConfig(sliding_window=32)) == 32
-    assert reach(hf.Qwen2Config(use_sliding_window=False)) == float("inf")
-    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 128}
-    rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
-    config = hf.LlamaConfig(hidden_size=16, num_attention_heads=2, rope_parameters=rope)
-    assert reach(config) == 128
 
 
 def test_soft_capped_logits_are_the_models_own() -> None:

@@ -12,7 +12,8 @@ __all__ = ["pairs"]
 
 
 def pairs(lm: LM, run: Run, batch_size: int) -> Iterator[Bundle]:
-    """Bundles for ever: ``harmful`` and ``retain``, ``batch_size`` examples of each.
+    """Bundles for ever: ``harmful`` and ``retain``, ``batch_size`` examples of each, packed: for
+    losses that are means over tokens.
 
     Raises:
         BadInput: there are no examples of one of them.
@@ -21,7 +22,12 @@ def pairs(lm: LM, run: Run, batch_size: int) -> Iterator[Bundle]:
     return bundles(
         **{
             role: cycle(
-                lm, examples, batch_size=batch_size, rng=run.rng(f"order {role}"), role=role
+                lm,
+                examples,
+                batch_size=batch_size,
+                rng=run.rng(f"order {role}"),
+                role=role,
+                packed=True,
             )
             for role, examples in sources.items()
         }

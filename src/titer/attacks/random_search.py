@@ -14,7 +14,7 @@ from titer.core.method import Run
 from titer.core.records import Card
 from titer.nn.edits import linears
 from titer.train.batches import Drawn, encode_all, pack
-from titer.train.cohort import answer_losses
+from titer.train.objectives import answer_losses
 
 __all__ = ["CARD", "RandomSearch"]
 
@@ -69,7 +69,7 @@ class RandomSearch:
                 noise = torch.randn(plane.size, generator=chance)
                 trial = place if first else place + sigma * noise
                 plane.put(trial)
-                loss = float(answer_losses(out, batch).sum())
+                loss = float(answer_losses(out.model, batch).sum())
                 better = loss < best  # never where it is not a number
                 place, best = (trial, loss) if better else (place, best)
                 if not first:

@@ -28,7 +28,7 @@ from titer.core.records import Budget, Point, Spent, Trace, Trial
 from titer.grid.probes import Probe, ask, judge, probes
 from titer.nn.hooks import blocks
 from titer.train.batches import Batch, Drawn, encode_all, pack
-from titer.train.cohort import answer_losses
+from titer.train.objectives import answer_losses
 
 __all__ = ["PATHS", "WEIGHTS", "diagnose", "is_diagnosis"]
 
@@ -172,7 +172,7 @@ def _gradient(lm: LM, batch: Batch) -> tuple[float, list[Tensor], Tensor]:
 
     lm.model.zero_grad(set_to_none=True)
     with torch.enable_grad(), _hooked(lm, keep):
-        loss = answer_losses(lm, batch).sum()
+        loss = answer_losses(lm.model, batch).sum()
         if loss.requires_grad:
             loss.backward()
     kept = [
@@ -189,7 +189,7 @@ def _moved(
 ) -> float:
     for weight, grad in zip(weights, along, strict=True):
         weight.add_(grad, alpha=step)
-    return float(answer_losses(lm, batch).sum())
+    return float(answer_losses(lm.model, batch).sum())
 
 
 @contextmanager
@@ -265,7 +265,7 @@ def _losses_between(lm: LM, there: LM, notes: _Notes) -> dict[str, float]:
     """The attacker's loss along the line, ``line:0`` to ``line:1``."""
     batch = notes.batch(lm)
     return {
-        f"line:{share:g}": float(answer_losses(interpolated(lm, there, share), batch).sum())
+        f"line:{share:g}": float(answer_losses(interpolated(lm, there, share).model, batch).sum())
         for share in ALONG
     }
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from titer.core.lm import LM, Encoded
 from titer.measures._tree import Block, plan
+from titer.nn.rows import reach
 from titer.train.batches import IGNORED, collate
 from titer.train.objectives import token_losses
 
-__all__ = ["Score", "answer_scores", "cut", "plain_scores", "reach"]
+__all__ = ["Score", "answer_scores", "cut", "plain_scores"]
 
 
 class Score(NamedTuple):
@@ -144,22 +145,6 @@ def _answers(logits: Tensor, block: Block) -> tuple[Tensor, Tensor]:
 
 _ABLE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _SAMPLE = ((1, 4, 2, 7, 3), (1, 4, 2, 7, 5, 6), (1, 4, 5, 3, 2), (1, 4, 5), (1, 4, 5, 3, 2, 6, 8))
-
-
-def reach(config: Any) -> float:
-    """The longest sequence, in tokens, in which every token sees all before it as it would alone.
-
-    Beyond it there are models with windows and chunks, which a mask of ours would override, and
-    with position codes that depend on the longest sequence of a batch.
-    """
-    text = config.get_text_config()
-    limits = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    ropes: Any = getattr(text, "rope_parameters", None) or {}
-    for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
-        if rope.get("rope_type") in ("dynamic", "longrope"):
-            first = rope.get("original_max_position_embeddings")
-            limits.append(first or getattr(text, "original_max_position_embeddings", None) or 1)
-    return min((limit for limit in limits if limit), default=math.inf)
 
 
 def _takes_trees(lm: LM, copies: int) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
+from titer.nn.rows import additive, reach, shares_rows
 from titer.train.packing import fill, layout
 
 __all__ = [
@@ -151,29 +152,44 @@ def pack(lm: LM, groups: Sequence[Drawn]) -> Batch:
     Sequences share rows of C tokens and see only themselves: ``input_ids``, ``labels`` and
     ``positions`` are (G·R, C), ``attention_mask`` is additive and (G·R, 1, C, C). Means over a
     group's supervised tokens are what they are for padded rows; sums over a sequence are not to be
-    had. Where one sequence a row costs least, the batch is an ordinary padded one.
+    had. Where one sequence a row costs least, or the model can have no more, the batch is an
+    ordinary padded one.
     """
-    pad, device, dtype = lm.tokenizer.pad_token_id, lm.device, lm.model.dtype
+    pad, device = lm.tokenizer.pad_token_id, lm.device
     sequences = [[row for _, row in group.rows] for group in groups]
     lengths = [[len(row.ids) for row in group] for group in sequences]
     length, bins = layout(lengths, int(lm.model.config.hidden_size))
-    if {len(shared) for shared in bins} == {len(group) for group in lengths} == {len(lengths[0])}:
-        plain = collate([row for group in groups for row in group.rows], pad, device)
+    most = max(map(len, lengths))
+    alone = {len(shared) for shared in bins} == {len(group) for group in lengths} == {most}
+    longest = max(max(group) for group in lengths)
+    shares = longest <= reach(lm.model.config) and shares_rows(lm.model, len(groups))
+    if alone or not shares:
+        plain = _row_a_sequence(groups, most, pad, device)
         places = torch.arange(plain.input_ids.shape[1], device=device)
-        return replace(plain, positions=places * plain.attention_mask)
+        # A model that shares no rows may take no positions; the rows' own are these anyway.
+        return replace(plain, positions=places * plain.attention_mask) if shares else plain
     ids, labels, positions, owner = (
         torch.from_numpy(array).to(device) for array in fill(sequences, length, bins, pad, IGNORED)
     )
     seen = (owner[:, :, None] == owner[:, None, :]).tril_()
-    mask = torch.zeros(seen.shape, dtype=dtype, device=device)
-    mask.masked_fill_(~seen, torch.finfo(dtype).min)
     return Batch(
         ids,
-        mask[:, None],
+        additive(seen, lm.model.dtype),
         labels,
         tuple(name for group in groups for name in group.ids),
         sum(group.tokens for group in groups),
         positions,
+    )
+
+
+def _row_a_sequence(groups: Sequence[Drawn], rows: int, pad: int, device: torch.device) -> Batch:
+    """So many rows a group; a smaller group has rows of one token that nothing is asked about."""
+    spare = ("", Encoded((pad,), 1))
+    padded = [row for one in groups for row in (*one.rows, *[spare] * (rows - len(one.rows)))]
+    return replace(
+        collate(padded, pad, device),
+        ids=tuple(name for one in groups for name in one.ids),
+        tokens=sum(one.tokens for one in groups),
     )
 
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from titer.core.lm import LM
 from titer.nn.chance import seeded
-from titer.nn.head import hidden_states, splits
+from titer.nn.head import splits
 from titer.nn.locked import is_locked
 from titer.nn.stack import CannotStack, Stack, stacked
 from titer.nn.trainable import cost, trainable
 from titer.nn.weights import Parameters, Weights
-from titer.train.batches import IGNORED, Batch, Drawn, pack
+from titer.train.batches import Drawn, pack
 from titer.train.loop import Member, drive, fit
+from titer.train.objectives import answer_losses
 
-__all__ = ["Finetuning", "alone", "answer_losses", "together"]
+__all__ = ["Finetuning", "alone", "together"]
 
 Ended = Callable[[int, LM | Exception], None]
 """Told which member ended, and its model or what went wrong."""
@@ -41,32 +41,6 @@ class Finetuning:
 
     weights: Weights
     member: Member[Drawn]
-
-
-def answer_losses(lm: LM, batch: Batch, members: int = 1) -> Tensor:
-    """Each member's mean cross-entropy over its supervised tokens, (K,), in nats.
-
-    Logits are computed at supervised positions only, where the model's head allows it.
-    """
-    model = lm.model
-    # A row's last position predicts nothing.
-    labels = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED).reshape(members, -1)
-    count = (labels != IGNORED).sum(1)
-    if splits(model):
-        order = (labels == IGNORED).to(torch.int8).argsort(dim=1, stable=True)
-        places_KS = order[:, : max(1, int(count.max()))]
-        labels = labels.gather(1, places_KS)
-        hidden = hidden_states(model, batch.inputs())
-        hidden = hidden.reshape(members, -1, hidden.shape[-1])
-        wanted = places_KS[..., None].expand(-1, -1, hidden.shape[-1])
-        logits = model.get_output_embeddings()(hidden.gather(1, wanted))
-    else:
-        logits = model(**batch.inputs(), use_cache=False).logits
-    logits = logits.reshape(-1, logits.shape[-1])
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    losses = F.cross_entropy(logits, labels.reshape(-1), ignore_index=IGNORED, reduction="none")
-    return losses.view(members, -1).sum(1) / count.clamp(min=1)
 
 
 class _Cohort:
@@ -84,7 +58,7 @@ class _Cohort:
     def backward(self, batches: dict[int, Drawn]) -> dict[int, float]:
         here = self.stack.members
         batch = pack(self.lm, [batches[member] for member in here])
-        losses = answer_losses(self.lm, batch, len(here))
+        losses = answer_losses(self.lm.model, batch, len(here))
         losses.sum().backward()  # members share no weight that trains, so gradients do not mix
         return dict(zip(here, losses.detach().tolist(), strict=True))
 
@@ -159,7 +133,7 @@ def _copy(lm: LM, one: Finetuning) -> LM | Exception:
     _bill(out, one, 0)
 
     def grad(_model: Any, drawn: Drawn) -> dict[str, float]:
-        loss = answer_losses(out, pack(out, [drawn]))[0]
+        loss = answer_losses(out.model, pack(out, [drawn]))[0]
         loss.backward()
         return {"loss": float(loss.detach())}
 

@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from titer.nn.head import hidden_states, splits
 from titer.train.batches import IGNORED, Batch
 
 __all__ = [
     "Reduction",
     "activation_distance",
     "answer_loss",
+    "answer_losses",
     "cross_entropy",
     "kl_to",
     "mapping_distance",
@@ -66,8 +68,34 @@ def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
 
 
 def answer_loss(model: Any, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the answers in a batch, in nats, from all of a model's logits."""
-    return cross_entropy(model(**batch.inputs(), use_cache=False).logits, batch.labels)
+    """Mean cross-entropy of the answers in a batch, in nats; :func:`answer_losses` of one."""
+    return answer_losses(model, batch)[0]
+
+
+def answer_losses(model: Any, batch: Batch, members: int = 1) -> Tensor:
+    """Each member's mean cross-entropy over its supervised tokens, (K,), in nats; zero if it
+    has none. Members follow one another, each with as many rows.
+
+    Logits are computed at supervised positions only, where the model's head allows it.
+    """
+    # A row's last position predicts nothing.
+    labels = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED).reshape(members, -1)
+    count = (labels != IGNORED).sum(1)
+    if splits(model):
+        order = (labels == IGNORED).to(torch.int8).argsort(dim=1, stable=True)
+        places_KS = order[:, : max(1, int(count.max()))]
+        labels = labels.gather(1, places_KS)
+        hidden = hidden_states(model, batch.inputs())
+        hidden = hidden.reshape(members, -1, hidden.shape[-1])
+        wanted = places_KS[..., None].expand(-1, -1, hidden.shape[-1])
+        logits = model.get_output_embeddings()(hidden.gather(1, wanted))
+    else:
+        logits = model(**batch.inputs(), use_cache=False).logits
+    logits = logits.reshape(-1, logits.shape[-1])
+    losses = F.cross_entropy(
+        _single(logits), labels.reshape(-1), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(members, -1).sum(1) / count.clamp(min=1)
 
 
 def row_losses(logits_BTV: Tensor, labels_BT: Tensor, reduction: Reduction) -> Tensor:
