@@ -43,7 +43,9 @@ def test_a_race_without_a_terminal(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, "--set", "width=8"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "wins: " in done.stdout
-    assert done.stderr.count("\n") == 6
+    legend, told = done.stderr.split("\n\n", 1)
+    assert "guessing gives 0.33" in legend
+    assert told.count("\n") == 6
     assert "the exam" in done.stderr
     found = json.loads((out / "race.json").read_text())
     assert len(found["looks"]) == 5
