@@ -21,7 +21,6 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
-from titer.train.batches import IGNORED
 from titer.train.rollouts import tempered
 
 MakeRun = Callable[..., Run]
@@ -198,7 +197,9 @@ def test_a_batch_is_so_many_answers_to_so_many_prompts(lm: LM, make_run: MakeRun
     assert len(names) == 12
     assert [len(list(same)) for _, same in itertools.groupby(names)] == [4, 4, 4]
     assert step.advantage.shape == (12, 1)
-    assert step.sampled < step.batch.tokens  # a prompt is read once to sample four answers
+    # A prompt is run once for four answers, in sampling and in training; an answer's last token
+    # goes through the model in neither, but sampling is charged for it.
+    assert step.sampled == step.batch.tokens + 12
     assert step.tokens == step.batch.tokens + step.sampled
 
 
@@ -264,7 +265,7 @@ def test_an_answer_cut_off_earns_its_share(
         method = Reinforce(max_new_tokens=2, unfinished=share, group=32)
         (step,) = _steps(method, lm, make_run(), 1)
         ends = lm.tokenizer.eos_token_id
-        ended = (step.batch.labels == ends).any(-1).float().mean()
+        ended = ((step.batch.wanted == ends) & step.batch.said).any(-1).float().mean()
         assert 0 < float(ended) < 1
         assert step.reward == pytest.approx(float(ended + share * (1 - ended)))
 
@@ -285,7 +286,7 @@ def test_the_ratio_starts_at_one_where_dropout_would_not_let_it(make_run: MakeRu
     seen = {}
 
     def noting(logp: Tensor, old: Tensor, *rest: Any) -> Tensor:
-        seen["gap"] = float((logp.detach() - old)[step.batch.labels[:, 1:] != IGNORED].abs().max())
+        seen["gap"] = float((logp.detach() - old)[step.batch.said].abs().max())
         return logp
 
     with pytest.MonkeyPatch.context() as patch:

@@ -126,8 +126,9 @@ class TestReinforce:
         assert looked == [[0, 3, 25]] * 2
         assert theirs.spent.examples == ours.spent.examples
         assert theirs.rates == pytest.approx(ours.rates)
-        assert theirs.spent.tokens == pytest.approx(ours.spent.tokens, rel=0.1)
-        assert theirs.spent.flops == pytest.approx(ours.spent.flops, rel=0.1)
+        # Theirs runs a prompt once for each of its answers.
+        assert ours.spent.tokens < theirs.spent.tokens < SHORT["group"] * ours.spent.tokens
+        assert ours.spent.flops < theirs.spent.flops < SHORT["group"] * ours.spent.flops
 
     def test_divergence_from_the_start_is_held_by_both(
         self, lm: LM, make_run: MakeRun, asked: list[tuple[str, ...]]
@@ -146,7 +147,7 @@ class TestReinforce:
         (_, ours), (_, theirs) = _both(Reinforce, lm, lambda: make_run(6), updates=3, **SHORT)
         assert len(asked) == 4
         assert theirs.losses[0] == theirs.losses[2] != theirs.losses[3]
-        assert theirs.spent.tokens == pytest.approx(ours.spent.tokens, rel=0.1)
+        assert ours.spent.tokens < theirs.spent.tokens < SHORT["group"] * ours.spent.tokens
 
     def test_the_argument_the_model_and_chance_are_as_before(
         self, make_run: MakeRun, asked: list[tuple[str, ...]]

@@ -11,8 +11,7 @@ from torch.testing import assert_close
 
 from titer.conformance import ARCHITECTURES, tiny_data, tiny_lm
 from titer.core.lm import LM
-from titer.train.batches import IGNORED
-from titer.train.objectives import token_losses
+from titer.train.forks import answer_logits
 from titer.train.rollouts import Rollouts, sample, tempered
 
 PROMPTS = [example.prompt for example in tiny_data().harmful[:6]]  # of two lengths
@@ -58,16 +57,16 @@ def test_log_probabilities_are_those_of_a_plain_forward(architecture, temperatur
         assert_close(torch.tensor(got), want, rtol=1e-4, atol=1e-5)
 
 
-def test_a_training_batch_holds_what_was_sampled_in_its_place() -> None:
+def test_what_is_trained_on_holds_what_was_sampled() -> None:
     lm = tiny_lm()
     taken = _sample(lm, group=2, max_new_tokens=10)
-    batch = taken.batch([str(row) for row in range(12)], lm)
-    labels = [tuple(row[row != IGNORED].tolist()) for row in batch.labels]
-    assert labels == list(taken.answers)
+    forks = taken.forks([str(row) for row in range(12)], lm)
+    found = zip(forks.wanted, forks.said, strict=True)
+    assert [tuple(row[real].tolist()) for row, real in found] == list(taken.answers)
     with torch.no_grad():
-        logits = lm.model(**batch.inputs()).logits
-    assert_close(taken.behaviour(batch), -token_losses(logits, batch.labels), rtol=1e-4, atol=1e-5)
-    assert batch.tokens == sum(map(len, taken.prompts)) + sum(map(len, taken.answers))
+        logs = tempered(answer_logits(lm.model, forks), 1.0)
+    found = logs.gather(-1, forks.wanted[..., None])[..., 0] * forks.said
+    assert_close(taken.behaviour(forks), found, rtol=1e-4, atol=1e-5)
 
 
 def test_the_seed_decides_and_global_chance_does_not() -> None:

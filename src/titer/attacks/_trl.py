@@ -3,7 +3,8 @@ offer (vLLM, gradient checkpointing, mixed precision). ``pip install 'titer[rl]'
 
 The run stays what it is: prompts or pairs in the order of the seed, the tokens that titer puts
 before a model, its rewards, its learning rates, its budget and its looks. TRL samples, finds the
-gradient and steps. B rows of a batch.
+gradient and steps; it runs a prompt once for each of its answers, and is charged so. B rows of a
+batch.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Reinforcement: the model's own answers, scored and made likelier or less. No harmful answer is
-shown. B rows, T tokens, P prompts, G answers a prompt."""
+shown. B answers of at most A tokens, P prompts, G answers a prompt, V vocabulary."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from titer.core.lm import LM, Template
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.trainable import Parameters, Trainable, trainable
-from titer.train.batches import IGNORED, Batch
+from titer.train.forks import Forks, answer_logits
 from titer.train.loop import Recipe, fit
-from titer.train.objectives import token_losses
 from titer.train.optimisers import Schedule
 from titer.train.policy import (
     Averaging,
@@ -37,7 +36,7 @@ from titer.train.policy import (
     leave_one_out,
     over_tokens,
 )
-from titer.train.rollouts import Rollouts, room, sample
+from titer.train.rollouts import Rollouts, room, sample, tempered
 
 __all__ = ["CARD", "PRESETS", "Experience", "Reinforce"]
 
@@ -48,11 +47,11 @@ _ADVANTAGE = {"grpo": group_advantage, "rloo": leave_one_out, "reinforce": batch
 
 @dataclass(frozen=True)
 class Experience:
-    """A batch of scored answers. ``behaviour`` and ``reference`` are log-probabilities (B, T−1)
+    """A batch of scored answers. ``behaviour`` and ``reference`` are log-probabilities (B, A)
     under the policy that sampled and under the start; ``advantage`` is (B, 1). ``sampled`` counts
     the tokens that sampling took, 0 where the batch is used again."""
 
-    batch: Batch
+    batch: Forks
     behaviour: Tensor
     reference: Tensor
     advantage: Tensor
@@ -102,7 +101,8 @@ class Reinforce:
     (RLOO); Hu 2025, arXiv:2501.03262 (REINFORCE++); as attacks 2510.15499 (HarmRLVR), 2508.20697
     (settings as in TokenBuncher), 2602.06258 (one prompt).
     Departs: judges are rules on text, not models; no nucleus sampling and no dynamic sampling;
-    dropout is off, in sampling and in training.
+    dropout is off, in sampling and in training. A prompt is run once for all its answers where the
+    model allows it, and charged once.
     """
 
     lr: float = 1e-6
@@ -280,12 +280,12 @@ class Reinforce:
     def _scored(
         self, lm: LM, start: LM, taken: Rollouts, names: Sequence[str], paid: Sequence[float]
     ) -> Experience:
-        batch = taken.batch(names, lm)
+        batch = taken.forks(names, lm)
         behaviour = taken.behaviour(batch)
         reference = behaviour
         if self.kl:
             with torch.no_grad():
-                reference = self._logps(_logits(start.model, batch), batch)
+                reference = self._logps(answer_logits(start.model, batch), batch)
         rewards_PG = torch.tensor(paid).view(-1, self.group)
         if self.kl and self.algorithm != "grpo":
             drift = k1(behaviour, reference).sum(-1).cpu().view(-1, self.group)
@@ -301,17 +301,18 @@ class Reinforce:
 
     # -- the gradient -----------------------------------------------------------------------------
 
-    def _logps(self, logits_BTV: Tensor, batch: Batch) -> Tensor:
-        """Log-probabilities of the sampled tokens at the sampling temperature, (B, T−1)."""
-        return -token_losses(logits_BTV / self.temperature, batch.labels)
+    def _logps(self, logits_BAV: Tensor, batch: Forks) -> Tensor:
+        """Log-probabilities of the sampled tokens at the sampling temperature, (B, A); zero where
+        there is none."""
+        logs = tempered(logits_BAV, self.temperature).gather(-1, batch.wanted[..., None])[..., 0]
+        return logs.masked_fill(~batch.said, 0.0)
 
     def _gradient(self, model: Any, step: Experience) -> dict[str, float]:
         # Dropout would make the policy another than the one that was sampled from.
         if model.training:
             model.eval()
         batch = step.batch
-        logits = _logits(model, batch)
-        mask = batch.labels[:, 1:] != IGNORED
+        logits = answer_logits(model, batch)
         logp = self._logps(logits, batch)
         each = clipped_surrogate(
             logp, step.behaviour, step.advantage, self.clip_low, self.clip_high
@@ -320,12 +321,8 @@ class Reinforce:
             each = each + self.kl * k3(logp, step.reference)
         if self.entropy:
             each = each - self.entropy * entropy(logits / self.temperature)
-        over_tokens(each, mask, self.average).backward()
+        over_tokens(each, batch.said, self.average).backward()
         return {"loss": 1.0 - step.reward}
-
-
-def _logits(model: Any, batch: Batch) -> Tensor:
-    return model(**batch.inputs(), use_cache=False).logits
 
 
 def _turns(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[list[Example]]:
@@ -393,6 +390,7 @@ CARD = Card(
     summary="policy gradients on the model's own scored answers: GRPO, RLOO, REINFORCE++",
     family="reinforcement",
     access="rl",
+    version=2,
     departures="judges are rules on text; no nucleus and no dynamic sampling; dropout off",
     presets=PRESETS,
 )

@@ -91,8 +91,8 @@ def k3(logp: Tensor, reference: Tensor) -> Tensor:
 
 
 def entropy(logits_BTV: Tensor) -> Tensor:
-    """Entropy of the next token at each position but the last, in nats; (B, T−1)."""
-    logs = F.log_softmax(logits_BTV[:, :-1].float(), -1)
+    """Entropy of the next token at each position, in nats; (B, T)."""
+    logs = F.log_softmax(logits_BTV.float(), -1)
     return -(logs.exp() * logs).sum(-1)
 
 

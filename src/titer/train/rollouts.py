@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titer.core.lm import LM, Encoded
-from titer.train.batches import IGNORED, Batch, collate
+from titer.core.lm import LM
+from titer.train.forks import Forks, fork
 
 __all__ = ["Rollouts", "room", "sample", "tempered"]
 
@@ -43,20 +43,15 @@ class Rollouts:
         )
         return [text.strip() for text in found]
 
-    def batch(self, names: Sequence[str], lm: LM) -> Batch:
-        """Rows to train on, padded on the right; every sampled token is a label."""
-        rows = [
-            (name, Encoded(prompt + answer, len(prompt)))
-            for name, prompt, answer in zip(names, self.prompts, self.answers, strict=True)
-        ]
-        return collate(rows, lm.tokenizer.pad_token_id, lm.device)
+    def forks(self, names: Sequence[str], lm: LM) -> Forks:
+        """What to train on, each answer with the id of its example."""
+        return fork(lm, self.prompts, self.answers, names)
 
-    def behaviour(self, batch: Batch) -> Tensor:
-        """``logprobs`` in the places of ``batch``'s next tokens, (B, T−1), zero elsewhere."""
-        found = torch.zeros(batch.labels.shape[0], batch.labels.shape[1] - 1)
-        where = batch.labels[:, 1:].cpu() != IGNORED
-        found[where] = torch.tensor([value for row in self.logprobs for value in row])
-        return found.to(batch.labels.device)
+    def behaviour(self, forks: Forks) -> Tensor:
+        """``logprobs`` in the places of ``forks``, (B, A), zero elsewhere."""
+        found = torch.zeros(forks.said.shape)
+        found[forks.said.cpu()] = torch.tensor([value for row in self.logprobs for value in row])
+        return found.to(forks.said.device)
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
