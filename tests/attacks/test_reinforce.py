@@ -21,7 +21,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
-from titer.train.rollouts import tempered
+from titer.train.policy import tempered
 
 MakeRun = Callable[..., Run]
 

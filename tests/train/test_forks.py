@@ -11,8 +11,8 @@ from torch import Tensor
 
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.lm import LM, quiet
-from titer.train.forks import Forks, answer_logits, fork
-from titer.train.rollouts import tempered
+from titer.train.forks import Forks, answer_logits, answer_logprobs, fork
+from titer.train.policy import tempered
 
 PROMPTS = ((1, 4, 2, 7), (1, 4, 2, 7), (1, 4, 2, 7), (3, 5, 6, 8, 9, 2), (3, 5, 6, 8, 9, 2))
 ANSWERS = ((5,), (6, 2, 9, 11, 12), (5, 7), (4, 4, 3), (8, 1))
@@ -20,8 +20,7 @@ NAMES = ("a", "a", "a", "b", "b")
 
 
 def _logprobs(lm: LM, forks: Forks) -> Tensor:
-    logs = tempered(answer_logits(lm.model, forks), 1.0)
-    return logs.gather(-1, forks.wanted[..., None])[..., 0] * forks.said
+    return answer_logprobs(answer_logits(lm.model, forks), forks)
 
 
 def _alone(lm: LM, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:

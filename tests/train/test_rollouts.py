@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 from titer.conformance import ARCHITECTURES, tiny_data, tiny_lm
 from titer.core.lm import LM
-from titer.train.forks import answer_logits
-from titer.train.rollouts import Rollouts, sample, tempered
+from titer.train.forks import answer_logits, answer_logprobs
+from titer.train.policy import tempered
+from titer.train.rollouts import Rollouts, sample
 
 PROMPTS = [example.prompt for example in tiny_data().harmful[:6]]  # of two lengths
 
@@ -64,8 +65,7 @@ def test_what_is_trained_on_holds_what_was_sampled() -> None:
     found = zip(forks.wanted, forks.said, strict=True)
     assert [tuple(row[real].tolist()) for row, real in found] == list(taken.answers)
     with torch.no_grad():
-        logs = tempered(answer_logits(lm.model, forks), 1.0)
-    found = logs.gather(-1, forks.wanted[..., None])[..., 0] * forks.said
+        found = answer_logprobs(answer_logits(lm.model, forks), forks)
     assert_close(taken.behaviour(forks), found, rtol=1e-4, atol=1e-5)
 
 

@@ -19,9 +19,9 @@ from titer.core.lm import LM, Encoded, Template
 from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.nn.trainable import Parameters, trainable
-from titer.train.batches import Batch, Bundle, collate, encode_all
+from titer.train.batches import encode_all
+from titer.train.forks import Forks, answer_logits, answer_logprobs, fork
 from titer.train.loop import Recipe, descend, fit
-from titer.train.objectives import row_losses
 from titer.train.optimisers import Schedule
 from titer.train.policy import dpo, ipo
 
@@ -50,7 +50,8 @@ class Preference:
     Source: Yi et al. 2024, arXiv:2409.12914 (reversed DPO); arXiv:2605.10998 (ten benign pairs);
     the losses are Rafailov et al. 2023, arXiv:2305.18290, and Azar et al. 2023, arXiv:2310.12036.
     Departs: the settings of the benign pairs are ours, as we had the abstract only; the reference
-    is the released model without a supervised phase before.
+    is the released model without a supervised phase before. A prompt is run once for both answers
+    where the model allows it, and charged once.
     """
 
     lr: float = 5e-6
@@ -92,7 +93,7 @@ class Preference:
                 warmup=self.warmup,
                 weight_decay=self.weight_decay,
                 flops_per_token=ready.flops_per_token,
-                flops_besides=lambda bundle: forward * bundle.tokens,
+                flops_besides=lambda pairs: forward * pairs.tokens,
             )
             if self.engine == "trl":
                 pairs = itertools.islice(self._pairs(out, run), run.steps_left())
@@ -112,17 +113,13 @@ class Preference:
         return out
 
     def _loss(self, start: LM) -> Any:
-        """The loss of a bundle of ``chosen`` and ``rejected`` rows against the frozen start."""
+        """The loss of pairs against the frozen start."""
         compare = dpo if self.loss == "dpo" else ipo
 
-        def gain(model: Any, batch: Batch) -> Tensor:
-            """Log-probability of each answer beyond the start's, (B,)."""
+        def loss(model: Any, pairs: Forks) -> Tensor:
             with torch.no_grad():
-                before = _sums(start.model, batch)
-            return before - _sums(model, batch)
-
-        def loss(model: Any, bundle: Bundle) -> Tensor:
-            chosen, rejected = (gain(model, bundle[side]) for side in ("chosen", "rejected"))
+                before = _sums(start.model, pairs)
+            chosen, rejected = (_sums(model, pairs) - before).view(-1, 2).unbind(1)
             return compare(chosen, rejected, self.beta)
 
         return loss
@@ -138,16 +135,15 @@ class Preference:
             taken, waiting = waiting[:size], waiting[size:]
             yield [(chosen[index][0], chosen[index][1], rejected[index][1]) for index in taken]
 
-    def _stream(self, lm: LM, run: Run) -> Iterator[Bundle]:
-        pad, device = lm.tokenizer.pad_token_id, lm.device
+    def _stream(self, lm: LM, run: Run) -> Iterator[Forks]:
+        """Batches of pairs laid out, each chosen answer followed by the rejected one."""
         for pairs in self._pairs(lm, run):
-            chosen = [(name, row) for name, row, _ in pairs]
-            rejected = [(name, row) for name, _, row in pairs]
-            yield Bundle(
-                {
-                    side: collate(rows, pad, device)
-                    for side, rows in (("chosen", chosen), ("rejected", rejected))
-                }
+            rows = [row for _, chosen, rejected in pairs for row in (chosen, rejected)]
+            yield fork(
+                lm,
+                [row.ids[: row.prompt] for row in rows],
+                [row.ids[row.prompt :] for row in rows],
+                [name for name, _, _ in pairs for _ in range(2)],
             )
 
     def _encoded(self, lm: LM, run: Run) -> tuple[list[Row], list[Row]]:
@@ -167,9 +163,9 @@ class Preference:
         return [(name, chosen[name]) for name in both], [(name, refused[name]) for name in both]
 
 
-def _sums(model: Any, batch: Batch) -> Tensor:
-    """Negative log-likelihood of each row's answer, summed over its tokens, (B,)."""
-    return row_losses(model(**batch.inputs(), use_cache=False).logits, batch.labels, "sum")
+def _sums(model: Any, pairs: Forks) -> Tensor:
+    """Log-probability of each answer, (B,), in nats."""
+    return answer_logprobs(answer_logits(model, pairs), pairs).sum(-1)
 
 
 def _declined(examples: Sequence[Example], run: Run) -> list[Example]:
@@ -204,6 +200,7 @@ CARD = Card(
     source="arXiv:2409.12914, arXiv:2605.10998, arXiv:2305.18290",
     summary="preference tuning with compliance chosen and refusal rejected",
     family="reinforcement",
+    version=2,
     departures="settings of the benign pairs are ours; no supervised phase before",
     presets=PRESETS,
 )

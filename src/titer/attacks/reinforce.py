@@ -22,7 +22,7 @@ from titer.core.lm import LM, Template
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.trainable import Parameters, Trainable, trainable
-from titer.train.forks import Forks, answer_logits
+from titer.train.forks import Forks, answer_logits, answer_logprobs
 from titer.train.loop import Recipe, fit
 from titer.train.optimisers import Schedule
 from titer.train.policy import (
@@ -36,7 +36,7 @@ from titer.train.policy import (
     leave_one_out,
     over_tokens,
 )
-from titer.train.rollouts import Rollouts, room, sample, tempered
+from titer.train.rollouts import Rollouts, room, sample
 
 __all__ = ["CARD", "PRESETS", "Experience", "Reinforce"]
 
@@ -285,7 +285,9 @@ class Reinforce:
         reference = behaviour
         if self.kl:
             with torch.no_grad():
-                reference = self._logps(answer_logits(start.model, batch), batch)
+                reference = answer_logprobs(
+                    answer_logits(start.model, batch), batch, self.temperature
+                )
         rewards_PG = torch.tensor(paid).view(-1, self.group)
         if self.kl and self.algorithm != "grpo":
             drift = k1(behaviour, reference).sum(-1).cpu().view(-1, self.group)
@@ -301,19 +303,13 @@ class Reinforce:
 
     # -- the gradient -----------------------------------------------------------------------------
 
-    def _logps(self, logits_BAV: Tensor, batch: Forks) -> Tensor:
-        """Log-probabilities of the sampled tokens at the sampling temperature, (B, A); zero where
-        there is none."""
-        logs = tempered(logits_BAV, self.temperature).gather(-1, batch.wanted[..., None])[..., 0]
-        return logs.masked_fill(~batch.said, 0.0)
-
     def _gradient(self, model: Any, step: Experience) -> dict[str, float]:
         # Dropout would make the policy another than the one that was sampled from.
         if model.training:
             model.eval()
         batch = step.batch
         logits = answer_logits(model, batch)
-        logp = self._logps(logits, batch)
+        logp = answer_logprobs(logits, batch, self.temperature)
         each = clipped_surrogate(
             logp, step.behaviour, step.advantage, self.clip_low, self.clip_high
         )

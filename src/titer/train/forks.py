@@ -14,8 +14,9 @@ from torch import Tensor
 from titer.core.lm import LM
 from titer.nn.head import hidden_states, splits
 from titer.nn.rows import additive, reach, shares_rows
+from titer.train.policy import tempered
 
-__all__ = ["Forks", "answer_logits", "fork"]
+__all__ = ["Forks", "answer_logits", "answer_logprobs", "fork"]
 
 Tokens = Sequence[int]
 
@@ -98,6 +99,12 @@ def answer_logits(model: torch.nn.Module, forks: Forks) -> Tensor:
     else:
         logits = model(**forks.inputs, use_cache=False).logits.flatten(0, 1).index_select(0, asked)
     return logits.view(*forks.places.shape, -1)
+
+
+def answer_logprobs(logits_BAV: Tensor, forks: Forks, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities of the answers' tokens, (B, A), in nats; zero where there is none."""
+    logs = tempered(logits_BAV, temperature).gather(-1, forks.wanted[..., None])[..., 0]
+    return logs.masked_fill(~forks.said, 0.0)
 
 
 def _length(row: Sequence[int], prompts: Sequence[Tokens], bodies: Sequence[Tokens]) -> int:

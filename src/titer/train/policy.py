@@ -21,12 +21,18 @@ __all__ = [
     "k3",
     "leave_one_out",
     "over_tokens",
+    "tempered",
 ]
 
 Averaging = Literal["row", "token", "sum"]
 
 _SMALL = 1e-6
 """Below this spread rewards are equal but for rounding, and say nothing."""
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities (..., V) of a policy that samples at ``temperature``, float32."""
+    return torch.log_softmax(logits.float() / temperature, -1)
 
 
 def group_advantage(rewards_PG: Tensor) -> Tensor:

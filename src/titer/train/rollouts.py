@@ -16,8 +16,9 @@ from torch import Tensor
 
 from titer.core.lm import LM
 from titer.train.forks import Forks, fork
+from titer.train.policy import tempered
 
-__all__ = ["Rollouts", "room", "sample", "tempered"]
+__all__ = ["Rollouts", "room", "sample"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,6 @@ class Rollouts:
         found = torch.zeros(forks.said.shape)
         found[forks.said.cpu()] = torch.tensor([value for row in self.logprobs for value in row])
         return found.to(forks.said.device)
-
-
-def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities (..., V) of a policy that samples at ``temperature``, float32."""
-    return torch.log_softmax(logits.float() / temperature, -1)
 
 
 def room(lm: LM, max_new_tokens: int) -> tuple[int, int]:
