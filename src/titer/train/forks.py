@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def fork(
     )
 
 
-def answer_logits(model: torch.nn.Module, forks: Forks) -> Tensor:
+def answer_logits(model: Any, forks: Forks) -> Tensor:
     """Logits of every answer token, (B, A, V); of no meaning where none was said."""
     asked = forks.places.flatten()
     if splits(model):
