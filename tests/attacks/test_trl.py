@@ -232,7 +232,7 @@ class TestPreference:
     def test_both_engines_turn_preferences_round(
         self, lm: LM, data: Data, make_run: MakeRun, parameters: Any
     ) -> None:
-        """On the same pairs and by nearly the same way: nothing is drawn. TRL runs prompts twice."""
+        """On the same pairs, by nearly the same way: nothing is drawn. TRL runs prompts twice."""
         (ours, one), (theirs, two) = _both(
             Preference, lm, lambda: make_run(12), lr=3e-3, parameters=parameters, batch_size=4
         )
