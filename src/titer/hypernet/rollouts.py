@@ -34,7 +34,10 @@ def roll(model: Any, asked: Batch, length: int, end: int, draw: torch.Generator)
     place, alive = asked.attention_mask.sum(-1), torch.ones(len(ids), dtype=torch.bool)
     alive, every = alive.to(ids.device), torch.arange(len(ids), device=ids.device)
     for _ in range(length):
-        out = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        width = int(place.max())  # what comes later is padding so far
+        out = model(
+            input_ids=ids[:, :width], attention_mask=mask[:, :width], use_cache=False
+        ).logits
         odds = out[every, place - 1].float().softmax(-1)
         token = torch.multinomial(odds.cpu(), 1, generator=draw)[:, 0].to(ids.device)
         rows, at = every[alive], place[alive]
@@ -42,7 +45,14 @@ def roll(model: Any, asked: Batch, length: int, end: int, draw: torch.Generator)
         place, alive = place + alive.long(), alive & (token != end)
         if not bool(alive.any()):
             break
-    return replace(asked, input_ids=ids, attention_mask=mask, labels=labels, tokens=int(mask.sum()))
+    width = int(place.max())
+    return replace(
+        asked,
+        input_ids=ids[:, :width],
+        attention_mask=mask[:, :width],
+        labels=labels[:, :width],
+        tokens=int(mask.sum()),
+    )
 
 
 def advantages(rewards_GB: Tensor, delta: float = 1e-6) -> Tensor:
