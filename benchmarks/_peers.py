@@ -106,7 +106,7 @@ def adapter_bytes(lm: LM, size: Size) -> int:
         own.add(stack.theta.untyped_storage().data_ptr())
         drawn = Drawn(tuple(rows(size, 0)[: size.sequences]))
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = answer_losses(lm, pack(lm, [drawn]))
+            loss = answer_losses(lm.model, pack(lm, [drawn]))
         activations = sum(taken for place, taken in kept.items() if place not in own)
         del loss
         return 16 * stack.parameters(0) + activations
