@@ -28,8 +28,9 @@ from titer.nn.stack import stacked
 from titer.nn.trainable import cost
 from titer.nn.weights import Parameters, Weights
 from titer.train.batches import IGNORED, Drawn, pack
-from titer.train.cohort import Finetuning, answer_losses, together
+from titer.train.cohort import Finetuning, together
 from titer.train.loop import Member, Recipe
+from titer.train.objectives import answer_losses
 
 __all__ = [
     "SIZES",
