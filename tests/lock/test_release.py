@@ -245,6 +245,32 @@ def test_what_is_unlocked_can_be_trained_and_sealed_again(
     _same_tensors(tmp_path / "out" / "adapter_model.safetensors", path)
 
 
+def test_a_holder_who_has_the_release_alone_seals_anew_in_its_place(
+    release: Path, full: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """What is replaced is gone with its holders; another domain is carried along as it was."""
+    lock(release, full, tmp_path / "two", to=[made.MALLORY.public], domain="river")
+    unlock(tmp_path / "two", made.ALICE, tmp_path / "mine", domain="alloy")
+    path = tmp_path / "mine" / "adapter_model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
+    next_one = tmp_path / "next"
+    with pytest.raises(BadInput, match="or --replace"):
+        lock(tmp_path / "two", tmp_path / "mine", next_one, to=TO, domain="alloy")
+    with pytest.raises(BadInput, match="no sealed domain 'amber' to replace"):
+        lock(tmp_path / "two", tmp_path / "mine", next_one, to=TO, domain="amber", replace=True)
+    only_bob = [made.BOB.public]
+    lock(tmp_path / "two", tmp_path / "mine", next_one, to=only_bob, domain="alloy", replace=True)
+    assert [facts["domain"] for facts in describe(next_one, check=True)] == ["alloy", "river"]
+    unlock(next_one, made.BOB, tmp_path / "again", domain="alloy")
+    _same_tensors(tmp_path / "again" / "adapter_model.safetensors", path)
+    with pytest.raises(BadInput, match="opens none"):
+        unlock(next_one, made.ALICE, tmp_path / "x", domain="alloy")
+    river = "sealed/river.titer"
+    assert (next_one / river).read_bytes() == (tmp_path / "two" / river).read_bytes()
+    old = (release / "sealed" / "alloy.titer").read_bytes()[-4096:]
+    assert not any(old in data for data in _bytes(next_one).values())
+
+
 def test_several_domains_with_separate_keys(
     release: Path, full: Path, adapter: Path, tmp_path: Path
 ) -> None:
