@@ -65,7 +65,9 @@ def test_what_undoes_a_lock_is_tried_with_all_that_plain_training_is_tried_with(
     def tried(row_id: str) -> set[tuple[Any, ...]]:
         row = next(row for row in LOCKS.rows if row.id == row_id)
         rates = {"full-adamw": 1e-3, "full-sgd-nesterov": 0.1}
-        builds = [catalogue.build("attack", one.name, one.fields) for one in _tried(row, rates)]
+        builds = [
+            catalogue.build("attack", one.name, dict(one.fields)) for one in _tried(row, rates)
+        ]
         trained: list[Finetune] = [getattr(one, "_train", lambda one=one: one)() for one in builds]
         return {(one.optimiser, one.lr, one.parameters, one.clip, one.mix) for one in trained}
 
