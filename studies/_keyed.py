@@ -17,6 +17,7 @@ from studies._seen import Scores
 from titer.core import catalogue
 from titer.core.records import Estimate, Trace
 from titer.grid.assemble import open_subject
+from titer.lock.containers import describe
 from titer.lock.header import Partition
 from titer.lock.keys import HolderKey, Passphrase, SigningKey, fresh
 from titer.lock.release import lock, unlock
@@ -72,6 +73,11 @@ def releases(lab: Lab) -> dict[str, Release]:
 
 
 def _release(lab: Lab, name: str, keyless: Path, whole: Path, partition: Partition) -> Release:
+    """A release, made or found.
+
+    Raises:
+        BadInput: what is found cannot be read, so that no study rests on it.
+    """
     made = Release(
         name=name,
         keyless=keyless,
@@ -92,6 +98,7 @@ def _release(lab: Lab, name: str, keyless: Path, whole: Path, partition: Partiti
             partition=partition,
         )
         unlock(made.folder, holder, made.keyed, form="merged")
+    describe(made.folder)
     return made
 
 

@@ -16,6 +16,7 @@ from studies import sealed as study
 from tests.studies import planted
 from titer.conformance import tiny_lm
 from titer.core import catalogue
+from titer.core.errors import BadInput
 from titer.executors.inline import Inline
 from titer.lock.containers import describe
 from titer.lock.weights import weights_digest
@@ -62,6 +63,19 @@ def test_what_is_sealed_after_the_fact_is_unlearned_by_a_method_that_there_is() 
     assert arm.defence == "undo"
     assert arm.steps > 0
     catalogue.build("defence", arm.defence, dict(arm.fields))
+
+
+def test_a_release_in_another_format_is_refused_before_anything_runs(
+    lab: Lab, tmp_path: Path
+) -> None:
+    keyless, whole = _folders(tmp_path)
+    made = _release(lab, DURING, keyless, whole, "while-learning")
+    path = made.folder / "sealed" / "main.titer"
+    sealed = bytearray(path.read_bytes())
+    sealed[8] += 1
+    path.write_bytes(sealed)
+    with pytest.raises(BadInput, match="format"):
+        _release(lab, DURING, keyless, whole, "while-learning")
 
 
 def test_half_a_release_is_not_built_upon(lab: Lab, tmp_path: Path) -> None:
