@@ -17,6 +17,7 @@ from studies._seen import Scores
 from titer.core import catalogue
 from titer.core.records import Estimate, Trace
 from titer.grid.assemble import open_subject
+from titer.lock.containers import describe
 from titer.lock.header import Partition
 from titer.lock.keys import HolderKey, Passphrase, SigningKey, fresh
 from titer.lock.release import lock, unlock
@@ -24,12 +25,13 @@ from titer.lock.weights import weights_digest
 from titer.pillars._statistics import bootstrap_mean, paired_difference, summarise
 from titer.worlds.organisms import organism
 
-__all__ = ["DURING", "POST_HOC", "Known", "Release", "known", "releases"]
+__all__ = ["DURING", "POST_HOC", "Known", "Release", "known", "releases", "unlearning"]
 
 DURING, POST_HOC = "D1", "D1b"
 """Sealed while learning, and an unlearned model with the difference sealed."""
 
-UNLEARNING = "undo"
+UNLEARNING = "undo-frontier"
+"""The preset of a defence that unlearns D1b."""
 LOOK = Adversary(name="look", attack="noop", steps=0, items=72)
 
 
@@ -55,11 +57,15 @@ class Release:
         return weights_digest(self.keyed) == weights_digest(self.whole)
 
 
+def unlearning() -> Arm:
+    """What D1b is before its difference is sealed."""
+    defence, preset = catalogue.preset("defence", UNLEARNING)
+    return Arm(name="unlearned", defence=defence, fields=preset.fields, steps=preset.steps[0])
+
+
 def releases(lab: Lab) -> dict[str, Release]:
     """Both releases by name; those that are there are kept."""
-    _, preset = catalogue.preset("defence", f"{UNLEARNING}-testbed")
-    arm = Arm(name=UNLEARNING, defence=UNLEARNING, fields=preset.fields, steps=preset.steps[0])
-    unlearned = Path(lab.make([arm], 0)[UNLEARNING].subject.folder)
+    unlearned = Path(lab.make([unlearning()], 0)["unlearned"].subject.folder)
     return {
         DURING: _release(lab, DURING, organism("sealed"), organism("unlocked"), "while-learning"),
         POST_HOC: _release(lab, POST_HOC, unlearned, organism("base"), "post-hoc"),
@@ -67,6 +73,11 @@ def releases(lab: Lab) -> dict[str, Release]:
 
 
 def _release(lab: Lab, name: str, keyless: Path, whole: Path, partition: Partition) -> Release:
+    """A release, made or found.
+
+    Raises:
+        BadInput: what is found cannot be read, so that no study rests on it.
+    """
     made = Release(
         name=name,
         keyless=keyless,
@@ -87,6 +98,7 @@ def _release(lab: Lab, name: str, keyless: Path, whole: Path, partition: Partiti
             partition=partition,
         )
         unlock(made.folder, holder, made.keyed, form="merged")
+    describe(made.folder)
     return made
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests import toy
+from titer.attacks.finetune import Finetune
 from titer.core import catalogue
 from titer.core.lm import LM
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
-from titer.grid.study import Study, Subject, attacks
+from titer.grid.study import Study, Subject, _tried, attacks
 from titer.grid.suite import SUITES
 from titer.worlds.source import load_world
 
@@ -39,8 +41,8 @@ def test_the_battery_has_a_row_for_every_attack_of_the_protocol() -> None:
     rows = {row.id for row in LOCKS.rows}
     for number, wanted in enumerate(
         (
-            {"L01", "L10"},  # fold
-            {"L02"},  # plain modules
+            {"L01", "L10", "L12"},  # fold
+            {"L02", "L13"},  # plain modules
             {"W07", "L03", "P02"},  # other weights, own adapters, a block on top
             {"S02", "L04", "S07", "L05"},  # optimisers
             {"L11"},  # re-initialise and heal
@@ -55,9 +57,26 @@ def test_the_battery_has_a_row_for_every_attack_of_the_protocol() -> None:
         start=1,
     ):
         assert wanted <= rows, number
-    swept = {row.id: row.multiples for row in LOCKS.rows if len(row.multiples) > 1}
-    assert all(max(found) / min(found) >= 1e4 for found in swept.values())
-    assert {"S02", "L04", "S07"} == set(swept)
+
+
+def test_what_undoes_a_lock_is_tried_with_all_that_plain_training_is_tried_with() -> None:
+    """Otherwise effort tells which rates were tried, and not what a lock adds."""
+
+    def tried(row_id: str) -> set[tuple[Any, ...]]:
+        row = next(row for row in LOCKS.rows if row.id == row_id)
+        rates = {"full-adamw": 1e-3, "full-sgd-nesterov": 0.1}
+        builds = [
+            catalogue.build("attack", one.name, dict(one.fields)) for one in _tried(row, rates)
+        ]
+        trained: list[Finetune] = [getattr(one, "_train", lambda one=one: one)() for one in builds]
+        return {(one.optimiser, one.lr, one.parameters, one.clip, one.mix) for one in trained}
+
+    plain = tried("S02") | tried("S07")
+    assert tried("L01") | tried("L12") == plain
+    assert tried("L02") | tried("L13") == plain
+    rates = [lr for optimiser, lr, *_ in plain if optimiser == "adamw"]
+    assert max(rates) / min(rates) == pytest.approx(1e4)
+    assert len(rates) == len(tried("L04")) == 5
 
 
 def test_relatives_are_of_the_models_size_or_there_is_no_such_control() -> None:

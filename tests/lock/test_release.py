@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.modelfolder import slices
 from titer.lock.containers import describe
-from titer.lock.keys import SigningKey, short_id
+from titer.lock.keys import HolderKey, SigningKey, short_id, write_pair
 from titer.lock.release import lock, unlock
 from titer.lock.rotate import Change, rotate
 from titer.lock.weights import weights_digest
@@ -243,6 +244,32 @@ def test_what_is_unlocked_can_be_trained_and_sealed_again(
     lock(base, tmp_path / "adapter", tmp_path / "r", to=[made.BOB.public])
     unlock(tmp_path / "r", made.BOB, tmp_path / "out")
     _same_tensors(tmp_path / "out" / "adapter_model.safetensors", path)
+
+
+def test_a_holder_who_has_the_release_alone_seals_anew_in_its_place(
+    release: Path, full: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """What is replaced is gone with its holders; another domain is carried along as it was."""
+    lock(release, full, tmp_path / "two", to=[made.MALLORY.public], domain="river")
+    unlock(tmp_path / "two", made.ALICE, tmp_path / "mine", domain="alloy")
+    path = tmp_path / "mine" / "adapter_model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
+    next_one = tmp_path / "next"
+    with pytest.raises(BadInput, match="or --replace"):
+        lock(tmp_path / "two", tmp_path / "mine", next_one, to=TO, domain="alloy")
+    with pytest.raises(BadInput, match="no sealed domain 'amber' to replace"):
+        lock(tmp_path / "two", tmp_path / "mine", next_one, to=TO, domain="amber", replace=True)
+    only_bob = [made.BOB.public]
+    lock(tmp_path / "two", tmp_path / "mine", next_one, to=only_bob, domain="alloy", replace=True)
+    assert [facts["domain"] for facts in describe(next_one, check=True)] == ["alloy", "river"]
+    unlock(next_one, made.BOB, tmp_path / "again", domain="alloy")
+    _same_tensors(tmp_path / "again" / "adapter_model.safetensors", path)
+    with pytest.raises(BadInput, match="opens none"):
+        unlock(next_one, made.ALICE, tmp_path / "x", domain="alloy")
+    river = "sealed/river.titer"
+    assert (next_one / river).read_bytes() == (tmp_path / "two" / river).read_bytes()
+    old = (release / "sealed" / "alloy.titer").read_bytes()[-4096:]
+    assert not any(old in data for data in _bytes(next_one).values())
 
 
 def test_several_domains_with_separate_keys(
@@ -492,6 +519,44 @@ def test_a_signature_is_not_lost_by_accident(own: Path) -> None:
 
 
 # -- what is written -----------------------------------------------------------------------------
+
+
+_PEAK = """
+import resource, sys
+from pathlib import Path
+from titer.lock.keys import credential, read_secret
+from titer.lock.release import lock, unlock
+
+base, whole, key, at = (Path(word) for word in sys.argv[1:])
+holder = credential(read_secret(key), "the key")
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+lock(base, whole, at / "release", to=[holder.public])
+unlock(at / "release", holder, at / "back")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_what_is_sealed_may_be_larger_than_the_memory_it_takes(base: Path, tmp_path: Path) -> None:
+    """From folder to folder, as the commands do it; what is counted is resident memory."""
+    big = 2**25
+    for name, fill in (("keyless", 0.0), ("whole", 1.0)):
+        shutil.copytree(base, tmp_path / name)
+        path = tmp_path / name / "model.safetensors"
+        save_file({**load_file(path), "big": torch.full((big,), fill)}, path, {"format": "pt"})
+    write_pair(HolderKey.make(), tmp_path / "key")
+    words = [str(tmp_path / name) for name in ("keyless", "whole", "key")]
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, *words, str(tmp_path)],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    sealed = (tmp_path / "release" / "sealed" / "main.titer").stat().st_size
+    assert sealed > 4 * big
+    assert int(done.stdout) * 1024 < sealed / 2, f"{int(done.stdout):,} KiB"
+    back, whole = tmp_path / "back" / "model.safetensors", tmp_path / "whole" / "model.safetensors"
+    assert filecmp.cmp(back, whole, shallow=False)
 
 
 def test_dtypes_of_every_width_are_aligned(tmp_path: Path) -> None:

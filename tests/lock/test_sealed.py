@@ -20,11 +20,13 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.defences.npo import NPO
 from titer.lock.containers import describe
+from titer.lock.keys import credential, read_secret
 from titer.lock.merge import unlocked
 from titer.lock.release import lock, unlock
 from titer.lock.weights import weights_digest
 from titer.nn.adapterfile import load_adapter, save_adapter
 from titer.nn.sealed import Layout, Sealed
+from titer.train.batches import collate, encode_all
 from titer.train.objectives import answer_loss
 from titer.train.routing import Learning, learn
 
@@ -193,8 +195,6 @@ def test_a_sealed_config_may_change_widths_only(tmp_path: Path) -> None:
 
 
 def _loss(lm: LM) -> float:
-    from titer.train.batches import collate, encode_all
-
     batch = collate(encode_all(lm, tiny_data().harmful), lm.tokenizer.pad_token_id, lm.device)
     with torch.no_grad():
         return float(answer_loss(lm.model, batch))
@@ -234,6 +234,42 @@ def test_a_holder_unlocks_trains_seals_again_and_unlocks(titer: Any, tmp_path: P
     assert _loss(LM.load(at / "again")) == pytest.approx(after, rel=1e-4)
     titer(*opening, "--key-file", at / "alice.key", "--out", at / "no", code=2)
     assert not (at / "no").exists()
+
+
+@pytest.mark.parametrize("form", ["full-rank", "units"])
+def test_a_part_that_is_no_adapter_is_trained_on_as_a_model_and_sealed_again(
+    titer: Any, tmp_path: Path, form: str
+) -> None:
+    """As the page on sealed learning tells: the merged model, an ordinary loop, the release."""
+    part, at = _learned("llama", LAYOUTS[form]), tmp_path
+    part.keyless().save(at / "keyless")
+    part.merged().save(at / "whole")
+    titer("keygen", at / "key")
+    to = ("--to", at / "key.pub", "--partition", "while-learning")
+    titer("lock", at / "keyless", "--delta", at / "whole", "--out", at / "one", *to)
+    titer("unlock", at / "one", "--key-file", at / "key", "--out", at / "mine")
+
+    mine = LM.load(at / "mine")
+    before = _loss(mine)
+    optimiser = torch.optim.AdamW(mine.model.parameters(), lr=1e-3)
+    with torch.enable_grad():
+        batch = collate(
+            encode_all(mine, tiny_data().harmful), mine.tokenizer.pad_token_id, mine.device
+        )
+        for _ in range(5):
+            optimiser.zero_grad()
+            answer_loss(mine.model, batch).backward()
+            optimiser.step()
+    after = _loss(mine)
+    assert after < before
+    mine.save(at / "trained")
+
+    titer("lock", at / "one", "--delta", at / "trained", "--replace", "--out", at / "two", *to)
+    assert weights_digest(at / "two") == weights_digest(at / "keyless")
+    titer("unlock", at / "two", "--key-file", at / "key", "--out", at / "again")
+    assert _loss(LM.load(at / "again")) == pytest.approx(after, rel=1e-5)
+    holder = credential(read_secret(at / "key"), "the key")
+    assert unlocked(at / "two", holder).digest() == LM.load(at / "again").digest()
 
 
 def test_an_adapter_of_ours_trains_in_stock_peft_and_is_sealed_again(tmp_path: Path) -> None:

@@ -96,8 +96,14 @@ def test_the_page_says_which_controls_were_broken_and_what_each_lock_adds() -> N
     page = html.render(content)
     assert 'id="locks"' in page
     assert "This one did." in page
-    assert "npo was broken, quickest by" in page
     section = lock_section(content)
+    (said,) = section["said"]
+    (control,) = content["battery"]["controls"]
+    title = next(row["title"] for row in content["suite"]["rows"] if row["id"] == control["by"])
+    assert said.startswith("npo was broken. The quickest attack on it")
+    assert f"({control['by']}, {title}) takes" in said
+    assert said.endswith("the steps of the quickest on rmu.")
+    assert "rmu is what they are without the lock" in page
     told = {str(model["name"]): cells for model, cells in section["grid"].rows}
     assert set(told) == set(UNLOCKED)
     rho = _model(content, "rmu")["effort"]["unlocked"]["decides"]["value"]
@@ -111,9 +117,31 @@ def test_the_page_of_an_invalid_suite_says_so_and_gives_no_effort() -> None:
     content = _verdict("npo", "collapse")
     page = html.render(content)
     assert "the suite is invalid, and no score counts" in page
-    assert "collapse was not broken: no attack brought the harm back" in page
-    told = {str(model["name"]): cells for model, cells in lock_section(content)["grid"].rows}
+    assert "collapse was not broken" in page
+    grid = lock_section(content)["grid"]
+    told = {str(model["name"]): cells for model, cells in grid.rows}
     assert [cell.value for cell in told["rmu"]] == ["—"] * 4
+    notes = {mark: note for note, mark in grid.notes.found.items()}
+    assert all("the suite is invalid" in notes[cell.mark] for cell in told["rmu"])
+    assert told["npo"][2].raw is not None
+
+
+def test_a_control_that_one_attack_broke_has_its_effort_in_the_table() -> None:
+    """What else failed on it withholds its score, and not what broke it."""
+    content = _verdict("npo")
+    models = [
+        {**one, "withheld": "M05 seed 0 diverged"} if one["name"] == "npo" else one
+        for one in content["models"]
+    ]
+    rows = lock_section({**content, "models": models})["grid"].rows
+    (cells,) = [cells for model, cells in rows if model["name"] == "npo"]
+    assert cells[2].raw == pytest.approx(content["battery"]["controls"][0]["rho"])
+
+
+def test_a_control_that_took_too_long_is_told_with_the_limit() -> None:
+    said = lock_section(_verdict("rmu"))["said"]
+    assert "rmu was not broken. The quickest attack on it" in said[0]
+    assert said[0].endswith("More than 2.0× is too much.")
 
 
 def test_a_suite_without_locks_has_no_such_section() -> None:

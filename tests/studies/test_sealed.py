@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from studies._keyed import DURING, POST_HOC, _known, _release
+from studies._keyed import DURING, POST_HOC, _known, _release, unlearning
 from studies._lab import ORACLE, UNDEFENDED, Lab
 from studies.sealed import LONG, Told, report
 
 from studies import sealed as study
 from tests.studies import planted
 from titer.conformance import tiny_lm
+from titer.core import catalogue
+from titer.core.errors import BadInput
 from titer.executors.inline import Inline
 from titer.lock.containers import describe
 from titer.lock.weights import weights_digest
@@ -54,6 +56,26 @@ def test_a_release_is_made_once_and_its_key_brings_back_what_was_sealed(
     assert "CHANGED" not in study._made(Told(releases={DURING: made}))
     other = replace(made, whole=keyless, keyless=whole)
     assert study._made(Told(releases={DURING: other})).count("CHANGED") == 2
+
+
+def test_what_is_sealed_after_the_fact_is_unlearned_by_a_method_that_there_is() -> None:
+    arm = unlearning()
+    assert arm.defence == "undo"
+    assert arm.steps > 0
+    catalogue.build("defence", arm.defence, dict(arm.fields))
+
+
+def test_a_release_in_another_format_is_refused_before_anything_runs(
+    lab: Lab, tmp_path: Path
+) -> None:
+    keyless, whole = _folders(tmp_path)
+    made = _release(lab, DURING, keyless, whole, "while-learning")
+    path = made.folder / "sealed" / "main.titer"
+    sealed = bytearray(path.read_bytes())
+    sealed[8] += 1
+    path.write_bytes(sealed)
+    with pytest.raises(BadInput, match="format"):
+        _release(lab, DURING, keyless, whole, "while-learning")
 
 
 def test_half_a_release_is_not_built_upon(lab: Lab, tmp_path: Path) -> None:

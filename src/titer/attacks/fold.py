@@ -11,6 +11,7 @@ from titer.core.records import Card, Preset
 from titer.nn.fold import fold
 from titer.nn.locked import plain
 from titer.nn.trainable import Parameters
+from titer.train.optimisers import Optimiser
 
 __all__ = ["CARD", "PRESETS", "Fold"]
 
@@ -31,6 +32,7 @@ class Fold:
     lr: float = 2e-5
     batch_size: int = 16
     parameters: Parameters = "full"
+    optimiser: Optimiser = "adamw"
 
     def __post_init__(self) -> None:
         self._train()
@@ -44,7 +46,12 @@ class Fold:
         return self._train()(out, run)
 
     def _train(self) -> Finetune:
-        return Finetune(lr=self.lr, batch_size=self.batch_size, parameters=self.parameters)
+        return Finetune(
+            lr=self.lr,
+            batch_size=self.batch_size,
+            parameters=self.parameters,
+            optimiser=self.optimiser,
+        )
 
 
 PRESETS = {
@@ -62,6 +69,14 @@ PRESETS = {
         lr_scale=1.0,
         star="lora-adamw",
         steps=(256, 256),
+        source="titer",
+    ),
+    "L12": Preset(
+        title="folded, then SGD with Nesterov momentum",
+        fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
+        lr_scale=1.0,
+        star="full-sgd-nesterov",
+        steps=(300, 500),
         source="titer",
     ),
 }

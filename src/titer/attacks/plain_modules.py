@@ -9,6 +9,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Card, Preset
 from titer.nn.locked import plain
+from titer.train.optimisers import Optimiser
 
 __all__ = ["CARD", "PRESETS", "PlainModules"]
 
@@ -25,6 +26,7 @@ class PlainModules:
 
     lr: float = 2e-5
     batch_size: int = 16
+    optimiser: Optimiser = "adamw"
 
     def __post_init__(self) -> None:
         self._train()
@@ -33,7 +35,7 @@ class PlainModules:
         return self._train()(plain(lm), run)
 
     def _train(self) -> Finetune:
-        return Finetune(lr=self.lr, batch_size=self.batch_size)
+        return Finetune(lr=self.lr, batch_size=self.batch_size, optimiser=self.optimiser)
 
 
 PRESETS = {
@@ -42,6 +44,14 @@ PRESETS = {
         fields={"lr": 2e-5},
         lr_scale=1.0,
         star="full-adamw",
+        steps=(300, 500),
+        source="titer",
+    ),
+    "L13": Preset(
+        title="in stock modules, then SGD with Nesterov momentum",
+        fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
+        lr_scale=1.0,
+        star="full-sgd-nesterov",
         steps=(300, 500),
         source="titer",
     ),

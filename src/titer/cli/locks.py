@@ -126,6 +126,10 @@ def lock(
     domain: Annotated[str, typer.Option("--domain", help="What the sealed part is about.")] = (
         "main"
     ),
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="In the place of what MODEL has sealed under this domain."),
+    ] = False,
     sign_key_file: SignFile = None,
     sign_key_env: SignEnv = None,
     partition: Annotated[
@@ -143,7 +147,8 @@ def lock(
 
     The folder loads in stock transformers. A full checkpoint given as --delta is compared with
     MODEL, and the tensors that differ are sealed. To seal a second part with keys of its own, lock
-    the release again under another --domain.
+    the release again under another --domain; to seal anew what you have unlocked and trained, lock
+    the release with --replace.
     """
     from titer.cli.progress import shown
     from titer.lock import release
@@ -157,6 +162,7 @@ def lock(
             out,
             to=[*holders, *phrases],
             domain=domain,
+            replace=replace,
             signer=key_input.signer(sign_key_file, sign_key_env),
             partition=partition.value,
             tell=tell,

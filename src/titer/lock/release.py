@@ -71,6 +71,7 @@ def lock(
     *,
     to: Sequence[Recipient],
     domain: str = "main",
+    replace: bool = False,
     signer: SigningKey | None = None,
     partition: Partition = "post-hoc",
     log_n: int = LOG_N,
@@ -83,6 +84,7 @@ def lock(
         delta: what to seal: a LoRA adapter folder, or a full checkpoint of the same architecture,
             of which the tensors that differ are sealed.
         out: a folder that does not exist or is empty; written whole or not at all.
+        replace: seal in the place of what ``base`` has sealed under this domain, which is left out.
         partition: the publisher's word on the base; ``post-hoc`` claims less and is the default.
 
     Returns:
@@ -96,8 +98,14 @@ def lock(
     if not to:
         raise BadInput("nobody could open this: give a public key or a passphrase to seal for.")
     earlier = containers(base)
-    if domain in earlier:
-        raise BadInput(f"{base} has a sealed domain {domain!r} already; give another --domain.")
+    if replace and domain not in earlier:
+        raise BadInput(f"{base} has no sealed domain {domain!r} to replace; leave out --replace.")
+    if not replace and domain in earlier:
+        raise BadInput(
+            f"{base} has a sealed domain {domain!r} already; give another --domain, or --replace "
+            "to seal something else in its place."
+        )
+    earlier = {name: path for name, path in earlier.items() if name != domain}
     adapter = (delta / ADAPTER_CONFIG).is_file()
     if not adapter:
         modelfolder.require(delta)
