@@ -283,7 +283,7 @@ def measure(
 def main(words: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = arguments(__doc__ or "", rounds=5)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["0.2M", "0.8M", "4M"])
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rank", type=int, default=4, help="of the patches; the paper has 8")
