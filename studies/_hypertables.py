@@ -85,6 +85,7 @@ def report(
     asked = load(out, "questions")
     sections = {
         "Questions": _questions(asked, questions, attacks),
+        "Refusals": _questions(load(out, "refusals"), questions, attacks),
         "Ablation": _ablation(asked, load(out, "ablation"), arms, attacks),
         "Budgets": _budgets(load(out, "budget")),
         "Rates": _rates(load(out, "rates")),

@@ -9,6 +9,7 @@ Parts, chosen with ``--part``:
 *questions*: does `antidote` raise resistance outside its edit family, does a fresh hypernetwork
 break it, and does it beat a defence whose inner attacker takes eight gradient steps, or none, which
 may spend the same operations?
+*refusals*: the same with refusals for safe answers, where the questions have wrong ones.
 *ablation*: the game with one thing changed at a time.
 *ways*: every way of using an attack that a network wrote, beside LoRA of equal operations.
 *learning*: how fast an adversary learns against a defender that stands still, by its rate.
@@ -51,14 +52,14 @@ from titer.grid.ways import ways
 from titer.hypernet import Adversary, LowRank, attacker
 from titer.hypernet.calibration import calibrated, ratios
 from titer.hypernet.game import stream
-from titer.hypernet.objectives import margins, preference, preferring
+from titer.hypernet.objectives import Safe, margins, preference, preferring
 from titer.hypernet.sparring import Sparring
 from titer.train.batches import Bundle
 from titer.worlds import organisms
 from titer.worlds.source import load_world
 
 DOMAIN, KEPT = "A", 0.9
-PARTS = ("budget", "questions", "ways", "ablation", "learning", "rates")
+PARTS = ("budget", "questions", "refusals", "ways", "ablation", "learning", "rates")
 
 How = tuple[str, dict[str, Any], int]
 """Method, settings, and whether it takes steps."""
@@ -82,7 +83,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "coupled": {"coupled": True},
     "mixed edits": {"edit": "weights+steering+ablation-write"},
     "one pass for both": {"together": True},
-    "refusals for safe answers": {"safe": "refusal"},
 }
 """One change each from the defence as the questions have it."""
 
@@ -123,6 +123,9 @@ def cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for part in args.part:
             if part == "questions":
                 for arm in QUESTIONS:
+                    yield {"part": part, "arm": arm, "seed": seed, **size}
+            elif part == "refusals":
+                for arm in QUESTIONS[1:]:
                     yield {"part": part, "arm": arm, "seed": seed, **size}
             elif part == "ablation":
                 for arm in ARMS:
@@ -271,16 +274,18 @@ def defended(cell: Mapping[str, Any]) -> dict[str, Any]:
     run = Run(budget=Budget(steps=cell["defend"]), data=data, seed=seed)
     arm = cell["arm"]
     attacks = ATTACKS if cell["part"] == "questions" else FEW
+    safe: Safe = "refusal" if cell["part"] == "refusals" else "distractor"
     if arm == "undefended":
         out = lm
     elif arm == "antidote":
-        out, run = _antidote(seed, cell["defend"])
+        out, run = _antidote(seed, cell["defend"], safe)
     elif arm in ARMS:
-        out = rules(ARMS[arm])(lm, run)
+        out = rules({"safe": safe, **ARMS[arm]})(lm, run)
     else:
-        spent = _antidote(seed, cell["defend"])[1].spent.flops
+        spent = _antidote(seed, cell["defend"], safe)[1].spent.flops
         run = Run(budget=Budget(steps=10 * cell["defend"], flops=spent), data=data, seed=seed)
-        out = Bilevel(inner="steps", steps=8 if arm == "eight inner steps" else 0)(lm, run)
+        steps = 8 if arm == "eight inner steps" else 0
+        out = Bilevel(inner="steps", steps=steps, safe=safe)(lm, run)
     return {
         "spent": asdict(run.spent),
         "flags": list(run.flags),
@@ -294,11 +299,11 @@ def defended(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _antidote(seed: int, steps: int) -> tuple[LM, Run]:
+def _antidote(seed: int, steps: int, safe: Safe) -> tuple[LM, Run]:
     """The game's result, and what it spent, which the other defence may spend too."""
     lm, world = ground()
     run = Run(budget=Budget(steps=steps), data=world.defender(DOMAIN), seed=seed)
-    return rules({})(lm, run), run
+    return rules({"safe": safe})(lm, run), run
 
 
 def _scores(lm: LM, world: World) -> dict[str, Any]:
