@@ -86,6 +86,9 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """One change each from the defence as the questions have it."""
 
+BUDGET = 1.0
+"""The preset's, for adversaries that are made outside a game."""
+
 LOOKS = (10, 20, 40, 80, 160)
 """Steps after which a learning adversary is looked at."""
 
@@ -233,7 +236,7 @@ def learning(cell: Mapping[str, Any]) -> dict[str, Any]:
     asked = _pair(next(stream(replace(own, batch_size=64), lm, game)))
     adversary = attacker(
         lm,
-        LowRank(rank=own.edit_rank, budget=own.budget),
+        LowRank(rank=own.edit_rank, budget=BUDGET),
         asked["benign"],
         conditioning=cell["conditioning"],
         width=own.width,

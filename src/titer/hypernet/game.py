@@ -202,6 +202,7 @@ class Game:
         margin = harm.detach().requires_grad_()
         resist = preference(-margin, -before, rules.preference, rules.beta)
         (push,) = torch.autograd.grad(rules.resist_weight * resist, margin)
+        wish: tuple[Tensor, tuple[Tensor, ...]] | None = None
         if shared:
             wish = self._wish(_Pass(patch, seen, harm, margin, before, push))
         else:
@@ -216,7 +217,7 @@ class Game:
         apart = kl_to(out, clean, benign.labels)
         kept = rules.capability_weight * capability + rules.drift_weight * apart
         torch.autograd.backward(kept, inputs=self.weights)
-        if shared:
+        if wish:
             self._turn(model, benign, patch, *wish)
         loss = rules.resist_weight * resist.detach() + kept.detach()
         values = {"loss": loss, "resist": resist, "capability": capability, "drift": apart}
