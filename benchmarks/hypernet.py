@@ -8,12 +8,17 @@ batches of their own or from one pass for both (``together``); by inner loop, K 
 gradient of the same losses there, and the update. All see batches of the same size, and the network
 is as wide as a tenth of the model's weights allow. Random Llamas without padding. Goals: a step at
 least 30 times cheaper than with K = 64 and 4 times than with K = 8, the same at every size.
+
+*Memory*: what the network keeps in training (its weights, and their moments) as a share of what the
+model keeps (weights, gradients, moments), and the most that a step allocates over what was there
+before it, counted by the allocator; *plain* is the defender's step against nobody.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks._timing import (
     Figure,
+    Sample,
     absolute,
     arguments,
     interleave,
@@ -44,6 +50,10 @@ SIZES = {"0.2M": (2, 80), "0.8M": (3, 128), "4M": (5, 240), "40M": (12, 512)}
 """Blocks and width by name; the names are rounded counts of weights."""
 
 WORDS = 512
+
+
+KS = (8, 64)
+"""Steps of the inner loop."""
 
 
 def random_llama(size: str) -> LM:
@@ -115,6 +125,7 @@ class Bench:
         self.one = Bundle(
             {"benign": self.bundle["benign"], **{f"{s} 0": batch for s, batch in pair.items()}}
         )
+        self.simulated: list[Sample] = []
 
     def count(self) -> tuple[int, int]:
         """Weights of the model and of the network."""
@@ -126,10 +137,6 @@ class Bench:
         """One attack by the network."""
         with torch.no_grad():
             self.adversary.patch(self.lm.model, self.bundle["wanted"])
-
-    def simulate(self, steps: int) -> None:
-        """One attack by so many gradient steps."""
-        inner(self.lm.model, self.bundle, steps)
 
     def play(self) -> None:
         """A step of the defender against the network."""
@@ -143,24 +150,86 @@ class Bench:
         self.shared(self.lm.model, self.one)
         self.optimiser.step()
 
+    def plain(self) -> None:
+        """The same against nobody."""
+        self.optimiser.zero_grad(set_to_none=True)
+        self._resist(self.lm.model)
+        self._keep()
+        self.optimiser.step()
+
     def unroll(self, steps: int) -> None:
         """A step of the defender against a simulated attacker, first order: the gradient at the
-        attacked weights is used for the clean ones, as tamper-resistant training does."""
-        attacked = inner(self.lm.model, self.bundle, steps)
+        attacked weights is used for the clean ones, as tamper-resistant training does. What the
+        attack alone took is added to ``simulated``."""
+        found: list[Any] = []
+        self.simulated.append(
+            measured(lambda: found.append(inner(self.lm.model, self.bundle, steps)))
+        )
+        (attacked,) = found
         self.optimiser.zero_grad(set_to_none=True)
         attacked.zero_grad(set_to_none=True)
-        harm = margins(attacked, self.bundle)
+        self._resist(attacked)
+        self._keep()
+        for weight, far in zip(self.weights, attacked.parameters(), strict=True):
+            if weight.grad is not None and far.grad is not None:
+                weight.grad += far.grad
+        self.optimiser.step()
+
+    def _resist(self, model: Any) -> None:
+        harm = margins(model, self.bundle)
         preference(-harm, torch.zeros(()), "log-sigmoid", 1.0).backward()
+
+    def _keep(self) -> None:
         benign = self.bundle["benign"]
         out = logits(self.lm.model, benign)
         with torch.no_grad():
             before = logits(self.start, benign)
         drift = kl_to(out, before, benign.labels)
         (0.8 * cross_entropy(out, benign.labels) + 0.3 * drift).backward()
-        for weight, far in zip(self.weights, attacked.parameters(), strict=True):
-            if weight.grad is not None and far.grad is not None:
-                weight.grad += far.grad
-        self.optimiser.step()
+
+
+@contextmanager
+def allocating() -> Iterator[list[int]]:
+    """Yields a list that gets the most bytes held at once inside, over those held before."""
+    peak: list[int] = []
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        yield peak
+    events: Any = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted(
+        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
+    )
+    held = most = 0
+    for _, change in changes:
+        held += change
+        most = max(most, held)
+    peak.append(most)
+
+
+def memory(bench: Bench, size: str) -> list[Figure]:
+    """What is kept and what a step takes; every step has been taken once before."""
+    model, network = bench.count()
+    # Weights and two moments; the network's gradients live only within its step, the model's stay.
+    kept = 100 * 3 * network / (4 * model)
+    found = [absolute(f"{size}: kept for the network", "% of the model's", [kept], "10")]
+    taken: dict[str, int] = {}
+    steps: dict[str, Callable[[], None]] = {
+        "plain": bench.plain,
+        "network": bench.play,
+        "one pass": bench.share,
+        "K=8": lambda: bench.unroll(8),
+    }
+    for name, step in steps.items():
+        bench.optimiser.zero_grad(set_to_none=True)
+        with allocating() as peak:
+            step()
+        (taken[name],) = peak
+    found += [
+        absolute(f"{size}: memory of a step, {name}", "MB", [most / 1e6])
+        for name, most in taken.items()
+    ]
+    return found
 
 
 def measure(
@@ -170,21 +239,27 @@ def measure(
     figures: list[Figure] = []
     for size in sizes:
         bench = Bench(size, rows, tokens, rank)
+        attacks: dict[str, list[Sample]] = {f"attack, K={steps}": [] for steps in KS}
+
+        def unrolled(steps: int, bench: Bench = bench, attacks: Any = attacks) -> Sample:
+            whole = measured(lambda: bench.unroll(steps))
+            attacks[f"attack, K={steps}"].append(bench.simulated[-1])
+            return whole
+
         works: dict[str, Callable[[], None]] = {
             "attack, network": bench.generate,
-            "attack, K=8": lambda bench=bench: bench.simulate(8),
-            "attack, K=64": lambda bench=bench: bench.simulate(64),
             "step, network": bench.play,
             "step, one pass": bench.share,
-            "step, K=8": lambda bench=bench: bench.unroll(8),
-            "step, K=64": lambda bench=bench: bench.unroll(64),
         }
         timed = {name: lambda work=work: measured(work) for name, work in works.items()}
-        bench.generate()
-        bench.play()
-        bench.share()
+        timed |= {f"step, K={steps}": lambda steps=steps: unrolled(steps) for steps in KS}
+        for work in works.values():
+            work()
         bench.unroll(1)
-        taken = interleave(timed, rounds)
+        taken = [
+            {**one, **{name: samples[place] for name, samples in attacks.items()}}
+            for place, one in enumerate(interleave(timed, rounds))
+        ]
         model, network = bench.count()
         share = 100 * network / model
         figures.append(absolute(f"{size}: network's weights", "% of the model's", [share], "10"))
@@ -196,18 +271,19 @@ def measure(
         for kind, ours, goals in ways:
             cpu = [one[ours].cpu for one in taken]
             figures.append(absolute(f"{size}: {ours}, cpu", "ms", cpu, per=1e-3))
-            for steps, goal in zip((8, 64), goals, strict=True):
+            for steps, goal in zip(KS, goals, strict=True):
                 loop = f"{kind}, K={steps}"
                 way = ours.split(", ")[1]
                 found = ratio(f"{size}: {loop} by {way}", taken, loop, ours, "cpu")
                 figures.append(replace(found, against=f"{way}{goal}"))
+        figures += memory(bench, size)
     return figures
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = arguments(__doc__ or "", rounds=5)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["0.2M", "0.8M", "4M"])
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rank", type=int, default=4, help="of the patches; the paper has 8")

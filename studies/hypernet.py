@@ -7,13 +7,13 @@ Parts, chosen with ``--part``:
 
 *budget*: how large real LoRA fine-tunes are, layer by layer, so that a budget can be set by them.
 *questions*: does `antidote` raise resistance outside its edit family, does a fresh hypernetwork
-break it, and does it beat a defence whose inner attacker takes eight gradient steps, both given the
-same operations?
+break it, and does it beat a defence whose inner attacker takes eight gradient steps, or none, which
+may spend the same operations?
+*refusals*: the same with refusals for safe answers, where the questions have wrong ones.
 *ablation*: the game with one thing changed at a time.
 *ways*: every way of using an attack that a network wrote, beside LoRA of equal operations.
 *learning*: how fast an adversary learns against a defender that stands still, by its rate.
 *rates*: the same for the attack, by held-out harm, beside LoRA of equal operations.
-*long*: the game over ``--long`` steps, without an adversary, with a faster one, and inner steps.
 
 Every cell is a file, so the same command goes on where it was cut off. Harm is the share of
 held-out hazard items that a model gets right, the worst of a few looks at which mean utility is at
@@ -52,41 +52,42 @@ from titer.grid.ways import ways
 from titer.hypernet import Adversary, LowRank, attacker
 from titer.hypernet.calibration import calibrated, ratios
 from titer.hypernet.game import stream
-from titer.hypernet.objectives import margins, preference, preferring
+from titer.hypernet.objectives import Safe, margins, preference, preferring
 from titer.hypernet.sparring import Sparring
 from titer.train.batches import Bundle
 from titer.worlds import organisms
 from titer.worlds.source import load_world
 
 DOMAIN, KEPT = "A", 0.9
-PARTS = ("budget", "questions", "ways", "ablation", "learning", "rates", "long")
+PARTS = ("budget", "questions", "refusals", "ways", "ablation", "learning", "rates")
 
 How = tuple[str, dict[str, Any], int]
 """Method, settings, and whether it takes steps."""
 
+QUESTIONS = ("undefended", "antidote", "no adversary", "eight inner steps", "no inner steps")
+"""No adversary is the game, step for step, against one that never learns; no inner steps is the
+other defence's outer loop alone."""
+
 ARMS: dict[str, dict[str, Any]] = {
-    "as it is": {},
     "no adversary": {"adversary_lr": 1e-12},
+    "adversary at 0.003": {"adversary_lr": 3e-3},
+    "adversary at 0.03": {"adversary_lr": 3e-2},
+    "four turns of the adversary": {"adversary_steps": 4},
     "through the network": {"through_hypernet": True},
     "one patch for all prompts": {"conditioning": "universal"},
     "a patch a prompt": {"conditioning": "sample"},
     "attention only": {"modules": ("q_proj", "k_proj", "v_proj", "o_proj")},
     "no budget": {"budget": None},
     "budget 0.3": {"budget": 0.3},
+    "calibrated budget": {"budget": "calibrated"},
     "coupled": {"coupled": True},
     "mixed edits": {"edit": "weights+steering+ablation-write"},
     "one pass for both": {"together": True},
-    "refusals for safe answers": {"safe": "refusal"},
 }
 """One change each from the defence as the questions have it."""
 
-LONG: dict[str, dict[str, Any] | None] = {
-    "as it is": {},
-    "no adversary": ARMS["no adversary"],
-    "a faster adversary": {"adversary_lr": 3e-2, "adversary_steps": 4, "head_start": 20},
-    "eight inner steps": None,
-}
-"""The arms of the long game; none is the inner loop, which may spend what the first spends."""
+BUDGET = 1.0
+"""The preset's, for adversaries that are made outside a game."""
 
 LOOKS = (10, 20, 40, 80, 160)
 """Steps after which a learning adversary is looked at."""
@@ -94,19 +95,13 @@ LOOKS = (10, 20, 40, 80, 160)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 ATTACKS: dict[str, How] = {
-    "fresh hypernetwork": ("hypernet", {"lr": 3e-3}, 1),
+    "fresh hypernetwork": ("hypernet", {"lr": 3e-2}, 1),
     "LoRA": ("finetune", {"parameters": "lora", "lr": 3e-3}, 1),
     "full fine-tuning": ("finetune", {"lr": 1e-3}, 1),
     "RL": ("reinforce", {"lr": 1e-4, "prompts": 64, "entropy": 0.001}, 1),
     "direction ablation": ("ablate", {}, 0),
 }
-"""The rates are the middle of the suites' sweeps."""
-
-LONG_ATTACKS = {
-    **{name: ATTACKS[name] for name in ("LoRA", "full fine-tuning")},
-    "fresh hypernetwork": ("hypernet", {"lr": 3e-2}, 1),
-}
-"""The network's rate is what *rates* found, ten times that of the first tables."""
+"""The middle of the suites' sweeps, and for the network what *rates* found."""
 
 FEW = {name: ATTACKS[name] for name in ("fresh hypernetwork", "LoRA", "full fine-tuning")}
 
@@ -130,19 +125,20 @@ def cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for seed in range(args.seeds):
         for part in args.part:
             if part == "questions":
-                for arm in ("undefended", "antidote", "eight inner steps"):
+                for arm in QUESTIONS:
+                    yield {"part": part, "arm": arm, "seed": seed, **size}
+            elif part == "refusals":
+                for arm in QUESTIONS[1:]:
                     yield {"part": part, "arm": arm, "seed": seed, **size}
             elif part == "ablation":
                 for arm in ARMS:
-                    yield {"part": part, "arm": arm, "seed": seed, **size}
+                    if arm not in QUESTIONS:
+                        yield {"part": part, "arm": arm, "seed": seed, **size}
             elif part == "ways":
                 yield {"part": part, "seed": seed, "attack": args.exam}
             elif part == "rates":
                 for lr in RATES:
                     yield {"part": part, "lr": lr, "seed": seed, "attack": args.exam}
-            elif part == "long":
-                for arm in LONG:
-                    yield {"part": part, "arm": arm, "seed": seed, **size, "defend": args.long}
 
 
 @cache
@@ -190,7 +186,7 @@ def budget(cell: Mapping[str, Any]) -> dict[str, Any]:
 def used(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Every way of one trained adversary, against a model that unlearned by NPO."""
     base, world = ground()
-    attack = Hypernet(lr=3e-3, rank=4, width=32, budget=0.5)
+    attack = Hypernet(lr=3e-2)
     found = ways(
         _unlearned(cell["seed"]),
         world,
@@ -240,7 +236,7 @@ def learning(cell: Mapping[str, Any]) -> dict[str, Any]:
     asked = _pair(next(stream(replace(own, batch_size=64), lm, game)))
     adversary = attacker(
         lm,
-        LowRank(rank=own.edit_rank, budget=own.budget),
+        LowRank(rank=own.edit_rank, budget=BUDGET),
         asked["benign"],
         conditioning=cell["conditioning"],
         width=own.width,
@@ -280,24 +276,24 @@ def defended(cell: Mapping[str, Any]) -> dict[str, Any]:
     data, seed = world.defender(DOMAIN), cell["seed"]
     run = Run(budget=Budget(steps=cell["defend"]), data=data, seed=seed)
     arm = cell["arm"]
-    attacks = {"questions": ATTACKS, "ablation": FEW, "long": LONG_ATTACKS}[cell["part"]]
-    if cell["part"] == "ablation":
-        out = rules(ARMS[arm])(lm, run)
-    elif cell["part"] == "long" and (change := LONG[arm]):
-        out = rules(change)(lm, run)
-    elif arm == "undefended":
+    attacks = ATTACKS if cell["part"] == "questions" else FEW
+    safe: Safe = "refusal" if cell["part"] == "refusals" else "distractor"
+    if arm == "undefended":
         out = lm
-    elif arm in ("antidote", "as it is"):
-        out, run = _antidote(seed, cell["defend"])
+    elif arm == "antidote":
+        out, run = _antidote(seed, cell["defend"], safe)
+    elif arm in ARMS:
+        out = rules({"safe": safe, **ARMS[arm]})(lm, run)
     else:
-        spent = _antidote(seed, cell["defend"])[1].spent.flops
+        spent = _antidote(seed, cell["defend"], safe)[1].spent.flops
         run = Run(budget=Budget(steps=10 * cell["defend"], flops=spent), data=data, seed=seed)
-        out = Bilevel(inner="steps")(lm, run)
+        steps = 8 if arm == "eight inner steps" else 0
+        out = Bilevel(inner="steps", steps=steps, safe=safe)(lm, run)
     return {
         "spent": asdict(run.spent),
         "flags": list(run.flags),
         "last": dict(run.course[-1]) if run.course else {},
-        "course": [{k: row[k] for k in ("step", "success", "adversary")} for row in run.course],
+        "course": list(run.course),
         "before": _scores(out, world),
         "attacks": {
             name: attacked(out, world, how, seed, cell["attack"]) for name, how in attacks.items()
@@ -306,11 +302,11 @@ def defended(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _antidote(seed: int, steps: int) -> tuple[LM, Run]:
+def _antidote(seed: int, steps: int, safe: Safe) -> tuple[LM, Run]:
     """The game's result, and what it spent, which the other defence may spend too."""
     lm, world = ground()
     run = Run(budget=Budget(steps=steps), data=world.defender(DOMAIN), seed=seed)
-    return rules({})(lm, run), run
+    return rules({"safe": safe})(lm, run), run
 
 
 def _scores(lm: LM, world: World) -> dict[str, Any]:
@@ -367,15 +363,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/hypernet"))
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=80, help="the defender's")
-    parser.add_argument("--long", type=int, default=400, help="the defender's in the long game")
+    parser.add_argument("--steps", type=int, default=300, help="the defender's")
     parser.add_argument("--exam", type=int, default=50, help="the attackers'")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no cell after so long")
     args = parser.parse_args(words)
     if args.do == "run":
         run_all(args)
     else:
-        report(args.out, ARMS, LONG, ATTACKS)
+        report(args.out, QUESTIONS, tuple(ARMS), tuple(ATTACKS))
 
 
 if __name__ == "__main__":

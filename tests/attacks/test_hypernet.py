@@ -135,8 +135,9 @@ def test_presets_cover_weights_steering_ablation_and_reward_and_join_core() -> N
     assert set(PRESETS) <= {row.id for row in SUITES["core"].rows}
 
 
+@pytest.mark.parametrize("objective", ["grpo", "reinforce"])
 def test_reward_is_learned_after_likelihood(
-    lm: LM, data: Data, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    objective: Any, lm: LM, data: Data, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Paid for some words, the patched model comes to say them; every sampled token is charged."""
     with torch.no_grad():
@@ -161,7 +162,7 @@ def test_reward_is_learned_after_likelihood(
         )
 
     run = make_run(30, checkpoints=(0, 30), emit=share)
-    Hypernet(objective="grpo", seeded=0.0, lr=3e-2, group=6, budget=None)(lm, run)
+    Hypernet(objective=objective, seeded=0.0, lr=3e-2, group=6, budget=None)(lm, run)
     assert seen[1] > 1.5 * seen[0]
     assert run.flags == []
     plain = make_run(30)

@@ -16,7 +16,7 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
 from titer.defences.antidote import Antidote
-from titer.hypernet import LowRank, attacker
+from titer.hypernet import LowRank, applied, attacker
 from titer.hypernet.game import Game, stream
 from titer.hypernet.objectives import logits, margins, preferring
 from titer.hypernet.sparring import Sparring
@@ -86,6 +86,54 @@ def test_the_defender_s_loss_by_hand(lm: LM) -> None:
     assert logs["drift"] == pytest.approx(float(drift))
     assert logs["loss"] == pytest.approx(float(resist + 0.8 * capability + 0.3 * drift))
     assert logs["success"] == float((harm > 0).float().mean())
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_defender_s_gradient_is_that_of_the_whole_loss_in_two_parts(
+    lm: LM, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game, bundle = _game(lm, beta=0.3, together=together)
+    benign, weights = bundle["benign"], list(lm.model.parameters())
+    with torch.no_grad():
+        patch = game.adversary.patch(lm.model, bundle["wanted"])
+        before = logits(game.start, benign)
+    with applied(lm.model, game.adversary.edit, patch):
+        harm = margins(lm.model, bundle)
+    clean = logits(lm.model, benign)
+    kept = 0.8 * cross_entropy(clean, benign.labels) + 0.3 * kl_to(clean, before, benign.labels)
+    resist = -torch.nn.functional.logsigmoid(-0.3 * harm).mean()
+    whole = torch.autograd.grad(resist + kept, weights)
+    parts: list[int] = []
+
+    def counted(model: Any, batch: Any) -> torch.Tensor:
+        # The pairs' gradient is there, and so their graph is gone, before retain text comes.
+        parts.append(_touched(weights))
+        return logits(model, batch)
+
+    monkeypatch.setattr("titer.hypernet.game.logits", counted)
+    lm.model.zero_grad(set_to_none=True)
+    game.defend(lm.model, bundle, shared=together)
+    assert min(parts) > 0
+    for weight, grad in zip(weights, whole, strict=True):
+        torch.testing.assert_close(weight.grad, grad)
+
+
+def test_a_schedule_is_the_defender_s(lm: LM, make_run: MakeRun) -> None:
+    runs = [make_run(6), make_run(6)]
+    outs = [
+        Antidote(lr=3e-3, schedule=schedule, **SMALL)(lm, run)
+        for schedule, run in zip(("constant", "linear"), runs, strict=True)
+    ]
+    assert runs[0].losses[0] == runs[1].losses[0]
+    assert runs[0].losses[-1] != runs[1].losses[-1]
+    far = [
+        sum(
+            float((a - b).detach().square().sum())
+            for a, b in zip(out.model.parameters(), lm.model.parameters(), strict=True)
+        )
+        for out in outs
+    ]
+    assert far[1] < far[0]
 
 
 def test_through_the_network_the_gradient_is_another(lm: LM) -> None:

@@ -28,7 +28,7 @@ from titer.hypernet.objectives import (
     rivals,
     turned,
 )
-from titer.hypernet.rollouts import advantages, expected_reward, roll
+from titer.hypernet.rollouts import expected_reward, roll
 from titer.train.batches import IGNORED, Bundle
 from titer.train.objectives import cross_entropy
 
@@ -130,12 +130,8 @@ def test_rollouts_follow_prompts_and_stop_at_the_end(lm: LM) -> None:
     assert torch.equal(again.input_ids, said.input_ids)
 
 
-def test_advantages_are_within_a_group() -> None:
-    rewards = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
-    assert_close(advantages(rewards), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
-
-
-def test_the_policy_gradient_is_that_of_the_expected_reward() -> None:
+@pytest.mark.parametrize("kind", ["grpo", "reinforce"])
+def test_the_policy_gradient_is_that_of_the_expected_reward(kind: Any) -> None:
     """One token, so that the expectation is a sum: its exact gradient against many rollouts."""
     lm = double("gpt2")
     bundle = Bundle({"wanted": batch_of(lm, tiny_data().harmful[:1] * 64)})
@@ -152,10 +148,10 @@ def test_the_policy_gradient_is_that_of_the_expected_reward() -> None:
         out = lm.model(**asked.inputs(), use_cache=False).logits
         odds = out[0, int(asked.attention_mask[0].sum()) - 1].softmax(-1)
         mean = odds @ worth
-        # The spread normalises rewards; its own gradient is what GRPO leaves out.
-        spread = (odds @ worth.square() - mean.square()).sqrt().detach()
+        # The spread normalises GRPO's rewards; its own gradient is left out.
+        spread = (odds @ worth.square() - mean.square()).sqrt().detach() if kind == "grpo" else 1.0
         exact = torch.autograd.grad(-mean / spread, adversary.weights)
-    wants = expected_reward(reward, end=-1, group=64, length=1, seed=0)
+    wants = expected_reward(reward, end=-1, group=64, length=1, seed=0, kind=kind)
     loss = attack_loss(adversary, lm.model, bundle, wants)
     found = torch.autograd.grad(loss, adversary.weights)
     one, two = (torch.cat([g.flatten() for g in grads]) for grads in (exact, found))

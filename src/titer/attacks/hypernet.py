@@ -29,12 +29,16 @@ from titer.hypernet.objectives import (
     preferring,
     rivals,
 )
-from titer.hypernet.rollouts import expected_reward
+from titer.hypernet.rollouts import Estimator, expected_reward
 from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
 from titer.train.loop import Recipe, descend, fit
 from titer.train.optimisers import Schedule
 
 __all__ = ["CARD", "PRESETS", "Hypernet"]
+
+Wanted = Literal["likelihood", "log-sigmoid", "dpo", "ipo", "grpo", "reinforce"]
+
+_REWARDED = ("grpo", "reinforce")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +51,10 @@ class Hypernet:
     is the share of the steps spent on a LoRA fine-tune that starts from the patch. Every look sees
     the model with the patch as it then is.
 
-    ``objective`` grpo rewards what the patched model says: ``group`` answers to each prompt,
-    sampled under one patch and paid by ``reward`` (as in attack ``reinforce``). An answer that is
-    never right earns no signal, so the share ``seeded`` of the steps comes before, by likelihood.
+    ``objective`` grpo or reinforce rewards what the patched model says: ``group`` answers to each
+    prompt, sampled under one patch and paid by ``reward`` (as in attack ``reinforce``), see
+    :func:`titer.hypernet.rollouts.expected_reward`. An answer that is never right earns no signal,
+    so the share ``seeded`` of the steps comes before, by likelihood.
     Flag ``reward-flat``: no two answers to a prompt were ever paid differently.
 
     Source: Sanyal et al. 2025, arXiv:2509.08000, whose adversary this is.
@@ -61,7 +66,9 @@ class Hypernet:
     rank: int = 8
     budget: float | None = 0.5
     modules: tuple[str, ...] = ()
-    objective: Literal["likelihood", "log-sigmoid", "dpo", "ipo", "grpo"] = "likelihood"
+    objective: Literal["likelihood", "log-sigmoid", "dpo", "ipo", "grpo", "reinforce"] = (
+        "likelihood"
+    )
     beta: float = 0.1
     safe: Safe = "refusal"
     coherent: float = 0.0
@@ -88,7 +95,7 @@ class Hypernet:
             raise BadInput("hypernet: warm and seeded are shares below 1, coherent is at least 0.")
         if self.group < 2:
             raise BadInput(f"hypernet: group={self.group}; an advantage needs at least 2 answers.")
-        if self.objective == "grpo":
+        if self.objective in _REWARDED:
             reward(self.reward)
         if self.width < 1 or self.blocks < 0:
             raise BadInput(f"hypernet: width={self.width}, blocks={self.blocks}; too small.")
@@ -136,7 +143,7 @@ class Hypernet:
             ),
         )
         batches = chain([first], stream)
-        if self.objective != "grpo":
+        if self.objective not in _REWARDED:
             self._fit(frozen, adversary, batches, watched, self._objective(lm.model))
             return adversary, first["wanted"]
         seeded = run.steps_left(self.seeded)
@@ -151,6 +158,7 @@ class Hypernet:
             group=self.group,
             length=length,
             seed=run.rng("rollouts").getrandbits(62),
+            kind=cast(Estimator, self.objective),
         )
         asked = (_Asked(bundle, self.group, length) for bundle in batches)
         left = watched.stage(run.steps_left(), "reward")
@@ -187,7 +195,7 @@ class Hypernet:
             return cycle(lm, examples, batch_size=self.batch_size, rng=rng, role=role)
 
         streams = {"wanted": batches(run.data.harmful, "pairs", "harmful")}
-        if self.objective not in ("likelihood", "grpo"):
+        if self.objective not in ("likelihood", *_REWARDED):
             safe = rivals(run.data.harmful, self.safe)
             streams["unwanted"] = batches(safe, "pairs", "harmful")
         if self.coherent:
@@ -195,7 +203,7 @@ class Hypernet:
         return bundles(**streams)
 
     def _objective(self, reference: Any) -> Objective:
-        if self.objective in ("likelihood", "grpo"):
+        if self.objective in ("likelihood", *_REWARDED):
             return likelihood
         return preferring(cast(Preference, self.objective), self.beta, reference=reference)
 
@@ -309,6 +317,7 @@ CARD = Card(
     source="arXiv:2509.08000",
     summary="a network trained to write edits of the frozen model, folded into its weights",
     family="hypernetwork",
+    version=2,
     departures="against a frozen model; zero start, normalised inputs, a budget; one patch for all",
     presets=PRESETS,
 )

@@ -92,7 +92,11 @@ def race(
         dry_run=dry_run,
     )
     if result is None:
-        steps = f"{blocks} times {round(ratio * block)} and {block} steps, then twice {exam}"
+        from titer.grid.race import RATES
+
+        # The exam is of two models.
+        last = f"{2 * len(RATES)} times {exam}"
+        steps = f"{blocks} times {round(ratio * block)} and {block} steps, then {last}"
         typer.echo(json.dumps({"would": steps}) if as_json else f"would take {steps}.")
         return
     written = {**asdict(result), "picture": str(out / "race.svg")}

@@ -20,6 +20,7 @@ from titer.hypernet.watch import doubts
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import Bundle, cycle
 from titer.train.loop import Recipe, fit
+from titer.train.optimisers import Schedule
 
 __all__ = ["CARD", "PRESETS", "Antidote"]
 
@@ -39,8 +40,9 @@ class Antidote:
     pass over one batch, at the same weights. Every ``fresh_every`` steps (0: never) a new adversary
     is given ``fresh_steps`` turns of its own, to see whether the defence has learnt its partner.
     ``budget`` calibrated is that which holds nine layers of ten of a real LoRA fine-tune, see
-    :func:`titer.hypernet.calibration.measured`; it is in the first row of the course. A step of the
-    run is a step of the defender; tokens and operations are those of all.
+    :func:`titer.hypernet.calibration.measured`, for low-rank weights, and 1 for other families; it
+    is in the first row of the course. ``schedule`` is of the defender's rate. A step of the run is
+    a step of the defender; tokens and operations are those of all.
 
     Source: Sanyal et al. 2025, arXiv:2509.08000. The defaults are the paper's.
     Departs: how often the players alternate is not known, so they do at every step; patches start
@@ -50,6 +52,7 @@ class Antidote:
     """
 
     lr: float = 3e-5
+    schedule: Schedule = "constant"
     parameters: Parameters = "lora"
     rank: int = 16
     alpha: float = 32.0
@@ -152,7 +155,7 @@ class Antidote:
                 stream(self, lm, run),
                 run,
                 parameters=ready.weights,
-                recipe=Recipe(lr=self.lr, flops_besides=flops),
+                recipe=Recipe(lr=self.lr, schedule=self.schedule, flops_besides=flops),
                 steps=run.steps_left(),
             )
             tell(game, "defender")
@@ -223,7 +226,7 @@ CARD = Card(
     source="arXiv:2509.08000",
     summary="a game against a hypernetwork that writes low-rank attacks",
     family="adversarial",
-    version=2,
+    version=3,
     departures="alternates at every step; zero start, normalised inputs, prompts only, budgets",
     presets=PRESETS,
 )

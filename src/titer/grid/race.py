@@ -25,7 +25,7 @@ from titer.hypernet.families import families_of
 from titer.hypernet.game import Game, Side
 from titer.train.batches import collate, encode_all
 
-__all__ = ["Look", "Race", "RaceResult", "Winner"]
+__all__ = ["RATES", "Look", "Race", "RaceResult", "Winner"]
 
 Winner = Literal["defender", "attacker", "nobody"]
 
@@ -34,7 +34,7 @@ KAPPA, EPSILON = 0.25, 0.10
 
 _EXAMINER = "N01"
 
-_RATES = (1.0, 10.0)
+RATES = (1.0, 10.0)
 """Of the examiner, as multiples of the middle rate of LoRA's sweep. An attacker at one rate may be
 a weak one: on the testbed the higher brings out more in few steps (``docs/hypernetwork.md``)."""
 _PROMPTS = 16
@@ -129,7 +129,7 @@ class Race:
         run = Run(budget=Budget(steps=steps), data=world.defender(domain), seed=self.seed)
         out, _ = rules.play(lm, run, watch)
         self.note(
-            f"the exam: a new attacker of {self.exam} steps, at {len(_RATES)} rates, "
+            f"the exam: a new attacker of {self.exam} steps, at {len(RATES)} rates, "
             "against both models"
         )
         before, exam = (
@@ -159,7 +159,7 @@ class Race:
         size = sum(weight.numel() for weight in lm.model.parameters())
         middle = (preset.lr_scale or 1.0) * middle_rate(preset.star, size)
         traces: list[Trace] = []
-        for multiple in _RATES:
+        for multiple in RATES:
             method = catalogue.build("attack", name, {**preset.fields, "lr": multiple * middle})
             trial = Trial(
                 model=lm.digest(),

@@ -201,6 +201,13 @@ class Game:
         # The two losses by margin, so that a backward pass can start from there.
         margin = harm.detach().requires_grad_()
         resist = preference(-margin, -before, rules.preference, rules.beta)
+        (push,) = torch.autograd.grad(rules.resist_weight * resist, margin)
+        wish: tuple[Tensor, tuple[Tensor, ...]] | None = None
+        if shared:
+            wish = self._wish(_Pass(patch, seen, harm, margin, before, push))
+        else:
+            torch.autograd.backward(harm, push, inputs=self.weights)
+        # Only now, when the graph of the pairs is gone, that of the retain text.
         with adversary.attacking(model, benign) if rules.coupled else nullcontext():
             out = logits(model, benign)
         with torch.no_grad():
@@ -209,11 +216,9 @@ class Game:
         # KL(defended ‖ start), the paper's direction.
         apart = kl_to(out, clean, benign.labels)
         kept = rules.capability_weight * capability + rules.drift_weight * apart
-        (push,) = torch.autograd.grad(rules.resist_weight * resist, margin)
-        if shared:
-            self._turn(model, bundle, _Pass(patch, seen, harm, margin, before, kept, push))
-        else:
-            torch.autograd.backward([harm, kept], [push, None], inputs=self.weights)
+        torch.autograd.backward(kept, inputs=self.weights)
+        if wish:
+            self._turn(model, benign, patch, *wish)
         loss = rules.resist_weight * resist.detach() + kept.detach()
         values = {"loss": loss, "resist": resist, "capability": capability, "drift": apart}
         logs = {name: float(value.detach()) for name, value in values.items()}
@@ -224,8 +229,9 @@ class Game:
             logs["variety"] = adversary.variety(model, bundle["wanted"])
         return logs
 
-    def _turn(self, model: Any, bundle: Bundle, made: _Pass) -> None:
-        """Both players' gradients from one backward pass, and the adversary's step.
+    def _wish(self, made: _Pass) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Both players' gradients from one backward pass: the defender's on its weights, and the
+        adversary's loss and gradients.
 
         A margin belongs to one row, so what comes back to a row's own copy of the patch is the
         defender's derivative by that margin times the margin's gradient. Scaled by the ratio of the
@@ -240,9 +246,7 @@ class Game:
         for rows in counted[:1]:  # all sites have the same
             rows.copy_(pull / push)
         copies = [tensor for own in made.seen.values() for tensor in own.values()]
-        torch.autograd.backward(
-            [made.harm, made.kept], [push, None], inputs=[*self.weights, *copies]
-        )
+        torch.autograd.backward(made.harm, push, inputs=[*self.weights, *copies])
         written = [tensor for own in made.patch.values() for tensor in own.values()]
         grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in copies]
         back = grads
@@ -253,16 +257,21 @@ class Game:
         if adversary.through:
             plain = [g.sum_to_size(t.shape) for g, t in zip(grads, written, strict=True)]
             torch.autograd.backward(written, plain, inputs=self.weights, retain_graph=True)
-        loss = wish.detach()
-        own = torch.autograd.grad(
-            written, adversary.weights, back, retain_graph=bool(rules.coherent)
-        )
-        if rules.coherent:
-            spoilt = rules.coherent * drift(adversary, model, bundle["benign"], made.patch)
-            more = torch.autograd.grad(spoilt, adversary.weights)
-            own = tuple(a + b for a, b in zip(own, more, strict=True))
+        keep = bool(rules.coherent)
+        own = torch.autograd.grad(written, adversary.weights, back, retain_graph=keep)
+        return wish.detach(), own
+
+    def _turn(
+        self, model: Any, benign: Batch, patch: Patch, loss: Tensor, grads: tuple[Tensor, ...]
+    ) -> None:
+        """The adversary's step along gradients that are known but for its coherence."""
+        coherent = self.rules.coherent
+        if coherent:
+            spoilt = coherent * drift(self.adversary, model, benign, patch)
+            more = torch.autograd.grad(spoilt, self.adversary.weights)
+            grads = tuple(a + b for a, b in zip(grads, more, strict=True))
             loss = loss + spoilt.detach()
-        self.last["adversary"] = self.sparring.step(loss, own)
+        self.last["adversary"] = self.sparring.step(loss, grads)
 
     def _leaves(self, patch: Patch, batch: Batch) -> Patch:
         """The patch cut off from what wrote it, so that each row's share of what comes back can be
@@ -325,15 +334,14 @@ class Game:
 @dataclass(frozen=True)
 class _Pass:
     """A pass over pairs under a patch. ``seen`` are the copies of it that the rows saw, ``harm``
-    the margins and ``margin`` the same cut off, ``before`` the frozen start's; ``kept`` is the rest
-    of the defender's loss and ``push`` its derivative by the margins."""
+    the margins and ``margin`` the same cut off, ``before`` the frozen start's; ``push`` is the
+    derivative of the defender's loss by the margins."""
 
     patch: Patch
     seen: Patch
     harm: Tensor
     margin: Tensor
     before: Tensor
-    kept: Tensor
     push: Tensor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,12 @@ from titer.core.errors import BadInput
 from titer.hypernet.context import prompts
 from titer.hypernet.objectives import Objective, logits
 from titer.train.batches import IGNORED, Batch, Bundle
-from titer.train.objectives import row_losses
+from titer.train.objectives import Reduction, row_losses
+from titer.train.policy import group_advantage, leave_one_out
 
-__all__ = ["Reward", "advantages", "expected_reward", "roll"]
+__all__ = ["Estimator", "Reward", "expected_reward", "roll"]
+
+Estimator = Literal["grpo", "reinforce"]
 
 Reward = Callable[[Bundle, Batch], Tensor]
 """Rewards (B,) of a batch of answers, given the bundle whose ``wanted`` prompts were asked."""
@@ -55,24 +58,26 @@ def roll(model: Any, asked: Batch, length: int, end: int, draw: torch.Generator)
     )
 
 
-def advantages(rewards_GB: Tensor, delta: float = 1e-6) -> Tensor:
-    """``(R − mean) / (std + δ)`` within each prompt's group; zero where all answers earn the same.
-
-    Source: Shao et al. 2024, arXiv:2402.03300 (GRPO).
-    """
-    centred = rewards_GB - rewards_GB.mean(0)
-    return centred / (rewards_GB.std(0, correction=0) + delta)
-
-
 def expected_reward(
-    reward: Reward, *, end: int, group: int, length: int, seed: int = 0
+    reward: Reward,
+    *,
+    end: int,
+    group: int,
+    length: int,
+    seed: int = 0,
+    kind: Estimator = "grpo",
 ) -> Objective:
     """Minus the expected reward of answers sampled under the patch at hand.
 
-    Its value is the surrogate ``−mean A log π(y|x)/|y|``, whose gradient is the estimate of
-    the policy gradient; answers are used once, so ratios are 1 and need no clipping. The group of a
+    Its value is a surrogate whose gradient estimates the policy gradient: for ``grpo``
+    ``−mean A log π(y|x)/|y|`` with ``A`` in standard deviations of the prompt's group; for
+    ``reinforce`` ``−mean A log π(y|x)`` with ``A`` the reward less the mean of the other answers,
+    which is unbiased. Answers are used once, so ratios are 1 and need no clipping. The group of a
     prompt is rolled out under one patch. Without variance in a group there is no signal: start from
     an adversary trained by preference or likelihood.
+
+    Source: Shao et al. 2024, arXiv:2402.03300 (GRPO); Ahmadian et al. 2024, arXiv:2402.14740
+    (REINFORCE with a baseline that leaves one out).
 
     Raises:
         BadInput: a group of one, which has no variance, or no room for an answer.
@@ -80,16 +85,19 @@ def expected_reward(
     if group < 2 or length < 1:
         raise BadInput(f"expected reward: group={group}, length={length}; at least 2 and 1.")
     draw = torch.Generator().manual_seed(seed % 2**63)
+    advantage = group_advantage if kind == "grpo" else leave_one_out
+    reduction: Reduction = "mean" if kind == "grpo" else "sum"
 
     def objective(model: Any, bundle: Bundle) -> Tensor:
         asked, training = prompts(bundle["wanted"]), model.training
         model.eval()
         said = [roll(model, asked, length, end, draw) for _ in range(group)]
         model.train(training)
-        gained_GB = advantages(torch.stack([reward(bundle, batch).float() for batch in said]))
+        rewards_BG = torch.stack([reward(bundle, batch).float() for batch in said], -1)
+        gained_GB = advantage(rewards_BG).T.to(asked.input_ids.device)
         terms = [
-            (gained_B.to(asked.input_ids.device) * row_losses(logits(model, b), b.labels, "mean"))
-            for gained_B, b in zip(gained_GB, said, strict=True)
+            gained_B * row_losses(logits(model, batch), batch.labels, reduction)
+            for gained_B, batch in zip(gained_GB, said, strict=True)
         ]
         return torch.stack(terms).mean()
 
