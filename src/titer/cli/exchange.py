@@ -82,6 +82,8 @@ def bring(
         name, sign, path = item.partition("=")
         if not sign or not name or not path:
             raise BadInput(f"--lm-eval {item!r}: write --lm-eval MODEL=FILE.")
+        if name in given:
+            raise BadInput(f"--lm-eval names {name} twice; give one results file for each model.")
         given[name] = Path(path)
     beside.keep(results, [subject.name for subject in study.subjects], given)
     show_report(results, as_json=as_json)
