@@ -120,8 +120,9 @@ def _asked(raw: dict[str, Any], task: str) -> int:
     """How many items were asked; of a group, in all of its tasks."""
     below = _subtasks(raw, task) or [task]
     counts = [_mapping(raw, "n-samples", one).get("effective") for one in below]
-    if all(type(count) is int for count in counts):
-        return sum(counts)
+    known = [count for count in counts if type(count) is int]
+    if len(known) == len(counts):
+        return sum(known)
     told = _mapping(raw, "results", task).get("sample_len")
     return told if type(told) is int else 0
 
