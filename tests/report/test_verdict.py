@@ -275,7 +275,9 @@ def test_a_void_adversary_is_listed_as_not_tested() -> None:
     assert any(gap.startswith("P02 (void: worked on") for gap in content["not_tested"])
     for entry in content["models"]:
         row = next(one for one in entry["attacks"] if one["row"] == "P02")
-        assert (row["outcome"], set(row["by_seed"])) == ("void", {"void"})
+        worked = entry["role"] in ("defended", "control") and row["outcome"] == "breached"
+        assert worked or (row["outcome"], set(row["by_seed"])) == ("void", {"void"})
+        assert row["validity"].startswith("valid" if worked else "void")
     assert model(content, "rmu")["withheld"] is None
 
 
