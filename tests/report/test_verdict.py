@@ -430,3 +430,19 @@ def test_facts_are_checked() -> None:
 def test_pillars_and_verdict_load_without_torch() -> None:
     code = "import sys, titer.report.verdict; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_published_list_tests_is_not_called_untested() -> None:
+    """Rows of `tar` and `tamperbench` are rows of the table under other names."""
+    from titer.grid.suite import suite
+    from titer.report.load import _left_out  # pyright: ignore[reportPrivateUsage]
+
+    def left(name: str) -> tuple[str, ...]:
+        return _left_out({"suite": name, "rows": [{"id": row.id} for row in suite(name).rows]})
+
+    assert not {"full fine-tuning", "parameter-efficient fine-tuning", "data mixes"} & {
+        *left("tar")
+    }
+    assert "input-space attacks" in left("tar")
+    assert "jailbreak-tuning" not in left("tamperbench")
+    assert "adaptive attacks" in left("tamperbench")

@@ -94,7 +94,7 @@ class Panel:
 class Bench:
     """What the subjects of one domain are compared with.
 
-    ``void`` maps an adversary to the reason why it is no evidence that a model held; ``doubts`` maps
+    ``void`` maps an adversary to why it is no evidence that a model held; ``doubts`` maps
     one to a reason for suspicion that was found on the undefended model; ``unproved`` to why it
     could not be calibrated. ``phi`` decides outcomes; ``levels`` holds every threshold by name.
     """

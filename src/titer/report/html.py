@@ -25,6 +25,7 @@ from markupsafe import Markup
 from titer.core import BadInput
 from titer.report import _game, _inside, _page, figures
 from titer.report._beside import with_beside
+from titer.report._budgets import budgets
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
 from titer.report._lock_section import lock_section
@@ -57,6 +58,11 @@ def render(verdict: Verdict) -> str:
         claims=_page.claims(verdict),
         pillars=_page.pillar_grid(verdict),
         panels=panels,
+        spent=[
+            (model, Markup(drawing))
+            for model in _subjects(ordered)
+            if (drawing := budgets(model, undefended, oracle))
+        ],
         paretos=[
             Markup(figures.pareto(ordered, axis, margin=margin)) for axis in ("weak", "r_star")
         ],

@@ -12,6 +12,7 @@ from titer import __version__
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.grid.store import Store, damage
+from titer.grid.suite import SUITES
 from titer.report import lm_eval
 from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.html import current
@@ -35,8 +36,11 @@ _FAMILIES = {
 }
 
 
-def _left_out(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    inside = {str(row["id"])[:1] for row in rows}
+def _left_out(study: dict[str, Any]) -> tuple[str, ...]:
+    """The families that no row of the study is of, by the rows of the table that its rows are."""
+    known = SUITES.get(study["suite"])
+    of = {row.id: row.of or row.id for row in known.rows} if known else {}
+    inside = {of.get(str(row["id"]), str(row["id"]))[:1] for row in study["rows"]}
     return tuple(phrase for letter, phrase in _FAMILIES.items() if letter not in inside)
 
 
@@ -74,7 +78,7 @@ def facts(config: dict[str, Any]) -> StudyFacts:
         checkpoints=tuple(study["checkpoints"]),
         domains=tuple(study["domains"]),
         tasks=tuple(Benign(**task) for task in study["tasks"]),
-        not_tested=(*study["not_tested"], *_left_out(study["rows"])),
+        not_tested=(*study["not_tested"], *_left_out(study)),
         command=config["command"],
         created=config.get("created", ""),
     )
