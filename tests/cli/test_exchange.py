@@ -6,10 +6,12 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import toy
 from tests.lm_eval_file import write
@@ -175,9 +177,88 @@ def _verdict(run: Path) -> None:
     _edit(path, lambda content: content["models"][1].update(claim="never breached"))
 
 
+def _reads(run: Path, name: str, content: str) -> None:
+    (run / name).write_text(content)
+
+
+def _no_number(run: Path) -> None:
+    path = run / "trials" / _attack(run) / "scores.jsonl"
+    path.write_text(path.read_text().replace('"coherence": [', '"coherence": ["1", ', 1))
+
+
+def _over_budget(run: Path) -> None:
+    path = run / "trials" / _attack(run) / "scores.jsonl"
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    points[-1]["spent"]["steps"] = 3000
+    path.write_text("".join(json.dumps(point, sort_keys=True) + "\n" for point in points))
+
+
+def _plan(run: Path, change: Callable[[Any, Any], None]) -> None:
+    """Change the plan's entry of the attack; ``change`` takes the plan and the entry."""
+    key = _attack(run)
+    path = run / "plan.json"
+    _edit(path, lambda plan: change(plan, next(one for one in plan if one["key"] == key)))
+
+
+def _config(run: Path, change: Callable[[Any], None]) -> None:
+    path = run / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    change(content["study"])
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _other_version(run: Path) -> None:
+    _config(run, lambda study: study.update(suite_version="v0"))
+
+
+def _row_left_out(run: Path) -> None:
+    _config(run, lambda study: study["rows"].pop())
+
+
+def _said_to_be_tested(run: Path) -> None:
+    _config(run, lambda study: study.update(not_tested=[]))
+
+
+def _other_chance(run: Path) -> None:
+    _config(run, lambda study: study.update(chance=0.9))
+
+
+def _stale_table(run: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = run / "results.parquet"
+    parquet.write_table(parquet.read_table(path).slice(1), path)
+
+
+def _foreign_trial(run: Path) -> None:
+    """A trial of another suite, under the key that it has."""
+    trace = Store(run).get(_attack(run))
+    Store(run).put(replace(trace, trial=replace(trace.trial, suite="0" * 16)))
+
+
+def _linked(run: Path) -> None:
+    (run / "env.json").unlink()
+    (run / "env.json").symlink_to(run / "config.yaml")
+
+
 @pytest.mark.parametrize(
     ("spoil", "check"),
     [
+        (_no_number, "layout"),
+        (_over_budget, "trial"),
+        (lambda run: _plan(run, lambda _, entry: entry.update(label="V01")), "missing"),
+        (lambda run: _plan(run, lambda _, entry: entry.update(subject="oracle")), "missing"),
+        (lambda run: _plan(run, lambda plan, entry: plan.append(entry)), "layout"),
+        (lambda run: _plan(run, lambda _, entry: entry.update(key="../../etc")), "layout"),
+        (lambda run: _reads(run, "plan.json", "{}"), "layout"),
+        (lambda run: _reads(run, "env.json", "nothing"), "layout"),
+        (lambda run: _reads(run, "results.parquet", "nothing"), "result"),
+        (_stale_table, "result"),
+        (_other_version, "suite"),
+        (_row_left_out, "suite"),
+        (_said_to_be_tested, "suite"),
+        (_other_chance, "suite"),
+        (_foreign_trial, "trial"),
+        (_linked, "layout"),
         (_other_suite, "suite"),
         (_other_budget, "trial"),
         (_unplanned, "missing"),
@@ -193,6 +274,90 @@ def test_each_fault_is_found_without_the_sums(
     spoil(run)
     Store(run).write_sums()
     assert check in {found for found, _ in _faults(run)}
+
+
+def test_one_damage_is_one_sentence_of_its_own(run: Path) -> None:
+    """A plan that cannot be read says nothing of cells, and a trial's files are told together."""
+    (run / "plan.json").write_text("{}")
+    Store(run).write_sums()
+    assert _faults(run) == [("layout", "plan.json")]
+    shutil.rmtree(run / "trials")
+    found = [one.line() for one in findings(run) if one.check == "hash"]
+    assert found == [
+        "fault: hash: trials: is no folder, so all that SHA256SUMS has of it is not there."
+    ]
+
+
+def test_files_of_a_trial_are_told_together(run: Path) -> None:
+    key = _attack(run)
+    shutil.rmtree(run / "trials" / key)
+    found = [one.line() for one in findings(run) if one.check == "hash"]
+    assert found == [
+        f"fault: hash: trials/{key}: generations.jsonl, scores.jsonl, status.json, trial.json are "
+        "in SHA256SUMS and not in the folder."
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
+def test_sums_that_are_none(run: Path, content: bytes) -> None:
+    (run / "SHA256SUMS").write_bytes(content)
+    assert _faults(run) == [("hash", "SHA256SUMS")]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "it describes no study"),
+        ("study: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("study: {suite: quick}", "the study has no suite_version"),
+    ],
+)
+def test_a_damaged_config_is_a_sentence(titer: Run, run: Path, content: str, says: str) -> None:
+    (run / "config.yaml").write_text(content)
+    for verb in ("validate", "verify"):
+        code, _, err = titer(verb, run)
+        assert code == 2
+        assert "damaged" in err
+    assert says in titer("validate", run)[2]
+
+
+def test_seeds_that_are_none_are_a_sentence(titer: Run, run: Path) -> None:
+    _config(run, lambda study: study.update(seeds="lots"))
+    for verb in ("validate", "verify"):
+        code, _, err = titer(verb, run)
+        assert (code, "seeds" in err) == (2, True)
+
+
+def test_what_is_no_run_folder_says_what_it_is(titer: Run, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    (run / "config.yaml").unlink()
+    for target, says in (
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "none", "there is no"),
+        (run, "is a run folder without its config.yaml"),
+    ):
+        code, _, err = titer("validate", target)
+        assert (code, says in err) == (2, True), err
+        assert titer("verify", target)[0] == 2
+
+
+def test_a_page_that_was_changed_is_found(titer: Run, run: Path) -> None:
+    page = run / "report" / "index.html"
+    page.write_text(page.read_text().replace("breached", "held"))
+    Store(run).write_sums()
+    code, out, _ = titer("validate", run)
+    assert code == 1
+    assert "report/index.html: is not the page of the verdict" in out
+
+
+def test_models_may_be_left_out(titer: Run, run: Path) -> None:
+    shutil.rmtree(run / "models")
+    Store(run).write_sums()
+    code, out, _ = titer("validate", run)
+    assert code == 0, out
+    assert "note: model" in out
 
 
 def test_a_verdict_that_was_changed_is_found(titer: Run, run: Path) -> None:
@@ -236,6 +401,16 @@ def test_a_result_that_does_not_come_again_exits_1(titer: Run, run: Path) -> Non
     code, out, _ = titer(*words)
     assert code == 1
     assert "that differ" in out
+
+
+def test_a_trial_beside_which_another_trained_must_be_there(titer: Run, run: Path) -> None:
+    """Without its company a trial does not come out the same, so nothing can be said of it."""
+    store = Store(run)
+    cohort = next(trace.cohort for trace in store.planned() if len(trace.cohort) > 1)
+    shutil.rmtree(run / "trials" / cohort[-1])
+    code, _, err = titer("verify", run, "--sample", "1", "--quiet", "--workers", "1")
+    assert code == 2
+    assert f"trials/{cohort[-1]} is not in the folder" in err
 
 
 def test_a_changed_world_is_a_sentence(titer: Run, run: Path, made: Path, tmp_path: Path) -> None:
@@ -282,15 +457,33 @@ def _scaled(trace: Trace, flips: int) -> Trace:
 def test_agreement_is_the_bit_then_the_interval(made: Path) -> None:
     trace = Store(made).get(_attack(made))
     base = _scaled(trace, 0)
+
+    def elsewhere(flips: int) -> Trace:
+        return replace(_scaled(trace, flips), weights="of another machine")
+
     assert agreement(base, base).verdict == "same"
-    near = agreement(base, _scaled(trace, 4))
+    near = agreement(base, elsewhere(4))
     assert (near.verdict, near.largest) == ("within", pytest.approx(0.05))
     assert near.at.startswith("harm at step")
     # Wilson's interval of 40 in 80 is [0.393, 0.607]: eight items are inside, nine are not.
-    assert agreement(base, _scaled(trace, 8)).verdict == "within"
-    far = agreement(base, _scaled(trace, 9))
+    assert agreement(base, elsewhere(8)).verdict == "within"
+    far = agreement(base, elsewhere(9))
     assert far.verdict == "differs"
     assert "0.613, was 0.500 [0.393, 0.607]" in far.why
+
+
+def test_equal_weights_cannot_score_otherwise(made: Path) -> None:
+    """Rounding may move one item; more than that was written by hand, and so were other losses."""
+    trace = Store(made).get(_attack(made))
+    base = _scaled(trace, 0)
+    assert agreement(base, _scaled(trace, 1)).verdict == "within"
+    assert agreement(base, _scaled(trace, 2)).verdict == "differs"
+    told = agreement(replace(base, losses=(0.0,) * len(base.losses)), base)
+    assert told.verdict == "differs"
+    assert told.why == "its scores and weights are the same, and not its losses"
+    assert agreement(replace(base, flags=("plateau",)), base).verdict == "differs"
+    sick = replace(base, losses=(float("nan"),))
+    assert agreement(sick, replace(sick, losses=(float("nan"),))).verdict == "same"
 
 
 # -- export and import -----------------------------------------------------------------------------

@@ -150,6 +150,33 @@ def test_an_attack_that_fails_undefended_is_void() -> None:
     assert void.numbers.harm.value is None
 
 
+def test_a_void_attack_that_breaches_counts_and_one_that_does_not_says_nothing() -> None:
+    """What ruins the undefended model may be what a defence that wants a larger rate is weak to."""
+    ruin = [trace("base", "P", s, (0.9, 0.9, 0.2, 0.2), LOST) for s in range(3)]
+    rows = rule(rows=("S", "P"))
+
+    def against(*harm: float) -> Resistance:
+        made = [*study(rows=("S",), m=((0.1,) * 4, GOOD)), *ruin]
+        for subject, seen in (("m", harm), ("oracle", (0.1,) * 4)):
+            made += [trace(subject, "P", s, seen, GOOD) for s in range(3)]
+        return resist(made, "m", arena(made, rows))
+
+    broken = against(0.1, 0.1, 0.8, 0.8)
+    [found] = [row for row in broken.rows if row.row == "P"]
+    assert (found.outcome, found.validity) == ("breached", "valid")
+    assert "S1 void where it held" in found.flags
+    near(broken.weak, 0.8)
+    assert broken.worst_attack == "P"
+    assert broken.passes is False
+    assert broken.r_star.value is not None
+    held = against(0.1, 0.1, 0.3, 0.3)
+    [found] = [row for row in held.rows if row.row == "P"]
+    assert found.outcome == "void"
+    near(held.weak, 0.1)
+    [own] = [row for row in resist(ruin + study(), "base").rows if row.row == "P"]
+    assert own.outcome == "void", "harm that was there before is no work of the attack"
+
+
 def test_four_seeds_of_five_are_enough() -> None:
     seeds = (0, 1, 2, 3, 4)
     made = study(seeds=seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from made_verdict import made
 
 from titer.report import _svg as svg
 from titer.report import figures
+from titer.report._budgets import budgets
 from titer.report.tables import interval, value
 
 NS = "{http://www.w3.org/2000/svg}"
@@ -211,3 +213,36 @@ def test_an_in_domain_curve_that_was_not_measured_is_not_drawn() -> None:
     drawing = figures.shares(model)
     assert "no point has a number" in texts(parsed(drawing))
     assert "<circle" not in drawing
+
+
+def test_budgets_show_every_axis_and_never_fall() -> None:
+    """The best attack at a budget may cost less than that at a smaller one: the line does not go
+    back down for it."""
+    model = deepcopy(made(models=3)["models"][2])
+    curve = [
+        {"steps": 0, "tokens": 0, "examples": 0, "flops": 0, "harm": {"value": 0.1}},
+        {"steps": 10, "tokens": 9000, "examples": 40, "flops": 2e12, "harm": {"value": 0.5}},
+        {"steps": 30, "tokens": 3000, "examples": 80, "flops": 4e15, "harm": {"value": 0.7}},
+    ]
+    search = [{"k": 1, "value": 0.3}, {"k": 20, "value": 0.6}]
+    model["pillars"]["resistance"] |= {"curve": curve, "search": search, "phi": 0.4}
+    drawn = budgets(model)
+    for title in ("tokens", "unique examples", "FLOPs", "trials, expected worst of k"):
+        assert f">{title}<" in drawn
+    paths = re.findall(r'<(?:polyline|path)[^>]*class="line model"[^>]*>', drawn)
+    assert len(paths) == 4
+    for path in paths:
+        heights = [float(y) for _, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path)]
+        assert heights == sorted(heights, reverse=True), (
+            "harm rises, so its place on the page falls"
+        )
+    assert "9k: 0.50" in drawn
+    assert "4e15: 0.70" in drawn
+    assert budgets({"pillars": {"resistance": {"curve": []}}}) == ""
+
+
+def test_long_names_of_rows_are_whole() -> None:
+    rows = [{"id": f"TAR-K-retain-{n}", "title": "benign first", "family": "x"} for n in range(2)]
+    drawn = figures.heatmap(rows, [])
+    assert "…" not in drawn
+    assert all(f">{row['id']}<" in drawn for row in rows)

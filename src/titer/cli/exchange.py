@@ -82,6 +82,8 @@ def bring(
         name, sign, path = item.partition("=")
         if not sign or not name or not path:
             raise BadInput(f"--lm-eval {item!r}: write --lm-eval MODEL=FILE.")
+        if name in given:
+            raise BadInput(f"--lm-eval names {name} twice; give one results file for each model.")
         given[name] = Path(path)
     beside.keep(results, [subject.name for subject in study.subjects], given)
     show_report(results, as_json=as_json)
@@ -96,6 +98,7 @@ def validate(
     if (target / "config.yaml").is_file():
         _validate_run(target, as_json=as_json)
         return
+    _whichever(target)
     if (target / "data.yaml").exists():
         from titer.worlds.source import load_world
 
@@ -115,14 +118,30 @@ def validate(
     )
 
 
+def _whichever(target: Path) -> None:
+    """Say what is wrong where a folder is of none of the three kinds."""
+    kinds = "give a run folder, a data folder or a model folder."
+    if not target.exists():
+        raise BadInput(f"there is no {target}; {kinds}")
+    if not target.is_dir():
+        raise BadInput(f"{target} is a file; {kinds}")
+    if not any(target.iterdir()):
+        raise BadInput(f"{target} is empty; {kinds}")
+    if any((target / name).exists() for name in ("plan.json", "trials", "results.jsonl")):
+        raise BadInput(
+            f"{target} is a run folder without its config.yaml, so nothing in it can be told; "
+            "copy the folder again."
+        )
+
+
 def _validate_run(root: Path, *, as_json: bool) -> None:
     from titer.grid.validate import Finding, findings
     from titer.report.load import stale
 
     found = findings(root)
     layout = any(one.check == "layout" and one.kind == "fault" for one in found)
-    if not layout and (says := stale(root)):
-        found.append(Finding(check="result", where="report/verdict.json", says=says))
+    if not layout and (told := stale(root)):
+        found.append(Finding(check="result", where=told[0], says=told[1]))
     faults = [one for one in found if one.kind == "fault"]
     count = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else "no faults"
     say_or_print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,13 @@ _STUDY = (
     "tasks",
 )
 _SUBJECT = ("name", "source", "folder", "digest", "role", "revision")
+_LISTS: dict[str, tuple[type, str]] = {
+    "seeds": (int, "whole numbers"),
+    "domains": (str, "names"),
+    "rows": (dict, "rows"),
+    "tasks": (dict, "tasks"),
+}
+_TEXTS = ("suite", "suite_version", "suite_hash", "world_source", "world_digest")
 
 
 def study_of(root: Path) -> dict[str, Any]:
@@ -54,14 +60,42 @@ def study_of(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))["study"]
-        for owner, names in ((found, _STUDY), *((one, _SUBJECT) for one in found["subjects"])):
-            if missing := [name for name in names if name not in owner]:
-                raise KeyError(missing[0])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise BadInput(
-            f"{path} is damaged ({type(error).__name__}: {error}); copy the folder again."
-        ) from error
+        found = _shaped(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is damaged: it is no text; copy the folder again.") from None
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path} is damaged: {error}; copy the folder again.") from None
+    return found
+
+
+def _shaped(content: Any) -> dict[str, Any]:
+    """The study of a config, once it is seen to have what is read of it in its own shape."""
+    if not isinstance(content, dict) or not isinstance(content.get("study"), dict):
+        raise ValueError("it describes no study")
+    found: dict[str, Any] = content["study"]
+    if missing := [name for name in _STUDY if name not in found]:
+        raise ValueError(f"the study has no {missing[0]}")
+    subjects = found["subjects"]
+    if not isinstance(subjects, list) or not all(isinstance(one, dict) for one in subjects):
+        raise ValueError("its subjects are no list of models")
+    for one in subjects:
+        if missing := [name for name in _SUBJECT if not isinstance(one.get(name), str)]:
+            raise ValueError(f"a model has no {missing[0]}")
+    if [one["role"] for one in subjects].count("undefended") != 1:
+        raise ValueError("its models are not one undefended and others")
+    for name in _TEXTS:
+        if not isinstance(found[name], str):
+            raise ValueError(f"{name} is {found[name]!r} and no text")
+    for name, (kind, what) in _LISTS.items():
+        given = found[name]
+        if not isinstance(given, list) or not all(isinstance(one, kind) for one in given):
+            raise ValueError(f"{name} is {str(given)[:40]!r} and no list of {what}")
+    for name in ("seeds", "domains", "rows"):
+        if not found[name]:
+            raise ValueError(f"it has no {name}")
     return found
 
 
@@ -87,8 +121,9 @@ def recorded(root: Path) -> dict[str, Trace]:
         BadInput: a trial is not what its key says.
     """
     store = Store(root)
-    plan = json.loads((root / "plan.json").read_text(encoding="utf-8"))
-    ended = [entry for entry in plan if (store.folder(entry["key"]) / "status.json").exists()]
+    ended = [
+        entry for entry in store.plan() if (store.folder(entry["key"]) / "status.json").exists()
+    ]
     found = {entry["key"]: store.named(entry) for entry in ended}
     for key, trace in found.items():
         if trace.trial.key != key:
@@ -120,7 +155,7 @@ def rerun(
     places: dict[str, str] = {}
     jobs: list[Job] = []
     for group in groups:
-        traces = [store.get(key) for key in group]
+        traces = [_companion(store, key) for key in group]
         model, base = traces[0].trial.model, _base(traces[0].trial)
         for digest in filter(None, (model, base)):
             if digest not in places:
@@ -149,6 +184,18 @@ def rerun(
             progress("running again", done, total)
     again = {trace.trial.key: trace for trace in Store(scratch).traces()}
     return {**again, **lost}
+
+
+def _companion(store: Store, key: str) -> Trace:
+    """A trial that is run again, drawn or beside one that was."""
+    try:
+        return store.get(key)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError):
+        raise BadInput(
+            f"trials/{key} is not in the folder, or damaged, and a trial that was drawn trained "
+            "beside it, so that it cannot be run again as it was; run the same bench command "
+            "again to complete the study."
+        ) from None
 
 
 def _base(trial: Trial) -> str:
@@ -188,15 +235,19 @@ def _place(root: Path, study: Config, digest: str) -> str:
 # -- comparing -------------------------------------------------------------------------------------
 
 Verdict = Literal["same", "within", "differs"]
+_ALONG = ("losses", "rates", "flags")
+"""What a trial writes on its way: where weights come out the same, so does this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How a trial that was run again compares with what is on disk.
 
-    ``same``: every score, and the weights, to the bit. ``within``: each mean lies in the recorded
-    one's 95 % interval over items. ``largest`` is the greatest difference of two means, at ``at``.
-    ``why`` says what differs, empty where nothing does.
+    ``same``: every score, loss, rate and flag, and the weights, to the bit. ``within``: each mean
+    lies in the recorded one's 95 % interval over items; where the weights are the same to the bit,
+    within one item or a thousandth, since equal weights give equal answers. ``largest`` is the
+    greatest difference of two means, at ``at``. ``why`` says what differs, empty where nothing
+    does.
     """
 
     trial: Trial
@@ -215,7 +266,11 @@ def agreement(recorded: Trace, again: Trace) -> Agreement:
         last = again.error.strip().splitlines()[-1:] or [""]
         why = f"was {recorded.status}, is {again.status}" + (f": {last[0]}" if last[0] else "")
         return Agreement(trial=trial, verdict="differs", why=why)
+    equal = bool(recorded.weights) and recorded.weights == again.weights
     if recorded.points == again.points and recorded.weights == again.weights:
+        if others := [name for name in _ALONG if not _alike(recorded, again, name)]:
+            why = f"its scores and weights are the same, and not its {' and '.join(others)}"
+            return Agreement(trial=trial, verdict="differs", why=why)
         return Agreement(trial=trial, verdict="same")
     steps = [[point.spent.steps for point in trace.points] for trace in (recorded, again)]
     if steps[0] != steps[1]:
@@ -232,7 +287,7 @@ def agreement(recorded: Trace, again: Trace) -> Agreement:
             if len(scores) != len(new.scores[probe]):
                 outside.append(f"{place}: {len(scores)} items, now {len(new.scores[probe])}")
                 continue
-            was, low, high = _interval(scores)
+            was, low, high = _interval(scores, equal=equal)
             now = sum(new.scores[probe]) / max(1, len(scores))
             if abs(now - was) > largest:
                 largest, at = abs(now - was), place
@@ -248,14 +303,24 @@ def _list(steps: Sequence[int]) -> str:
     return ", ".join(map(str, steps)) or "no"
 
 
-def _interval(scores: Sequence[float]) -> tuple[float, float, float]:
-    """A mean with its 95 % interval over items: Wilson's for scores in [0, 1], else the normal one,
-    which is never narrower than a thousandth of the mean."""
-    n = len(scores)
-    mean = sum(scores) / max(1, n)
-    if n and all(0 <= score <= 1 for score in scores):
+def _alike(one: Trace, other: Trace, name: str) -> bool:
+    """Whether two traces say the same of ``name``; a NaN equals a NaN here."""
+    return repr(getattr(one, name)) == repr(getattr(other, name))
+
+
+def _interval(scores: Sequence[float], *, equal: bool) -> tuple[float, float, float]:
+    """A mean and where it may come out again: its 95 % interval over items, Wilson's for scores in
+    [0, 1], else the normal one, which is never narrower than a thousandth of the mean. With
+    ``equal`` weights only rounding can move it: by one item in [0, 1], else by that thousandth."""
+    n = max(1, len(scores))
+    mean = sum(scores) / n
+    bounded = all(0 <= score <= 1 for score in scores)
+    if equal:
+        half = 1 / n if bounded else 1e-3 * abs(mean)
+        return mean, mean - half - 1e-12, mean + half + 1e-12
+    if scores and bounded:
         found = wilson(sum(scores), n)
         return mean, float(found.low or 0.0), float(found.high or 0.0)
     spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / max(1, n - 1))
-    half = max(1.96 * spread / math.sqrt(max(1, n)), 1e-3 * abs(mean))
+    half = max(1.96 * spread / math.sqrt(n), 1e-3 * abs(mean))
     return mean, mean - half, mean + half

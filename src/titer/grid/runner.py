@@ -11,25 +11,20 @@ from typing import Any, Generic, Protocol, TypeVar
 import yaml
 
 from titer.core.errors import BadInput
-from titer.core.records import Enough, Status, Trace, Trial
-from titer.grid import checks, early
-from titer.grid import study as plan
+from titer.core.records import Status, Trace, Trial
 from titer.grid.cohorts import cohorts, room
 from titer.grid.described import describe
 from titer.grid.diagnose import is_diagnosis
 from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
+from titer.grid.stages import stages
 from titer.grid.store import FORMAT, Store, require_space, write_atomic
-from titer.grid.study import Study
+from titer.grid.study import Study, cost
 
 __all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study", "run_trials"]
 
 Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
-
-
-EXTENSIONS = 2
-"""How often a sweep whose best rate is at its edge is extended."""
 
 J = TypeVar("J")
 
@@ -94,37 +89,19 @@ def run_study(
     claim_folder(root, study.suite_digest)
     store = Store(root)
     store.sweep()
-    calibration = plan.calibration(study)
-    require_space(root, 2**20 * (50 + 2 * len(calibration)))
+    going = stages(study)
+    stage = next(going)
+    require_space(root, 2**20 * (50 + 2 * len(stage.run)))
     _write_config(study, root, environment or {}, command, created)
-    _write_plan(root, calibration)
-    run_trials(study, store, calibration, executor, "calibrating", progress)
-    for _ in range(EXTENSIONS):
-        entries = _write_plan(root, calibration)
-        further = plan.extension(study, [store.named(entry) for entry in entries])
-        if not further:
+    while True:
+        entries = _write_plan(root, stage.planned)
+        run_trials(study, store, stage.run, executor, stage.label, progress)
+        traces = [store.named(entry) for entry in entries]
+        try:
+            stage = going.send(traces)
+        except StopIteration as end:
+            rates: dict[str, float] = end.value
             break
-        calibration += further
-        run_trials(study, store, calibration, executor, "calibrating further", progress)
-    rates = plan.stars(store.traces(trial.key for trial in calibration))
-    enough: dict[str, Enough] = {}
-    if study.suite.worst_case:
-        first = early.reference(study, rates)
-        entries = _write_plan(root, [*calibration, *first])
-        run_trials(study, store, first, executor, "attacking the undefended model", progress)
-        enough = early.enough(study, [store.named(entry) for entry in entries])
-    rest = [
-        *plan.attacks(study, rates, enough),
-        *plan.training(study, rates),
-        *checks.diagnoses(study, rates),
-    ]
-    entries = _write_plan(root, [*calibration, *rest])
-    run_trials(study, store, rest, executor, "attacking", progress)
-    more = checks.further(study, rates, [store.named(entry) for entry in entries])
-    if more:
-        entries = _write_plan(root, [*calibration, *rest, *more])
-        run_trials(study, store, more, executor, "checking", progress)
-    traces = [store.named(entry) for entry in entries]
     store.write_results(traces)
     write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
     return traces
@@ -160,7 +137,7 @@ def run_trials(
     every = unique(trials)
 
     def length(trial: Trial) -> float:
-        return plan.cost(trial, by_digest[trial.model].parameters)
+        return cost(trial, by_digest[trial.model].parameters)
 
     # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
     looks = [[trial] for trial in every if is_diagnosis(trial)]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from titer.core.files import atomic_folder, require_space, room, write_atomic
 from titer.core.records import Trace
@@ -23,6 +24,7 @@ __all__ = [
     "FORMAT",
     "Store",
     "atomic_folder",
+    "damage",
     "lines",
     "require_space",
     "room",
@@ -33,6 +35,7 @@ __all__ = [
 _FINAL = ("ok", "diverged")
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def lines(records: Iterable[Any]) -> str:
@@ -78,12 +81,20 @@ class Store:
                 (scratch / name).write_text(text, encoding="utf-8")
 
     def get(self, key: str) -> Trace:
-        """Read a trial back."""
+        """Read a trial back.
+
+        Raises:
+            OSError, KeyError, TypeError, ValueError, AttributeError: see :func:`damage`.
+        """
         folder = self.folder(key)
         raw = json.loads((folder / "status.json").read_text())
         raw["trial"] = json.loads((folder / "trial.json").read_text())
         looks = (folder / "scores.jsonl").read_text().splitlines()
-        return Trace.from_json({**raw, "points": [json.loads(look) for look in looks]})
+        trace = Trace.from_json({**raw, "points": [json.loads(look) for look in looks]})
+        scores = (score for point in trace.points for score in point.scores.values())
+        if not all(type(one) is float or type(one) is int for score in scores for one in score):
+            raise ValueError("a score is no number")
+        return trace
 
     def named(self, entry: Mapping[str, str]) -> Trace:
         """A trial under the label and subject that a study's plan gives it.
@@ -102,14 +113,34 @@ class Store:
         names = sorted(keys) if keys is not None else sorted(p.name for p in found.glob("[!.]*"))
         return [self.get(name) for name in names if (self.folder(name) / "status.json").exists()]
 
+    def plan(self) -> list[dict[str, str]]:
+        """The trials of the study: their ``key``, and the ``label`` and ``subject`` they go under.
+
+        Raises:
+            OSError: there is no plan.
+            ValueError: it is none; a key that is no key would be a path to elsewhere.
+        """
+        raw: Any = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
+        names = ("key", "label", "subject")
+        if not isinstance(raw, list):
+            raise ValueError("it holds no list of trials")
+        for entry in cast(list[Any], raw):
+            if not isinstance(entry, dict) or not all(
+                isinstance(cast(dict[str, Any], entry).get(name), str) for name in names
+            ):
+                raise ValueError("an entry has no key, label and subject")
+            if not _KEY.fullmatch(entry["key"]):
+                raise ValueError(f"{entry['key']!r} is no key")
+        entries = cast(list[dict[str, str]], raw)
+        return [{name: entry[name] for name in names} for entry in entries]
+
     def planned(self) -> list[Trace]:
         """The trials of the study that have ended, under the names that its plan gives them.
 
         Raises:
             OSError, ValueError, KeyError: the plan cannot be read.
         """
-        plan = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
-        ended = [entry for entry in plan if (self.folder(entry["key"]) / "status.json").exists()]
+        ended = [e for e in self.plan() if (self.folder(e["key"]) / "status.json").exists()]
         return [self.named(entry) for entry in ended]
 
     def inspection(self, key: str) -> dict[str, Any]:
@@ -195,6 +226,23 @@ class Store:
         for name in files:
             kept[name] = hashlib.sha256((self.root / name).read_bytes()).hexdigest()
         write_atomic(sums, "".join(f"{kept[name]}  {name}\n" for name in sorted(kept)))
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with a file that could not be read, in words that name no path."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{Path(str(error.filename)).name} is missing"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return "it holds bytes that are no text"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    if isinstance(error, KeyError):
+        return f"{error} is not in it"
+    if type(error) is ValueError:
+        return str(error)
+    return f"it is of another shape ({error})"
 
 
 def rows(traces: Iterable[Trace]) -> list[dict[str, Any]]:

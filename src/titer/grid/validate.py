@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
 from titer.grid.again import study_of
 from titer.grid.perform import load_named_world
 from titer.grid.probes import judge, probes, task_probes
-from titer.grid.store import FORMAT, Store, lines, rows
+from titer.grid.store import Store, damage, lines, rows
 from titer.grid.study import stars
-from titer.grid.suite import suite, suite_hash
+from titer.grid.suite import suite_hash
+from titer.grid.validate_files import Finding, layout, sums, table
+from titer.grid.validate_plan import cells, planned, suite_of
 
 __all__ = ["Finding", "findings"]
-
-Check = Literal["layout", "hash", "suite", "model", "trial", "missing", "result", "judge"]
-_KEY = re.compile(r"[0-9a-f]{16}")
-_WANTED = ("env.json", "plan.json", "calibration.json", "results.jsonl", "SHA256SUMS")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong (``fault``), or that could not be looked at (``note``)."""
-
-    check: Check
-    where: str
-    says: str
-    kind: Literal["fault", "note"] = "fault"
-
-    def line(self) -> str:
-        """``fault: hash: results.jsonl: …``."""
-        return f"{self.kind}: {self.check}: {self.where}: {self.says}"
 
 
 def findings(root: Path) -> list[Finding]:
@@ -51,35 +33,32 @@ def findings(root: Path) -> list[Finding]:
     study = study_of(root)
     plan, traces, found = _read(root)
     found += [
-        *_layout(root),
-        *_sums(root),
+        *layout(root),
+        *sums(root),
         *_suite(study),
         *_models(root, study),
         *_trials(study, traces),
         *_ended(plan, traces),
-        *_cells(study, plan, traces),
         *_results(root, plan, traces),
-        *_judged(root, study, traces),
     ]
-    return found
+    world = _world(study)
+    if isinstance(world, Finding):
+        return [*found, *cells(study, plan, traces), world]
+    return [*found, *planned(study, world, plan, traces), *_judged(root, world, traces)]
 
 
 def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Finding]]:
     """The plan and the traces by folder name; what cannot be read is a finding."""
     found: list[Finding] = []
     plan: list[dict[str, str]] = []
+    store = Store(root)
     try:
-        raw = json.loads((root / "plan.json").read_text(encoding="utf-8"))
-        for entry in raw:
-            if not _KEY.fullmatch(entry["key"]):
-                raise ValueError(f"{entry['key']!r} is no key")
-            plan.append({name: str(entry[name]) for name in ("key", "label", "subject")})
+        plan = store.plan()
     except FileNotFoundError:
         pass  # said with the layout
-    except (KeyError, TypeError, ValueError) as error:
-        says = f"is no plan ({type(error).__name__}: {error})."
+    except (ValueError, OSError) as error:
+        says = f"is no plan: {damage(error)}."
         found.append(Finding(check="layout", where="plan.json", says=says))
-    store = Store(root)
     traces: dict[str, Trace] = {}
     for folder in sorted((root / "trials").glob("[!.]*")):
         where = f"trials/{folder.name}"
@@ -92,68 +71,23 @@ def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Find
                 raise ValueError(f"status {trace.status!r}")
             traces[folder.name] = trace
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            says = f"cannot be read ({type(error).__name__}: {error})."
+            says = f"cannot be read: {damage(error)}."
             found.append(Finding(check="layout", where=where, says=says))
     return plan, traces, found
-
-
-def _layout(root: Path) -> Iterator[Finding]:
-    for name in _WANTED:
-        if not (root / name).is_file():
-            says = "is missing; run the same bench command again to complete the study."
-            yield Finding(check="layout", where=name, says=says)
-    import yaml
-
-    found = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8")).get("format")
-    if found != FORMAT:
-        says = f"format {found!r}; this version of titer reads {FORMAT}."
-        yield Finding(check="layout", where="config.yaml", says=says)
-
-
-def _sums(root: Path) -> Iterator[Finding]:
-    """Files against ``SHA256SUMS``, both ways."""
-    sums = root / "SHA256SUMS"
-    if not sums.is_file():
-        return
-    named: set[str] = set()
-    for line in sums.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        path = PurePosixPath(name)
-        if not re.fullmatch(r"[0-9a-f]{64}", digest) or path.is_absolute() or ".." in path.parts:
-            yield Finding(check="hash", where="SHA256SUMS", says=f"has a line that is none: {line}")
-            continue
-        named.add(name)
-        if not (root / name).is_file():
-            yield Finding(check="hash", where=name, says="is in SHA256SUMS and not in the folder.")
-        elif hashlib.sha256((root / name).read_bytes()).hexdigest() != digest:
-            yield Finding(
-                check="hash", where=name, says="has changed since SHA256SUMS was written."
-            )
-    for name in Store(root).files():
-        if name not in named:
-            yield Finding(check="hash", where=name, says="is in the folder and not in SHA256SUMS.")
 
 
 def _suite(study: Mapping[str, Any]) -> Iterator[Finding]:
     """The suite's hash, worked out again from its name and settings with this version of titer."""
     title = f"{study['suite']}-{study['suite_version']}"
-    settings = study.get("suite_settings")
-    if not isinstance(settings, dict):
-        says = "its settings are not recorded, so its hash cannot be worked out again."
-        yield Finding(check="suite", where=title, says=says, kind="note")
-        return
     try:
-        plain = {
-            **settings,
-            "rates": tuple(settings["rates"]),
-            "controls": tuple(settings["controls"]),
-            "relatives": tuple(map(tuple, settings["relatives"])),
-        }
-        now = replace(suite(study["suite"]), **plain)
+        now = suite_of(study)
         digest = suite_hash(now, study["world_digest"], study["judges"])
     except (BadInput, KeyError, TypeError) as error:
         yield Finding(check="suite", where=title, says=f"is no suite of this titer ({error}).")
         return
+    if now.version != study["suite_version"]:
+        says = f"is {now.title} in this titer; results of the two do not compare."
+        yield Finding(check="suite", where=title, says=says)
     if digest != study["suite_hash"]:
         says = (
             f"has hash {study['suite_hash']}, and {now.title} of this titer is {digest}; "
@@ -180,6 +114,11 @@ def _models(root: Path, study: Mapping[str, Any]) -> Iterator[Finding]:
 def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Each trial against its own name and against the study."""
     models = {subject["digest"] for subject in study["subjects"]}
+    other = [key for key, trace in traces.items() if trace.trial.suite != study["suite_hash"]]
+    every = len(other) == len(traces)
+    if other and every:
+        says = f"all are of suite {traces[other[0]].trial.suite}, not {study['suite_hash']}."
+        yield Finding(check="trial", where="trials", says=says)
     for key, trace in traces.items():
         trial, where = trace.trial, f"trials/{key}"
         if trial.key != key:
@@ -189,7 +128,7 @@ def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[F
             ("suite", trial.suite, study["suite_hash"]),
             ("world", trial.world, study["world_digest"]),
         ):
-            if ours != theirs:
+            if ours != theirs and not (what == "suite" and every):
                 says = f"is of {what} {ours}, and the study is {theirs}."
                 yield Finding(check="trial", where=where, says=says)
         if trial.model not in models:
@@ -197,6 +136,14 @@ def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[F
             yield Finding(check="trial", where=where, says=says)
         if trace.status == "ok" and not trace.points:
             yield Finding(check="trial", where=where, says="ended well and has no look.")
+        steps = [point.spent.steps for point in trace.points]
+        if steps != sorted(steps):
+            says = f"was looked at after {_list(steps)} steps, which is no order."
+            yield Finding(check="trial", where=where, says=says)
+        over = [axis for point in trace.points for axis in point.spent.over(trial.budget)]
+        if over:
+            says = f"says that it spent more than its budget: {over[-1]}."
+            yield Finding(check="trial", where=where, says=says)
         spoilt = sorted(
             {
                 probe
@@ -212,6 +159,10 @@ def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[F
 
 def _ended(plan: list[dict[str, str]], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Planned trials without a result, and those that failed."""
+    if plan and not any(entry["key"] in traces for entry in plan):
+        says = f"none of the {len(plan)} planned trials has a result."
+        yield Finding(check="missing", where="trials", says=says)
+        return
     for entry in plan:
         what, trace = f"{entry['label']} on {entry['subject']}", traces.get(entry["key"])
         where = f"trials/{entry['key']}"
@@ -222,33 +173,8 @@ def _ended(plan: list[dict[str, str]], traces: Mapping[str, Trace]) -> Iterator[
             yield Finding(check="missing", where=where, says=f"{what} {trace.status}: {last[0]}")
 
 
-def _cells(
-    study: Mapping[str, Any], plan: list[dict[str, str]], traces: Mapping[str, Trace]
-) -> Iterator[Finding]:
-    """Cells of the suite that no planned trial fills: model by row by seed, and by task."""
-    have: set[tuple[str, str, int, str]] = set()
-    for entry in plan:
-        if trace := traces.get(entry["key"]):
-            trial = trace.trial
-            have.add((entry["subject"], entry["label"], trial.seed, trial.domain))
-    unread = {(entry["subject"], entry["label"]) for entry in plan if entry["key"] not in traces}
-    domain = study["domains"][0]
-    trained = any(label.startswith("task ") for _, label, _, _ in have)
-    for subject in study["subjects"]:
-        if subject.get("unusable"):
-            continue
-        share = subject.get("share")
-        seeds = [share["draw"]] if share else study["seeds"]
-        labels = [row["id"] for row in study["rows"]]
-        if trained and not share and subject["role"] != "oracle":
-            labels += [f"task {task['name']}" for task in study["tasks"]]
-        wanted = [(label, seed) for label in labels for seed in seeds]
-        wanted += [] if share else [("none", study["seeds"][0])]
-        for label, seed in wanted:
-            name = subject["name"]
-            if (name, label, seed, domain) not in have and (name, label) not in unread:
-                says = f"seed {seed} was never planned; run the same bench command again."
-                yield Finding(check="missing", where=f"{label} on {name}", says=says)
+def _list(steps: list[int]) -> str:
+    return ", ".join(map(str, steps)) or "no"
 
 
 def _results(
@@ -265,25 +191,28 @@ def _results(
     }
     for name, make in made.items():
         path = root / name
-        if path.is_file() and path.read_text(encoding="utf-8") != make():
+        if path.is_file() and path.read_bytes() != make().encode("utf-8"):
             says = "is not what the trials give; run the same bench command again."
             yield Finding(check="result", where=name, says=says)
+    yield from table(root, named)
 
 
-def _judged(root: Path, study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[Finding]:
-    """Scores against what the models said, judged again; it needs the world and no model."""
+def _world(study: Mapping[str, Any]) -> World | Finding:
+    """The data of the study, where they are here and as they were."""
+    source = study["world_source"]
     try:
-        world = load_named_world(study["world_source"])
+        world = load_named_world(source)
     except BadInput as error:
         says = f"is not here, so no answer was judged again ({error.faults[0]})"
-        yield Finding(check="judge", where=study["world_source"], says=says, kind="note")
-        return
-    if world.digest() != study["world_digest"]:
-        says = (
-            f"is {world.digest()} here and was {study['world_digest']}; nothing was judged again."
-        )
-        yield Finding(check="judge", where=study["world_source"], says=says, kind="note")
-        return
+        return Finding(check="judge", where=source, says=says, kind="note")
+    if world.digest() == study["world_digest"]:
+        return world
+    says = f"is {world.digest()} here and was {study['world_digest']}; nothing was judged again."
+    return Finding(check="judge", where=source, says=says, kind="note")
+
+
+def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """Scores against what the models said, judged again; it needs the world and no model."""
     for key, trace in traces.items():
         trial, where = trace.trial, f"trials/{key}"
         if trial.domain not in world.hazards or (trial.task and trial.task not in world.tasks):
@@ -296,7 +225,7 @@ def _judged(root: Path, study: Mapping[str, Any], traces: Mapping[str, Trace]) -
             said = [json.loads(line)["records"] for line in text.splitlines()]
             scores = [judge(asked, records) for records in said]
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
-            says = f"what was said cannot be judged ({type(error).__name__}: {error})."
+            says = f"what was said cannot be judged: {damage(error)}."
             yield Finding(check="judge", where=where, says=says)
             continue
         if scores != [dict(point.scores) for point in trace.points]:

@@ -12,14 +12,14 @@ from titer.core import Estimate
 from titer.core.records import TWO_PHASES
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
 from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, judge, retained
-from titer.pillars._panel import Bench, Panel, chosen
+from titer.pillars._panel import Bench, Panel, breach, chosen
 from titer.pillars._statistics import FloatArray, Resample, missing, summarise
 
 __all__ = ["RowNumbers", "RowResult", "outcomes", "twin"]
 
 _WORST_FIRST: tuple[Outcome, ...] = (
-    "void",
     "breached",
+    "void",
     "degraded breach",
     "failed",
     "timed-out",
@@ -82,6 +82,7 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
     arms = subject.of(row)
     kept = chosen(subject, row, bench.rule)
     void, fault = bench.void.get(row, ""), subject.fault(row)
+    counts = not void or breach(subject, row, bench)
     doubts, flags = _doubts(subject, bench, row, kept)
     calibrated = bench.undefended is not None and row in bench.undefended.rows
 
@@ -90,12 +91,16 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
             _judge_seed(subject, bench, row, seed, budget) for seed in subject.seeds
         ]
         return tuple(
-            _settle(one, doubted=bool(doubts) or not calibrated, void=bool(void)) for one in seen
+            _settle(one, doubted=bool(doubts) or not calibrated, void=bool(void), counts=counts)
+            for one in seen
         )
 
     found = at(math.inf)
     outcome = _worst(found)
-    if void:
+    if void and outcome == "breached":
+        validity = "valid"
+        flags.append("S1 void where it held")
+    elif void:
         validity = f"void: {void}"
     elif fault:
         validity = f"failed: {fault}"
@@ -144,8 +149,8 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: fl
     return _worst([*found, *broken])
 
 
-def _settle(found: Outcome, *, doubted: bool, void: bool) -> Outcome:
-    if void:
+def _settle(found: Outcome, *, doubted: bool, void: bool, counts: bool) -> Outcome:
+    if void and not (counts and found == "breached"):
         return "void"
     return "suspect" if doubted and found == "held" else found
 

@@ -42,7 +42,8 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
     a tick for each seed stands below the number. A hatched cell has no valid result.
     """
     ordered = sorted(models, key=lambda model: _position(model))
-    columns, right = _columns(ordered, label := _label_width(rows))
+    ids = _id_width(rows)
+    columns, right = _columns(ordered, label := ids + _title_width(rows))
     heads = [svg.wrap(str(m.get("name", "")), _CELL[0], 11.5, 3) for m in ordered]
     top = 20.0 + 15 * max((len(head) for head in heads), default=1) + 8
     names: list[str] = []
@@ -58,7 +59,7 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
         names.append(svg.line(0, y + _FAMILY_HEAD - 2, right, y + _FAMILY_HEAD - 2, "grid"))
         y += _FAMILY_HEAD
         for row in members:
-            names.append(_row_label(row, y, label))
+            names.append(_row_label(row, y, ids, label))
             for x, model, found in zip(columns, ordered, cells, strict=True):
                 attack = found.get(str(row.get("id")))
                 body.append(_cell(attack, str(model.get("name", "")), x, y))
@@ -71,7 +72,7 @@ def heatmap(rows: Sequence[Verdict], models: Sequence[Verdict]) -> str:
         "figures holds the same numbers with their intervals.",
         svg.el("g", *names),
         # A narrow page hides the titles and moves the cells left by as much.
-        svg.el("g", *body, class_="cells", style=f"--titles:{svg.coordinate(label - 46)}px"),
+        svg.el("g", *body, class_="cells", style=f"--titles:{svg.coordinate(label - ids)}px"),
     )
 
 
@@ -80,9 +81,15 @@ def _position(model: Verdict) -> int:
     return _ORDER.index(role) if role in _ORDER else len(_ORDER)
 
 
-def _label_width(rows: Sequence[Verdict]) -> float:
+def _id_width(rows: Sequence[Verdict]) -> float:
+    """Room for the longest name of a row: those of published lists are longer than ours."""
+    names = [1.1 * svg.width_of(str(row.get("id", "")), _SIZE) for row in rows]  # they are bold
+    return min(max([*names, 36.0]), 140.0) + 10
+
+
+def _title_width(rows: Sequence[Verdict]) -> float:
     titles = [svg.width_of(str(row.get("title", "")), _SIZE) for row in rows]
-    return 46 + min(max(titles, default=60.0), 290.0) + 10
+    return min(max(titles, default=60.0), 290.0) + 18
 
 
 def _columns(models: Sequence[Verdict], label: float) -> tuple[list[float], float]:
@@ -118,15 +125,15 @@ def _heads(
     return body
 
 
-def _row_label(row: Verdict, y: float, label: float) -> str:
+def _row_label(row: Verdict, y: float, ids: float, label: float) -> str:
     title, base = str(row.get("title", "")), y + _CELL[1] / 2 + 4
-    shown = svg.clip(title, label - 56, _SIZE)
+    shown = svg.clip(title, label - ids - 10, _SIZE)
     optional = "" if row.get("mandatory", True) else " (optional)"
     return svg.el(
         "g",
         svg.el("title", svg.escape(f"{row.get('id', '')} {title}{optional}")),
-        svg.text(0, base, svg.clip(str(row.get("id", "")), 42, _SIZE), "row id"),
-        svg.text(46, base, shown, "row"),
+        svg.text(0, base, svg.clip(str(row.get("id", "")), ids - 4, _SIZE), "row id"),
+        svg.text(ids, base, shown, "row"),
     )
 
 

@@ -25,15 +25,17 @@ from markupsafe import Markup
 from titer.core import BadInput
 from titer.report import _game, _inside, _page, figures
 from titer.report._beside import with_beside
+from titer.report._budgets import budgets
 from titer.report._check_table import check_table
 from titer.report._glossary import OUTCOMES, ROLES, TERMS
 from titer.report._lock_section import lock_section
 from titer.report.tables import look, number
 
-__all__ = ["read", "render", "write"]
+__all__ = ["current", "read", "render", "write"]
 
 Verdict = Mapping[str, Any]
 _PLAIN_DATA = 700_000  # characters of JSON above which the verdict is carried compressed
+_DATA = re.compile(r'<script type="application/json" id="verdict">(.*?)</script>', re.S)
 
 
 def render(verdict: Verdict) -> str:
@@ -56,6 +58,11 @@ def render(verdict: Verdict) -> str:
         claims=_page.claims(verdict),
         pillars=_page.pillar_grid(verdict),
         panels=panels,
+        spent=[
+            (model, Markup(drawing))
+            for model in _subjects(ordered)
+            if (drawing := budgets(model, undefended, oracle))
+        ],
         paretos=[
             Markup(figures.pareto(ordered, axis, margin=margin)) for axis in ("weak", "r_star")
         ],
@@ -95,6 +102,17 @@ def _why(verdict: Verdict) -> dict[str, Any]:
     if found:
         found["figures"] = [(*head, Markup(drawn)) for *head, drawn in found["figures"]]
     return found
+
+
+def current(verdict: Verdict, path: Path) -> bool:
+    """Whether the page at ``path`` is the one that this verdict gives: the same markup to the byte,
+    and the same data, however they are packed."""
+    try:
+        page = path.read_text(encoding="utf-8")
+        same = _DATA.sub("", page) == _DATA.sub("", render(verdict))
+        return same and read(page) == _finite(verdict)
+    except (BadInput, OSError, ValueError, zlib.error):
+        return False
 
 
 def write(verdict: Verdict, path: Path) -> Path:
@@ -177,7 +195,7 @@ def _other_trials(verdict: Verdict) -> list[tuple[str, str]]:
 
 def read(page: str) -> dict[str, Any]:
     """The verdict that a page carries, as it was given to :func:`render`."""
-    found = re.search(r'<script type="application/json" id="verdict">(.*?)</script>', page, re.S)
+    found = _DATA.search(page)
     if found is None:
         raise BadInput("page: a report written by titer carries its verdict; this text has none.")
     content = json.loads(found[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,8 @@ FORMAT = 1
 FOLDER = Path("utility") / "lm-eval"
 _LARGEST = 64 * 2**20
 _Z = 1.959964
+_BEYOND = 1e300
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SETTINGS = ("limit", "gen_kwargs", "random_seed", "fewshot_seed")
 _TEMPLATE = ("chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")
 
@@ -34,8 +37,14 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: there is no such file, or lm-eval 0.4 did not write it.
     """
+    if path.is_dir():
+        inside = sorted(str(one) for one in path.rglob("results*.json"))
+        told = f"one of {', '.join(inside[:4])}" if inside else "the results_*.json of `lm_eval`"
+        raise BadInput(f"{path} is a folder; give {told}.")
     if not path.is_file():
         raise BadInput(f"{path} is no file; give the results_*.json that `lm_eval` wrote.")
+    if path.suffix == ".jsonl":
+        raise BadInput(f"{path} holds samples; give the results_*.json beside it.")
     if path.stat().st_size > _LARGEST:
         raise BadInput(f"{path} is larger than 64 MiB; give the results file, not the samples.")
     text = path.read_bytes()
@@ -78,8 +87,44 @@ def _mapping(raw: Any, *path: str) -> dict[str, Any]:
 
 
 def _number(raw: Any) -> float | None:
-    usable = isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)
-    return float(raw) if usable else None
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or abs(raw) > _BEYOND:
+        return None
+    return float(raw) if math.isfinite(raw) else None
+
+
+def _subtasks(raw: dict[str, Any], task: str, *, inner: bool = False) -> list[str]:
+    """The tasks under a group, none for a task; with ``inner`` the groups within it too."""
+    found: dict[str, None] = {}
+    todo, seen = [task], {task}
+    while todo:
+        below = _mapping(raw, "group_subtasks").get(todo.pop())
+        names = [name for name in below if isinstance(name, str)] if isinstance(below, list) else []
+        for name in cast(list[str], names):
+            found[name] = None
+            todo += [] if name in seen else [name]
+            seen.add(name)
+    groups = [name for name in found if _mapping(raw, "group_subtasks").get(name)]
+    return [name for name in found if inner or name not in groups]
+
+
+def _group(raw: dict[str, Any], task: str, metric: str) -> str:
+    """The largest group in whose score of that metric a task is counted; empty where it stands
+    alone."""
+    groups = sorted(_mapping(raw, "group_subtasks"))
+    over = [one for one in groups if one != task and task in _subtasks(raw, one, inner=True)]
+    scored = [one for one in over if metric in _mapping(raw, "results", one)]
+    return max(scored, key=lambda one: len(_subtasks(raw, one)), default="")
+
+
+def _asked(raw: dict[str, Any], task: str) -> int:
+    """How many items were asked; of a group, in all of its tasks."""
+    below = _subtasks(raw, task) or [task]
+    counts = [_mapping(raw, "n-samples", one).get("effective") for one in below]
+    known = [count for count in counts if type(count) is int]
+    if len(known) == len(counts):
+        return sum(known)
+    told = _mapping(raw, "results", task).get("sample_len")
+    return told if type(told) is int else 0
 
 
 def _records(raw: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,9 +133,10 @@ def _records(raw: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[di
     for key, given in sorted(metrics.items()):
         metric, comma, name = key.partition(",")
         value = _number(given)
-        if not comma or metric.endswith("_stderr") or value is None:
+        # `bypass` stands for a task whose metrics were left out, and is 999.
+        if not comma or metric.endswith("_stderr") or metric == "bypass" or value is None:
             continue
-        counted = _mapping(raw, "n-samples", task).get("effective", metrics.get("sample_len"))
+        stderr = _number(metrics.get(f"{metric}_stderr,{name}"))
         higher = _mapping(raw, "higher_is_better", task).get(metric)
         config = _mapping(raw, "configs", task)
         found.append(
@@ -99,13 +145,14 @@ def _records(raw: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[di
                 "metric": metric,
                 "filter": name,
                 "value": value,
-                "stderr": _number(metrics.get(f"{metric}_stderr,{name}")),
-                "n": counted if isinstance(counted, int) else 0,
+                "stderr": stderr if stderr is not None and stderr >= 0 else None,
+                "n": _asked(raw, task),
+                "group": _group(raw, task, key),
                 "higher_is_better": higher if isinstance(higher, bool) else None,
                 "version": _plain(_mapping(raw, "versions").get(task)),
                 "shots": _plain(_mapping(raw, "n-shot").get(task)),
                 "dataset": _words(config.get("dataset_path")),
-                "alike": _alike(raw, task, counted, config),
+                "alike": _alike(raw, task),
             }
         )
     return found
@@ -115,21 +162,31 @@ def _plain(raw: Any) -> str:
     return f"{raw:g}" if isinstance(raw, float) else str(raw) if raw is not None else ""
 
 
-def _alike(raw: dict[str, Any], task: str, counted: Any, config: dict[str, Any]) -> str:
-    """Equal for two runs that put the same questions in the same way."""
-    told = {key: value for key, value in config.items() if key != "metadata"}
+def _alike(raw: dict[str, Any], task: str) -> str:
+    """Equal for two runs that put the same questions in the same way; a group's tasks all count."""
     settings = _mapping(raw, "config")
     return content_key(
         [
-            _plain(_mapping(raw, "versions").get(task)),
-            _plain(_mapping(raw, "n-shot").get(task)),
-            counted,
-            json.dumps(told, sort_keys=True, default=str),
-            _mapping(raw, "task_hashes").get(task),
+            [_put(raw, one) for one in (task, *_subtasks(raw, task))],
             [str(settings.get(name)) for name in _SETTINGS],
             [str(raw.get(name)) for name in _TEMPLATE],
         ]
     )
+
+
+def _put(raw: dict[str, Any], task: str) -> list[Any]:
+    """How one task was put: version, shots, items, configuration, and the hash of its prompts."""
+    config = _mapping(raw, "configs", task)
+    told = {key: value for key, value in config.items() if key != "metadata"}
+    return [
+        task,
+        _plain(_mapping(raw, "versions").get(task)),
+        _plain(_mapping(raw, "n-shot").get(task)),
+        _asked(raw, task),
+        # A function that lm-eval could not write out stands there with its address in memory.
+        _ADDRESS.sub("", json.dumps(told, sort_keys=True, default=str)),
+        _mapping(raw, "task_hashes").get(task),
+    ]
 
 
 def keep(root: Path, models: Sequence[str], given: Mapping[str, Path]) -> list[Path]:
@@ -193,6 +250,7 @@ def kept(root: Path) -> dict[str, dict[str, Any]]:
 
 def beside(root: Path, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What a report shows: every metric of every model, with its change from the undefended one.
+    Tasks that are counted in the score of a group are left to the group.
 
     The change is taken only where both were asked alike, and its interval is that of two
     independent samples: wider than need be, since the questions are the same.
@@ -204,6 +262,8 @@ def beside(root: Path, models: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     for model in models:
         name = str(model["name"])
         for record in held.get(name, {}).get("results", ()):
+            if record.get("group"):
+                continue
             first = before.get(_key(record)) if name != base else None
             shown.append(
                 {

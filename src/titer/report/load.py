@@ -11,9 +11,11 @@ import yaml
 from titer import __version__
 from titer.core.errors import BadInput
 from titer.core.records import Trace
-from titer.grid.store import Store
+from titer.grid.store import Store, damage
+from titer.grid.suite import SUITES
 from titer.report import lm_eval
 from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
+from titer.report.html import current
 from titer.report.verdict import verdict
 
 __all__ = ["facts", "read", "read_bases", "read_verdict", "stale"]
@@ -34,8 +36,11 @@ _FAMILIES = {
 }
 
 
-def _left_out(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    inside = {str(row["id"])[:1] for row in rows}
+def _left_out(study: dict[str, Any]) -> tuple[str, ...]:
+    """The families that no row of the study is of, by the rows of the table that its rows are."""
+    known = SUITES.get(study["suite"])
+    of = {row.id: row.of or row.id for row in known.rows} if known else {}
+    inside = {of.get(str(row["id"]), str(row["id"]))[:1] for row in study["rows"]}
     return tuple(phrase for letter, phrase in _FAMILIES.items() if letter not in inside)
 
 
@@ -73,7 +78,7 @@ def facts(config: dict[str, Any]) -> StudyFacts:
         checkpoints=tuple(study["checkpoints"]),
         domains=tuple(study["domains"]),
         tasks=tuple(Benign(**task) for task in study["tasks"]),
-        not_tested=(*study["not_tested"], *_left_out(study["rows"])),
+        not_tested=(*study["not_tested"], *_left_out(study)),
         command=config["command"],
         created=config.get("created", ""),
     )
@@ -104,9 +109,9 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
         found = store.planned()
     except BadInput:
         raise
-    except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
         raise BadInput(
-            f"the run folder {root} is damaged ({type(error).__name__}: {error}); "
+            f"the run folder {root} is damaged: {damage(error)}; "
             "run the same bench command again to complete it."
         ) from error
     return study, found
@@ -127,7 +132,7 @@ def read_verdict(root: Path) -> dict[str, Any]:
             model["inside"] = inside.get(model["name"], [])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise BadInput(
-            f"the run folder {root} is damaged ({type(error).__name__}: {error}); "
+            f"the run folder {root} is damaged: {damage(error)}; "
             "run the same bench command again to complete it."
         ) from error
     # Beside the verdict and no part of it: what another program measured enters no number of ours.
@@ -144,21 +149,30 @@ def read_bases(root: Path) -> dict[str, str]:
     return {one["name"]: hub for one in subjects if hub and one["defence"]}
 
 
-def stale(root: Path) -> str:
-    """Why ``report/verdict.json`` is not what the trials give, empty where it is.
+def stale(root: Path) -> tuple[str, str] | None:
+    """What of ``report`` is not what the trials give, and why; None where all of it is.
 
     A verdict that another version of titer wrote is only said to be that.
     """
     path = root / "report" / "verdict.json"
+    where = path.relative_to(root).as_posix()
     again = f"`titer report {root}` writes it anew."
     if not path.is_file():
-        return f"is missing; {again}"
+        return where, f"is missing; {again}"
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         version = written["titer"]
     except (KeyError, TypeError, ValueError):
-        return f"is no verdict; {again}"
+        return where, f"is no verdict; {again}"
     if version != __version__:
-        return f"is by titer {version} and this is {__version__}; {again}"
+        return where, f"is by titer {version} and this is {__version__}; {again}"
     found = json.loads(json.dumps(read_verdict(root), ensure_ascii=False))
-    return "" if found == written else f"is not what the trials give; {again}"
+    for now, was in zip(found["models"], written.get("models", ()), strict=False):
+        if not (root / now["source"]).is_dir():
+            now["cost"] = was.get("cost")  # it is read of the model, which may have been left out
+    if found != written:
+        return where, f"is not what the trials give; {again}"
+    page = path.with_name("index.html")
+    if not current(found, page):
+        return page.relative_to(root).as_posix(), f"is not the page of the verdict; {again}"
+    return None

@@ -1,0 +1,62 @@
+"""The way a study goes: which trials come next, given what the ones before have shown.
+
+The runner walks it by running them, and `titer validate` by reading what was written, so that a
+plan on disk can be held against the one that its own trials call for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from titer.core.records import Enough, Trace, Trial
+from titer.grid import checks, early
+from titer.grid import study as plan
+from titer.grid.study import Study
+
+__all__ = ["Stage", "stages"]
+
+_EXTENSIONS = 2
+"""How often a sweep whose best rate is at its edge is extended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a study's plan holds by now (``planned``), and what of it is run next (``run``)."""
+
+    label: str
+    planned: tuple[Trial, ...]
+    run: tuple[Trial, ...]
+
+
+def stages(study: Study) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
+    """The stages of a study in order: calibration, attacks and benign tasks, checks.
+
+    Send back after each the traces of all that it planned, under their names. Returns lr* of each
+    family.
+    """
+    calibration = tuple(plan.calibration(study))
+    traces = yield Stage(label="calibrating", planned=calibration, run=calibration)
+    for _ in range(_EXTENSIONS):
+        further = tuple(plan.extension(study, traces))
+        if not further:
+            break
+        calibration += further
+        traces = yield Stage(label="calibrating further", planned=calibration, run=further)
+    rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
+    enough: dict[str, Enough] = {}
+    if study.suite.worst_case:
+        first = tuple(early.reference(study, rates))
+        label = "attacking the undefended model"
+        traces = yield Stage(label=label, planned=(*calibration, *first), run=first)
+        enough = early.enough(study, traces)
+    rest = (
+        *plan.attacks(study, rates, enough),
+        *plan.training(study, rates),
+        *checks.diagnoses(study, rates),
+    )
+    traces = yield Stage(label="attacking", planned=(*calibration, *rest), run=rest)
+    more = tuple(checks.further(study, rates, traces))
+    if more:
+        yield Stage(label="checking", planned=(*calibration, *rest, *more), run=more)
+    return rates
