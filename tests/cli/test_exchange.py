@@ -352,6 +352,13 @@ def test_a_page_that_was_changed_is_found(titer: Run, run: Path) -> None:
     assert "report/index.html: is not the page of the verdict" in out
 
 
+def test_a_folder_from_before_settings_were_recorded_has_a_note(run: Path) -> None:
+    _config(run, lambda study: study.pop("suite_settings"))
+    Store(run).write_sums()
+    found = [(one.kind, one.check) for one in findings(run)]
+    assert found == [("note", "suite")]
+
+
 def test_models_may_be_left_out(titer: Run, run: Path) -> None:
     shutil.rmtree(run / "models")
     Store(run).write_sums()

@@ -44,7 +44,13 @@ def findings(root: Path) -> list[Finding]:
     world = _world(study)
     if isinstance(world, Finding):
         return [*found, *cells(study, plan, traces), world]
-    return [*found, *planned(study, world, plan, traces), *_judged(root, world, traces)]
+    again = planned(study, world, plan, traces) if _settled(study) else cells(study, plan, traces)
+    return [*found, *again, *_judged(root, world, traces)]
+
+
+def _settled(study: Mapping[str, Any]) -> bool:
+    """Whether the suite's settings were recorded, so that it can be made again."""
+    return isinstance(study.get("suite_settings"), dict)
 
 
 def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Finding]]:
@@ -79,6 +85,10 @@ def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Find
 def _suite(study: Mapping[str, Any]) -> Iterator[Finding]:
     """The suite's hash, worked out again from its name and settings with this version of titer."""
     title = f"{study['suite']}-{study['suite_version']}"
+    if not _settled(study):
+        says = "its settings are not recorded, so its hash cannot be worked out again."
+        yield Finding(check="suite", where=title, says=says, kind="note")
+        return
     try:
         now = suite_of(study)
         digest = suite_hash(now, study["world_digest"], study["judges"])
