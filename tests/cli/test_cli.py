@@ -220,7 +220,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["report", "{out}"], "no run folder"),
         (["reproduce", "abc", "--run", "{out}"], "no run folder"),
         (["judge", "refusal", "{out}/a.csv"], "does not exist"),
-        (["validate", "{out}"], "is no folder"),
+        (["validate", "{out}"], "there is no"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
