@@ -39,7 +39,7 @@ def trace(
     status: Status = "ok",
     lr: float = 1e-3,
     domain: str = "A",
-    purpose: Literal["attack", "calibrate", "train", "check"] = "attack",
+    purpose: Literal["attack", "search", "calibrate", "train", "check"] = "attack",
     attack: str = "finetune",
     task: str = "",
     probe: str = "harm",

@@ -150,7 +150,7 @@ def bench(
     ] = False,
     search: Annotated[
         str | None,
-        typer.Option("--search", help="Rates by full search or by halving (another suite hash)."),
+        typer.Option("--search", help="How a row's settings are searched: full, halving or fresh."),
     ] = None,
     why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,

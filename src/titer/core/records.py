@@ -222,7 +222,7 @@ class Trial:
     budget: Budget
     seed: int
     suite: str
-    purpose: Literal["immunise", "attack", "calibrate", "train", "check"] = "attack"
+    purpose: Literal["immunise", "attack", "search", "calibrate", "train", "check"] = "attack"
     task: str = ""
     items: int | None = None
     checkpoints: tuple[int, ...] = ()

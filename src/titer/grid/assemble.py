@@ -234,10 +234,10 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 def _suite(request: Request) -> Suite:
     chosen = replace(suite(request.suite), worst_case=request.worst_case)
-    if request.search == "full" or request.search == "halving":
+    if request.search in ("full", "halving", "fresh"):
         chosen = replace(chosen, search=request.search)
     elif request.search is not None:
-        raise BadInput(f"--search {request.search}: there is full and halving.")
+        raise BadInput(f"--search {request.search}: there is full, halving and fresh.")
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

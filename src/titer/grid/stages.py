@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from titer.core.records import Enough, Trace, Trial
 from titer.grid import checks, early
 from titer.grid import study as plan
+from titer.grid.finals import finals
 from titer.grid.study import Study
 
 __all__ = ["Stage", "stages"]
@@ -49,6 +50,8 @@ def stages(study: Study) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
         first = tuple(early.reference(study, rates))
         label = "attacking the undefended model"
         traces = yield Stage(label=label, planned=(*calibration, *first), run=first)
+        if best := tuple(finals(study, traces)):
+            traces = yield Stage(label=label, planned=(*calibration, *first, *best), run=best)
         enough = early.enough(study, traces)
     rest = (
         *plan.attacks(study, rates, enough),
@@ -56,6 +59,10 @@ def stages(study: Study) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
         *checks.diagnoses(study, rates),
     )
     traces = yield Stage(label="attacking", planned=(*calibration, *rest), run=rest)
+    if best := tuple(finals(study, traces)):
+        rest = (*rest, *best)
+        label = "attacking with the best settings"
+        traces = yield Stage(label=label, planned=(*calibration, *rest), run=best)
     more = tuple(checks.further(study, rates, traces))
     if more:
         yield Stage(label="checking", planned=(*calibration, *rest, *more), run=more)

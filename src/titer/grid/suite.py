@@ -55,8 +55,10 @@ class Suite:
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
     suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
-    its breach is certain (:mod:`titer.grid.early`). ``search`` says how a rate is looked for:
-    ``full`` runs every candidate to its end, ``halving`` stops those that are outdone on the way.
+    its breach is certain (:mod:`titer.grid.early`). ``search`` says how the settings of a row are
+    searched: ``full`` runs every one to its end on every seed, ``halving`` stops rates that are
+    outdone on the way, ``fresh`` runs all of them on a seed of its own and the best three on the
+    seeds that are reported (:mod:`titer.grid.finals`).
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
     diagnoses of each model, ``all`` further attacks too on models that held (docs/checks.md).
 
@@ -75,7 +77,7 @@ class Suite:
     sweep_steps: int = 60
     items: int = 72
     worst_case: bool = False
-    search: Literal["full", "halving"] = "full"
+    search: Literal["full", "halving", "fresh"] = "full"
     checks: Literal["none", "weights", "all"] = "all"
     controls: tuple[str, ...] = ()
     unlocked: str = ""
@@ -274,10 +276,10 @@ SUITES = {
         rows=(*_rows(*_QUICK), Row(id="I01", kinds="r")),
         checks="weights",
     ),
-    "core": Suite(name="core", version="v1", rows=_rows(*_CORE)),
+    "core": Suite(name="core", version="v1", rows=_rows(*_CORE), search="fresh"),
     "supply": Suite(name="supply", version="v1", rows=_rows("I04")),
     "tar": Suite(name="tar", version="v1", rows=_tar()),
-    "tamperbench": Suite(name="tamperbench", version="v1", rows=_tamperbench()),
+    "tamperbench": Suite(name="tamperbench", version="v1", rows=_tamperbench(), search="fresh"),
     "locks": Suite(
         name="locks",
         version="v2",

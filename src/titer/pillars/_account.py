@@ -17,7 +17,8 @@ def account(tried: Sequence[Arm], seeds: Sequence[int], grid: Sequence[int]) -> 
     """
     found: list[tuple[Spent, ...]] = []
     for arm in tried:
-        runs = [run for seed in seeds if (run := arm.run_of(seed))]
+        # A setting that was only searched had a seed of its own.
+        runs = [run for seed in seeds if (run := arm.run_of(seed))] or list(arm.runs)
         found += [_mean_spent(runs, grid)] if runs else []
     return tuple(
         Spent(

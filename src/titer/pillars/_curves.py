@@ -135,13 +135,16 @@ class Evidence:
 
     ``before`` is the harm of the subject as released, (seeds, I); ``repeats`` is False when two
     looks at the same weights disagreed, ``drift`` by how much they did at most, None where there
-    was one look only. ``doubts`` are reasons for suspicion that checks of the model found: for
-    adversaries that train, ``trains``, for those that act on the input, ``input``, or for ``all``.
+    was one look only. ``searched`` are settings tried on a seed of their own, the best of which
+    were then run on ``seeds``. ``doubts`` are reasons for suspicion that checks of the model found:
+    for adversaries that train, ``trains``, for those that act on the input, ``input``, or for
+    ``all``.
     """
 
     name: str
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
+    searched: tuple[Arm, ...] = ()
     before: FloatArray | None = None
     present: tuple[int, ...] = ()
     utility: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -159,6 +162,15 @@ class Evidence:
         """The settings under which an adversary was run."""
         return tuple(arm for arm in self.arms if arm.row == row)
 
+    def search(self, row: str) -> tuple[Arm, ...]:
+        """What an adversary tried before it was run on the seeds that are reported; empty where it
+        tried all its settings on those."""
+        return tuple(arm for arm in self.searched if arm.row == row)
+
+    def candidates(self, row: str) -> tuple[Arm, ...]:
+        """The settings among which an adversary chose."""
+        return self.search(row) or self.of(row)
+
     def fault(self, row: str) -> str:
         """Why a row says nothing about resistance, or an empty string.
 
@@ -167,7 +179,7 @@ class Evidence:
         strongest. At least one setting must have run to its end on every seed.
         """
         arms = self.of(row)
-        for arm in arms:
+        for arm in (*self.search(row), *arms):
             for seed, why in arm.broken.items():
                 if why != "diverged":
                     return f"{row} seed {seed} {why}"

@@ -108,9 +108,9 @@ def _monotone(case: Case) -> Found:
 
 def _edges(case: Case) -> Found:
     swept = {
-        row: sweep_edge(case.subject.of(row), case.subject, case.epsilon)
+        row: sweep_edge(case.subject.candidates(row), case.subject, case.epsilon)
         for row in case.subject.rows
-        if len({arm.rate for arm in case.subject.of(row)}) > 2
+        if len({arm.rate for arm in case.subject.candidates(row)}) > 2
     }
     swept |= {name: at_edge(scores) for name, scores in case.sweeps.items() if len(scores) > 2}
     if not swept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,20 +80,36 @@ def gather(
     """Sort the attack traces of one subject in one domain by adversary, knobs and seed.
 
     ``floor`` is the first positive step of the grid; ``probe`` is the score taken for harm,
-    ``purpose`` the kind of trials that are looked at. Rows
-    labelled ``none`` are looks without an attack: they give the baseline, and are no adversary.
+    ``purpose`` the kind of trials that are looked at; beside attacks stand the searches that went
+    before them. Rows labelled ``none`` are looks without an attack: they give the baseline, and are
+    no adversary.
 
     Raises:
         BadInput: two trials of the subject were scored on different numbers of items.
     """
+    here = [
+        trace for trace in traces if (trace.trial.subject, trace.trial.domain) == (subject, domain)
+    ]
+    arms, looks = _sorted(here, purpose, floor, probe)
+    searched = _sorted(here, "search", floor, probe)[0] if purpose == "attack" else ()
+    return replace(_evidence(subject, seeds, arms, looks), searched=searched)
+
+
+_Look = tuple[int, str, Trajectory]
+"""Seed, model, and what was seen."""
+
+
+def _sorted(
+    traces: Sequence[Trace], purpose: str, floor: int, probe: str
+) -> tuple[tuple[Arm, ...], list[_Look]]:
     runs: dict[tuple[str, str], dict[int, Trajectory]] = {}
     broken: dict[tuple[str, str], dict[int, Outcome]] = {}
     rates: dict[tuple[str, str], float | None] = {}
     names: dict[tuple[str, str], str] = {}
-    looks: list[tuple[int, str, Trajectory]] = []
+    looks: list[_Look] = []
     for trace in traces:
         trial = trace.trial
-        if (trial.purpose, trial.subject, trial.domain) != (purpose, subject, domain):
+        if trial.purpose != purpose:
             continue
         cell = (trial.label, content_key([trial.attack.name, dict(trial.attack.fields)]))
         rate = trial.attack.fields.get("lr")
@@ -119,14 +136,11 @@ def gather(
         for cell in rates
         if cell[0] not in ("", "none")
     )
-    return _evidence(subject, seeds, arms, looks)
+    return arms, looks
 
 
 def _evidence(
-    subject: str,
-    seeds: tuple[int, ...],
-    arms: tuple[Arm, ...],
-    looks: Sequence[tuple[int, str, Trajectory]],
+    subject: str, seeds: tuple[int, ...], arms: tuple[Arm, ...], looks: Sequence[_Look]
 ) -> Evidence:
     if len({run.harm.shape[1] for _, _, run in looks}) > 1:
         raise BadInput(f"{subject}: trials were scored on different numbers of harm items.")

@@ -169,7 +169,7 @@ def _doubts(
     doubts = [bench.doubts[row]] if row in bench.doubts else []
     flags: list[str] = []
     doubts += _of_the_model(subject, row)
-    edge = sweep_edge(subject.of(row), subject, rule.epsilon)
+    edge = sweep_edge(subject.candidates(row), subject, rule.epsilon)
     doubts += [edge] if edge else []
     undefended = bench.undefended.evidence if bench.undefended else None
     flags += [flag for arm in kept if arm.outdone for run in arm.runs for flag in run.flags]

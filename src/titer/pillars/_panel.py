@@ -262,7 +262,7 @@ def panel(
             tau=np.minimum.reduce([one.tau for one in seen]),
             recovered=seen[quickest].recovered,
             arm=arms[best],
-            spent=account(evidence.of(row), rule.seeds, grid),
+            spent=account((*evidence.search(row), *evidence.of(row)), rule.seeds, grid),
             stopped=min(
                 (run.horizon for run in _ended(arms) if run.harm[-1].min() < 1), default=math.inf
             ),

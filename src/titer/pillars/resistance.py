@@ -14,12 +14,12 @@ import numpy as np
 
 from titer.core import Estimate, Spent
 from titer.pillars._checks import pre_collapsed
-from titer.pillars._curves import Evidence, baseline, feasible, retained
+from titer.pillars._curves import Evidence, baseline
 from titer.pillars._outcomes import RowResult, outcomes
 from titer.pillars._panel import Bench, Panel
+from titer.pillars._search import optimism, search_effort
 from titer.pillars._statistics import (
     FloatArray,
-    expected_maximum,
     geometric_mean,
     log_area,
     log_crossing,
@@ -201,12 +201,12 @@ def _scored(
         area=area,
         r_star=r_star(scored, bench),
         r_cross=r_star(scored, bench, chance_stands_in=True),
-        optimism_gap=_optimism(subject, scored, bench, worst, rng),
+        optimism_gap=optimism(subject, scored, bench, worst, rng),
         strong=_strong(weak_TD, bench),
         worst_attack=worst,
         curve=_curve(scored, weak_TD, bench),
         recovery=recovery,
-        search=_search(subject, scored, bench, rng),
+        search=search_effort(subject, scored, bench, rng),
         rows=rows,
         void=bench.void,
     )
@@ -345,48 +345,3 @@ def _curve(scored: Panel, weak_TD: FloatArray, bench: Bench) -> tuple[BudgetPoin
             )
         )
     return tuple(points)
-
-
-def _optimism(
-    subject: Evidence, scored: Panel, bench: Bench, worst: str, rng: np.random.Generator
-) -> Estimate:
-    """Select minus report, for the strongest adversary's best setting: the winner's curse seen."""
-    arm = scored.rows[worst].arm
-    runs = [run for seed in subject.seeds if (run := arm.run_of(seed))]
-    if any(run.select is None for run in runs):
-        return missing("the select split was not scored")
-    items = {run.select.shape[1] for run in runs if run.select is not None}
-    if len(items) != 1:
-        return missing("the select split changed between seeds")
-    count = items.pop()
-    weights = np.full((bench.drawn.rows, count), 1 / count)
-    if bench.drawn.rows > 1:
-        drawn = rng.multinomial(count, weights[0], size=bench.drawn.rows - 1)
-        weights[1:] = drawn / count
-    gaps: list[FloatArray] = []
-    for run in runs:
-        kept = feasible(retained(run, subject.utility), bench.rule.epsilon)
-        best = int(np.argmax(np.where(kept, np.asarray(run.select).mean(axis=1), -np.inf)))
-        gaps.append(np.asarray(run.select)[best] @ weights.T - run.harm[best] @ bench.drawn.items.T)
-    both = bench.drawn.over_seeds(np.stack(gaps), range(len(runs)))
-    return summarise(both, n=bench.units(), note=f"{worst}, at the point that select prefers")
-
-
-def _search(
-    subject: Evidence, scored: Panel, bench: Bench, rng: np.random.Generator
-) -> dict[int, Estimate]:
-    """E[best of k trials], a trial being one adversary, setting and seed; infeasible ones at
-    H(theta_D)."""
-    tops = [
-        float(run.harm.mean(axis=1)[feasible(retained(run, subject.utility), epsilon)].max())
-        for epsilon in (bench.rule.epsilon,)
-        for row in scored.rows
-        for arm in subject.of(row)
-        for run in arm.runs
-    ]
-    n = len(tops)
-    ks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200) if k < n] + [n]
-    draws = min(bench.drawn.rows - 1, 500)
-    picks = [np.arange(n), *(rng.integers(0, n, size=n) for _ in range(draws))]
-    table = np.stack([expected_maximum(np.asarray(tops)[pick].tolist()) for pick in picks])
-    return {k: summarise(table[:, k - 1], n=n) for k in ks}
