@@ -10,8 +10,10 @@ from pathlib import Path
 
 from titer.cli.output import say_or_print
 from titer.core import modelfolder
+from titer.core.records import Trace
 from titer.grid import study as plan
 from titer.grid.assemble import share_of
+from titer.grid.finals import finals
 from titer.grid.immunise import Immunisation
 from titer.grid.runner import unique
 from titer.grid.study import Study
@@ -54,9 +56,10 @@ def print_estimate(
         for made in plans
     ]
     study = replace(study, subjects=(*study.subjects, *planned))
-    trials = unique(
-        [*plan.calibration(study), *plan.attacks(study, rates), *plan.training(study, rates)]
-    )
+    attacks = plan.attacks(study, rates)
+    # Which settings will be the best of a search is not known, only how many are run again.
+    attacks += finals(study, [Trace(trial=trial, status="failed") for trial in attacks])
+    trials = unique([*plan.calibration(study), *attacks, *plan.training(study, rates)])
     steps = sum(trial.budget.steps or 0 for trial in trials) + sum(p.steps for p in plans)
     looks = sum(len(trial.checkpoints) for trial in trials)
     folder = Path(base.folder)
