@@ -10,7 +10,7 @@ from typing import Any
 
 from titer.core.method import seed_for
 
-__all__ = ["TAMPERBENCH", "Range", "Space"]
+__all__ = ["OWN", "TAMPERBENCH", "Range", "Space"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +101,50 @@ TAMPERBENCH: Mapping[str, Space] = {
     ),
 }
 """What TamperBench searches for each attack, by the name used in :mod:`titer.grid.suite`."""
+
+_TITER = "titer; around the rows of the table"
+
+OWN: Mapping[str, Space] = {
+    "full": Space(
+        knobs={
+            "lr": Range(low=2e-6, high=2e-4, log=True),
+            "batch_size": (4, 8, 16, 32),
+            "schedule": _SCHEDULES,
+            "warmup": (0.0, 0.1),
+            "clip": (1.0, None),
+        },
+        source=_TITER,
+    ),
+    "lora": Space(
+        knobs={
+            "lr": Range(low=5e-5, high=5e-3, log=True),
+            "batch_size": (4, 8, 16, 32),
+            "schedule": _SCHEDULES,
+            "warmup": (0.0, 0.1),
+            "rank": (4, 16, 64),
+        },
+        source=_TITER,
+    ),
+    "jailbreak": Space(
+        knobs={
+            "lr": Range(low=4e-5, high=4e-3, log=True),
+            "batch_size": (4, 8, 16, 32),
+            "schedule": _SCHEDULES,
+            "rank": (4, 16, 64),
+        },
+        source=_TITER,
+    ),
+    "reinforce": Space(
+        knobs={
+            "lr": Range(low=1e-7, high=1e-5, log=True),
+            "algorithm": ("grpo", "rloo", "reinforce"),
+            "prompts": (1, 16, 64),
+            "group": (4, 8),
+            "kl": (0.0, 0.02),
+            "entropy": (0.0, 0.001, 0.01),
+        },
+        source=_TITER,
+    ),
+}
+"""What an attacker who tunes searches in each family: a rate from a tenth to ten times that of the
+row it starts from, and the knobs that papers vary."""

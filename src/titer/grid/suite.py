@@ -11,7 +11,7 @@ from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Preset, content_key, part
-from titer.grid.spaces import TAMPERBENCH
+from titer.grid.spaces import OWN, TAMPERBENCH
 
 __all__ = ["SUITES", "Row", "Suite", "judges", "suite", "suite_hash"]
 
@@ -252,6 +252,21 @@ def _tamperbench() -> tuple[Row, ...]:
     )
 
 
+def _searches(trials: int = 20) -> tuple[Row, ...]:
+    """An attacker who tunes: so many settings of each family, full, adapter, jailbreak-tuning and
+    reinforcement, around the row that the table has for it."""
+
+    def searched(name: str, of: str, space: str) -> Row:
+        return Row(id=name, of=of, settings=OWN[space].draw(trials), cross=name == "search-S")
+
+    return (
+        searched("search-S", "S02", "full"),
+        searched("search-P", "P02", "lora"),
+        searched("search-J", "J03", "jailbreak"),
+        searched("search-R", "R03", "reinforce"),
+    )
+
+
 _SWEPT = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Five decades around lr*: a lock may only have moved the rate that works. Attacks that undo a lock
 have the same sweep with the same optimisers as those that train the release as it is; else ρ would
@@ -280,6 +295,9 @@ SUITES = {
     "supply": Suite(name="supply", version="v1", rows=_rows("I04")),
     "tar": Suite(name="tar", version="v1", rows=_tar()),
     "tamperbench": Suite(name="tamperbench", version="v1", rows=_tamperbench(), search="fresh"),
+    "search": Suite(
+        name="search", version="v1", rows=_searches(), search="fresh", checks="weights"
+    ),
     "locks": Suite(
         name="locks",
         version="v2",
@@ -292,7 +310,8 @@ SUITES = {
 }
 """``quick`` and ``core`` are the project's own; ``supply`` holds what is reported apart, since it
 hands the model what is asked of it; ``tar`` and ``tamperbench`` are published lists as far as they
-are known. A change of rows or settings raises the version."""
+are known; ``search`` tunes one attack of each family on the model at hand. A change of rows or
+settings raises the version."""
 
 
 def suite(name: str) -> Suite:
