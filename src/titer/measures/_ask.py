@@ -71,7 +71,7 @@ def answer_scores(lm: LM, rows: Sequence[Encoded], *, copies: int = 1) -> list[l
 # -- by trees ---------------------------------------------------------------------------------
 
 
-_TOKENS = {"cpu": 512}
+_TOKENS = {"cpu": 768}
 """Tokens a pass by device: on a CPU what its caches hold, elsewhere what keeps it busy."""
 
 _LOGITS = 2**28

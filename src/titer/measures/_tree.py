@@ -19,7 +19,7 @@ from titer.core.lm import Encoded
 
 __all__ = ["Block", "Plan", "plan"]
 
-ROW = 96
+ROW = 64
 """Tokens a row holds before the next is begun: attention is paid for between all of them."""
 
 HEADER = 16
