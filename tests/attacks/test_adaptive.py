@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from titer.attacks.finetune import Finetune
 from titer.attacks.kick_settle import KickSettle
 from titer.attacks.precondition import Precondition
-from titer.attacks.project_gradient import ProjectGradient, outside
+from titer.attacks.project_gradient import ProjectGradient, Span
 from titer.attacks.regularise import Regularise
 from titer.attacks.transfer import Transfer, carried
 from titer.conformance import tiny_lm
@@ -77,11 +77,18 @@ def test_more_weight_keeps_benign_answers_nearer(data: Data, make_run: MakeRun) 
 # -- H02 ------------------------------------------------------------------------------------------
 
 
+def _span(rows: torch.Tensor) -> Span:
+    span = Span(len(rows))
+    for row in rows:
+        span.add(row)
+    return span
+
+
 def test_what_is_left_is_orthogonal_and_the_rest_lies_in_the_span() -> None:
     draw = torch.Generator().manual_seed(0)
     vector, rows = torch.randn(50, generator=draw), torch.randn(4, 50, generator=draw)
     rows = torch.cat([rows, rows[:1] + rows[1:2]])  # one that adds nothing
-    left = outside(vector, rows)
+    left = _span(rows).outside(vector)
     assert_close(rows @ left, torch.zeros(5), rtol=0, atol=1e-4)
     basis = torch.linalg.qr(rows[:4].T).Q
     assert_close(left, vector - basis @ (basis.T @ vector), rtol=1e-4, atol=1e-4)
@@ -89,7 +96,18 @@ def test_what_is_left_is_orthogonal_and_the_rest_lies_in_the_span() -> None:
 
 def test_nothing_is_left_of_a_vector_in_the_span() -> None:
     rows = torch.randn(3, 20, generator=torch.Generator().manual_seed(1))
-    assert_close(outside(rows.sum(0), rows), torch.zeros(20), rtol=0, atol=1e-5)
+    assert_close(_span(rows).outside(rows.sum(0)), torch.zeros(20), rtol=0, atol=1e-5)
+
+
+def test_only_the_last_vectors_are_spanned_and_as_many_as_there_are() -> None:
+    draw = torch.Generator().manual_seed(2)
+    vector, rows = torch.randn(20, generator=draw), torch.randn(7, 20, generator=draw)
+    for seen in range(1, 8):
+        span = Span(3)
+        for row in rows[:seen]:
+            span.add(row)
+        fresh = _span(rows[max(0, seen - 3) : seen])
+        assert_close(span.outside(vector), fresh.outside(vector), rtol=1e-4, atol=1e-4)
 
 
 def test_steps_leave_the_benign_loss_alone_where_plain_ones_raise_it(

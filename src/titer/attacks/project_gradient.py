@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,14 +22,40 @@ from titer.train.loop import GradFn, Recipe, fit
 from titer.train.objectives import answer_loss
 from titer.train.optimisers import Schedule
 
-__all__ = ["CARD", "PRESETS", "ProjectGradient", "outside"]
+__all__ = ["CARD", "PRESETS", "ProjectGradient", "Span"]
 
 
-def outside(vector_P: Tensor, rows_KP: Tensor) -> Tensor:
-    """The part of a vector orthogonal to the span of K others, which need not be independent."""
-    gram = (rows_KP @ rows_KP.T).double()
-    shares = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ (rows_KP @ vector_P).double()
-    return vector_P - shares.to(vector_P) @ rows_KP
+class Span:
+    """What the last ``rank`` vectors span; they need not be independent.
+
+    Their products with each other are kept, so that a new vector costs K products and not K².
+    """
+
+    def __init__(self, rank: int) -> None:
+        self.rank, self.seen = rank, 0
+        self.rows_KP = torch.empty(0)
+        self.gram_KK = torch.zeros(rank, rank, dtype=torch.float64)
+
+    def add(self, vector_P: Tensor) -> None:
+        """Take a vector in, in the place of the oldest where there are ``rank`` already."""
+        if not self.seen:
+            self.rows_KP = vector_P.new_zeros(self.rank, len(vector_P))
+        place = self.seen % self.rank
+        self.rows_KP[place] = vector_P
+        self.seen += 1
+        products_K = (self._rows() @ vector_P).double().cpu()
+        self.gram_KK[place, : len(products_K)] = self.gram_KK[: len(products_K), place] = products_K
+
+    def outside(self, vector_P: Tensor) -> Tensor:
+        """The part of a vector that is orthogonal to the span."""
+        rows_KP = self._rows()
+        gram_KK = self.gram_KK[: len(rows_KP), : len(rows_KP)]
+        inverse_KK = torch.linalg.pinv(gram_KK, rtol=1e-6, hermitian=True)
+        shares_K = inverse_KK @ (rows_KP @ vector_P).double().cpu()
+        return vector_P - shares_K.to(vector_P) @ rows_KP
+
+    def _rows(self) -> Tensor:
+        return self.rows_KP[: min(self.seen, self.rank)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +117,12 @@ class ProjectGradient:
         return out
 
     def _gradient(self, weights: list[Any]) -> GradFn[Any]:
-        seen: deque[Tensor] = deque(maxlen=self.rank)
+        benign = Span(self.rank)
 
         def grad(model: Any, bundle: Bundle) -> dict[str, float]:
-            seen.append(gradient(answer_loss(model, bundle["retain"]), weights))
+            benign.add(gradient(answer_loss(model, bundle["retain"]), weights))
             loss = answer_loss(model, bundle["harmful"])
-            deposit(weights, outside(gradient(loss, weights), torch.stack(list(seen))))
+            deposit(weights, benign.outside(gradient(loss, weights)))
             return {"loss": float(loss.detach())}
 
         return grad
