@@ -69,7 +69,7 @@ def test_a_common_beginning_is_laid_out_once() -> None:
 def test_rows_of_like_length_are_run_together() -> None:
     draw = random.Random(0)
     rows = tuple(
-        Encoded(tuple(draw.randrange(2000) for _ in range(draw.randint(8, 90))), 5)
+        Encoded(tuple(draw.randrange(2000) for _ in range(draw.randint(8, _tree.ROW))), 5)
         for _ in range(200)
     )
     blocks = plan(rows, 512).blocks

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from titer.train.batches import IGNORED
+from titer.conformance import tiny_lm
+from titer.core.lm import Encoded
+from titer.train import objectives
+from titer.train.batches import IGNORED, Drawn, collate, pack
 from titer.train.objectives import (
     activation_distance,
     cross_entropy,
@@ -217,3 +220,27 @@ def test_half_precision_is_summed_in_single(half: torch.dtype, toy: Any) -> None
     for name, value in loss.items():
         assert value(logits).dtype == torch.float32, name
         assert value(logits.double()).dtype == torch.float64, name
+
+
+@pytest.mark.parametrize("heads", [(True, True), (True, False), (False, False)])
+def test_the_divergence_of_answers_is_that_of_all_logits(
+    heads: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed where answers are, packed or padded, and where only one of the heads allows it."""
+    one, two = tiny_lm(seed=0), tiny_lm(seed=1)
+    known = dict(zip((one.model, two.model), heads, strict=True))
+    monkeypatch.setattr(objectives, "splits", known.__getitem__)
+    rows = tuple((str(n), Encoded(tuple(range(1, 5 + n)), 2 + n // 3)) for n in range(6))
+    padded = collate(rows, one.tokenizer.pad_token_id, one.device)
+    then, now = (lm.model(**padded.inputs(), use_cache=False).logits for lm in (one, two))
+    wanted = kl_to(then.detach(), now, padded.labels)
+    (slope,) = torch.autograd.grad(wanted, two.model.get_output_embeddings().weight)
+    for batch in (padded, pack(one, [Drawn(rows)])):
+        found = objectives.answer_kl(one.model, two.model, batch)
+        assert_close(found, wanted)
+        (same,) = torch.autograd.grad(found, two.model.get_output_embeddings().weight)
+        assert_close(same, slope, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        assert float(objectives.answer_kl(one.model, one.model, padded)) == pytest.approx(
+            0, abs=1e-7
+        )

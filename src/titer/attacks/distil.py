@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from titer.attacks.finetune import Finetune
 from titer.core.errors import BadInput
@@ -16,9 +12,9 @@ from titer.core.method import Run
 from titer.core.records import TWO_PHASES, Card, Preset
 from titer.nn.locked import fresh
 from titer.nn.trainable import trainable
-from titer.train.batches import Batch, cycle
+from titer.train.batches import cycle
 from titer.train.loop import Recipe, descend, fit
-from titer.train.objectives import kl_to
+from titer.train.objectives import answer_kl
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["CARD", "PRESETS", "Distil"]
@@ -67,11 +63,6 @@ class Distil:
         if self.teacher:
             asked = (*asked, *run.data.harmful)
 
-        def loss(model: Any, batch: Batch) -> Tensor:
-            with torch.no_grad():
-                said = teacher.model(**batch.inputs(), use_cache=False).logits
-            return kl_to(said, model(**batch.inputs(), use_cache=False).logits, batch.labels)
-
         queries = cycle(
             student, asked, batch_size=self.batch_size, rng=run.rng("order queries"), role="benign"
         )
@@ -79,7 +70,7 @@ class Distil:
         with trainable(student, "full") as ready:
             fit(
                 student,
-                descend(loss),
+                descend(lambda model, batch: answer_kl(teacher.model, model, batch)),
                 queries,
                 run,
                 parameters=ready.weights,

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from titer.attacks._pairs import pairs
@@ -18,7 +17,7 @@ from titer.nn.trainable import trainable
 from titer.nn.weights import Parameters
 from titer.train.batches import Bundle
 from titer.train.loop import Recipe, descend, fit
-from titer.train.objectives import answer_loss, kl_to
+from titer.train.objectives import answer_kl, answer_loss
 from titer.train.optimisers import Schedule
 
 __all__ = ["CARD", "PRESETS", "Regularise"]
@@ -78,11 +77,8 @@ class Regularise:
         return out
 
     def _loss(self, model: Any, frozen: Any, bundle: Bundle) -> Tensor:
-        harmful, benign = bundle["harmful"], bundle["retain"]
-        with torch.no_grad():
-            reference = frozen(**benign.inputs(), use_cache=False).logits
-        now = model(**benign.inputs(), use_cache=False).logits
-        return answer_loss(model, harmful) + self.beta * kl_to(reference, now, benign.labels)
+        kept = answer_kl(frozen, model, bundle["retain"])
+        return answer_loss(model, bundle["harmful"]) + self.beta * kept
 
 
 PRESETS = {

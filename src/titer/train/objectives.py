@@ -18,6 +18,7 @@ from titer.train.batches import IGNORED, Batch
 __all__ = [
     "Reduction",
     "activation_distance",
+    "answer_kl",
     "answer_loss",
     "answer_losses",
     "cross_entropy",
@@ -78,12 +79,32 @@ def answer_losses(model: Any, batch: Batch, members: int = 1) -> Tensor:
 
     Logits are computed at supervised positions only, where the model's head allows it.
     """
+    logits, labels = _answers(model, batch, members, part=splits(model))
+    losses = F.cross_entropy(
+        _single(logits.flatten(0, 1)), labels.reshape(-1), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(members, -1).sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
+
+
+def answer_kl(reference: Any, model: Any, batch: Batch) -> Tensor:
+    """Mean over the batch's supervised tokens of KL(reference ‖ model), in nats; the reference
+    takes no gradient. :func:`kl_to` of both models' logits, which are computed where they count."""
+    part = splits(reference) and splits(model)
+    with torch.no_grad():
+        then, _ = _answers(reference, batch, part=part)
+    now, labels = _answers(model, batch, part=part)
+    return _mean_kl(then, now, labels != IGNORED)
+
+
+def _answers(model: Any, batch: Batch, members: int = 1, *, part: bool) -> tuple[Tensor, Tensor]:
+    """Logits (K, S, V) that predict tokens, and those tokens (K, S): where the head can be asked
+    for a ``part`` only as many as the member with most supervised ones has, else all."""
     # A row's last position predicts nothing.
     labels = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED).reshape(members, -1)
-    count = (labels != IGNORED).sum(1)
-    if splits(model):
+    if part:
+        most = max(1, int((labels != IGNORED).sum(1).max()))
         order = (labels == IGNORED).to(torch.int8).argsort(dim=1, stable=True)
-        places_KS = order[:, : max(1, int(count.max()))]
+        places_KS = order[:, :most]
         labels = labels.gather(1, places_KS)
         hidden = hidden_states(model, batch.inputs())
         hidden = hidden.reshape(members, -1, hidden.shape[-1])
@@ -91,11 +112,7 @@ def answer_losses(model: Any, batch: Batch, members: int = 1) -> Tensor:
         logits = model.get_output_embeddings()(hidden.gather(1, wanted))
     else:
         logits = model(**batch.inputs(), use_cache=False).logits
-    logits = logits.reshape(-1, logits.shape[-1])
-    losses = F.cross_entropy(
-        _single(logits), labels.reshape(-1), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(members, -1).sum(1) / count.clamp(min=1)
+    return logits.reshape(members, -1, logits.shape[-1]), labels
 
 
 def row_losses(logits_BTV: Tensor, labels_BT: Tensor, reduction: Reduction) -> Tensor:
@@ -179,9 +196,11 @@ def mapping_distance(hidden_BTD: Tensor, targets_BTD: Tensor, mask_BT: Tensor) -
 
 def kl_to(reference_BTV: Tensor, logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Mean over supervised tokens of KL(reference ‖ model), in nats."""
-    mask = labels_BT[:, 1:] != IGNORED
-    model = F.log_softmax(_single(logits_BTV[:, :-1]), -1)
-    target = F.log_softmax(_single(reference_BTV[:, :-1]), -1)
+    return _mean_kl(reference_BTV[:, :-1], logits_BTV[:, :-1], labels_BT[:, 1:] != IGNORED)
+
+
+def _mean_kl(reference: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    model, target = F.log_softmax(_single(logits), -1), F.log_softmax(_single(reference), -1)
     each = (target.exp() * (target - model)).sum(-1)
     return (each * mask).sum() / mask.sum().clamp(min=1)
 
