@@ -22,6 +22,9 @@ from titer.grid.again import agreement, draw
 from titer.grid.store import Store
 from titer.grid.validate import findings
 
+# The run folder is made once.
+pytestmark = pytest.mark.xdist_group("exchange")
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -12,6 +12,7 @@ import torch
 from titer.conformance import (
     ARCHITECTURES,
     NonConforming,
+    _check_card,
     check,
     check_attack,
     check_defence,
@@ -30,6 +31,8 @@ CHECKS: dict[Kind, Any] = {
     "measure": check_measure,
 }
 EVERY = [(kind, name) for kind in CHECKS for name in catalogue.names(kind)]
+FEWER: dict[str, dict[str, Any]] = {"task_vector": {"steps": 4, "repeats": 2}}
+"""Fine-tunes by the dozen, of which a few show as much of what is promised."""
 PRESETS = [(kind, row) for kind in ("attack", "defence") for row in catalogue.presets(kind)]
 
 
@@ -39,7 +42,12 @@ PRESETS = [(kind, row) for kind in ("attack", "defence") for row in catalogue.pr
 )
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_every_method_keeps_its_promises(kind: Kind, name: str, architecture: Any) -> None:
-    CHECKS[kind](catalogue.card(kind, name), architectures=[architecture])
+    card = catalogue.card(kind, name)
+    if fields := FEWER.get(name):
+        _check_card(card)
+        CHECKS[kind](card.build(**fields), architectures=[architecture])
+    else:
+        CHECKS[kind](card, architectures=[architecture])
 
 
 @pytest.mark.parametrize(("kind", "row"), PRESETS)

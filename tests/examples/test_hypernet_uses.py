@@ -52,11 +52,11 @@ def test_ilu_looks_from_where_the_network_s_attack_leaves_the_weights(
 @pytest.mark.parametrize("inner", ["steps", "network"])
 def test_a_bilevel_defence_takes_either_inner_attacker(inner: Any) -> None:
     lm = tiny_lm()
-    digest, run = lm.digest(), _run(25)
+    digest, run = lm.digest(), _run(12)
     out = Bilevel(inner=inner, batch_size=4, lr=3e-3)(lm, run)
     assert lm.digest() == digest != out.digest()
     assert run.losses[-1] < run.losses[0]
-    again = Bilevel(inner=inner, batch_size=4, lr=3e-3)(lm, _run(25))
+    again = Bilevel(inner=inner, batch_size=4, lr=3e-3)(lm, _run(12))
     assert again.digest() == out.digest()
 
 

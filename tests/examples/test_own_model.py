@@ -14,6 +14,9 @@ from titer.core.lm import LM
 from titer.worlds.folder import load
 from titer.worlds.hub import fetch, resolve_model
 
+# What the script writes is made once.
+pytestmark = pytest.mark.xdist_group("own model")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 
 

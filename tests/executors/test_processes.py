@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from titer.core.errors import BadInput
 from titer.core.records import Status
 from titer.executors.inline import Inline
-from titer.executors.processes import Processes
+from titer.executors.processes import _PRELOADED, Processes, _context
 
 
 def _act(what: str) -> Status:
@@ -26,6 +27,10 @@ def _act(what: str) -> Status:
         import torch
 
         assert torch.get_num_threads() == 1
+    if what == "loaded":
+        assert set(_PRELOADED) <= set(sys.modules)
+    if what.startswith("FLAG="):
+        assert os.environ.get("FLAG", "") == what.removeprefix("FLAG=")
     return "ok"
 
 
@@ -46,6 +51,28 @@ def test_neighbours_of_a_crash_a_hang_and_a_fault_go_on() -> None:
     assert "exit code 7" in ended["crash"].error
     assert "a fault of its own" in ended["raise"].error
     assert "longer than 6 seconds" in ended["hang"].error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are spawned there")
+def test_workers_start_with_their_imports_done_and_the_environment_of_their_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though the server they are forked from is as old as the first pool."""
+    monkeypatch.delenv("TITER_DEVICE", raising=False)
+    for flag in ("one", ""):
+        if flag:
+            monkeypatch.setenv("FLAG", flag)
+        else:
+            monkeypatch.delenv("FLAG")
+        with Processes(1, timeout=60.0) as pool:
+            ended = list(pool(_act, ["loaded", f"FLAG={flag}"]))
+        assert [end.error for end in ended] == ["", ""]
+
+
+def test_what_would_hold_a_device_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for device, way in (("cuda", "spawn"), ("cpu", "forkserver")):
+        monkeypatch.setenv("TITER_DEVICE", device)
+        assert _context().get_start_method() == (way if sys.platform == "linux" else "spawn")
 
 
 def test_bad_input_in_a_worker_stays_a_sentence() -> None:

@@ -37,7 +37,8 @@ SMALL = replace(
     items=16,
     checks="none",
 ).around("fabula:base")
-"""What undoes a lock beside the quickest plain training, ten steps of each."""
+"""What undoes a lock beside the quickest plain training, ten steps of each. A model that never knew
+the hazard has no part in the rule, and is left out."""
 
 
 def _made(root: Path, text: str, lm: LM) -> Subject:
@@ -61,7 +62,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFacts, Sequence[
         source="fabula",
         subjects=(
             open_subject("fabula:base", "undefended", name="undefended"),
-            open_subject("fabula:oracle", "oracle", name="oracle"),
             *(_made(root, text, unlearned if "+" in text else base) for text in SMALL.beside),
         ),
         seeds=(0,),

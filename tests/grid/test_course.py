@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tests.toy import data_folder, model_folder
@@ -28,6 +29,8 @@ def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:
         defences=["antidote"],
     )
     study, plans = assemble(check(request))
+    # A new adversary is tried after fifty steps.
+    plans = [replace(one, steps=60) for one in plans]
     study = immunised(study, plans, tmp_path / "run", Inline())
     made = next(subject for subject in study.subjects if subject.defence == "antidote")
     assert [row["step"] for row in made.course][:2] == [0.0, 10.0]

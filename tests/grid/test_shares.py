@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from titer.core.errors import BadInput
 from titer.executors.inline import Inline
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.immunise import Immunisation
 from titer.grid.shares import check_shares, size, take, units
 from titer.worlds.fabula import fabula
 
@@ -83,6 +86,11 @@ def _request(tmp_path: Path, **more: object) -> Request:
     return Request(**{**settings, **more})  # type: ignore[arg-type]
 
 
+def _short(plans: Sequence[Immunisation]) -> list[Immunisation]:
+    """Enough steps to see every example more than once."""
+    return [replace(one, steps=20) for one in plans]
+
+
 def test_every_fault_of_the_shares_is_found_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="add --defence NAME"):
         check(_request(tmp_path, defences=[]))
@@ -106,7 +114,7 @@ def test_each_share_is_made_and_attacked_once_a_seed(tmp_path: Path) -> None:
         (0.67, 1),
     ]
     assert len({made.key for made in plans}) == 5
-    study = immunised(study, plans, tmp_path / "run", Inline())
+    study = immunised(study, _short(plans), tmp_path / "run", Inline())
     parts = [subject for subject in study.subjects if subject.share]
     assert {(s.share.of, s.share.entities, s.share.total) for s in parts if s.share} == {
         ("grad_diff", 1, 3),
@@ -132,6 +140,7 @@ def test_each_share_is_made_and_attacked_once_a_seed(tmp_path: Path) -> None:
 
 def test_the_defender_saw_the_share_and_nothing_else(tmp_path: Path) -> None:
     study, plans = assemble(check(_request(tmp_path, shares=(0.34,), seeds=1)))
+    plans = _short(plans)
     study = immunised(study, plans, tmp_path / "run", Inline())
     spent = {
         made.share: json.loads((tmp_path / "run" / "models" / made.key / "titer.json").read_text())

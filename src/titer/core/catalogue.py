@@ -39,12 +39,20 @@ class Summary:
     plugin: str = ""
 
 
+@cache
 def _folder(kind: Kind) -> Path:
     return Path(__file__).parent.parent / FOLDERS[kind]
 
 
-def _own(kind: Kind) -> set[str]:
-    return {path.stem for path in _folder(kind).glob("*.py") if not path.stem.startswith("_")}
+def _own(kind: Kind) -> frozenset[str]:
+    folder = _folder(kind)
+    return _files(folder, folder.stat().st_mtime_ns)
+
+
+@cache
+def _files(folder: Path, changed: int) -> frozenset[str]:
+    """Read once for as long as no file is added or taken away."""
+    return frozenset(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
 def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
@@ -118,7 +126,7 @@ def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
     """
     method = card(kind, name).build
     known = {spec.name for spec in fields(method)}
-    hints = get_type_hints(method)
+    hints = _hints(method)
     chosen: dict[str, Any] = {}
     for key, value in (settings or {}).items():
         if key not in known:
@@ -135,15 +143,28 @@ def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
         raise BadInput(f"{name}: {error}") from error
 
 
+@cache
+def _hints(method: type[Any]) -> dict[str, Any]:
+    return get_type_hints(method)
+
+
+@cache
+def _adapter(hint: Any) -> Any:
+    """Making one takes far longer than using it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(hint)
+
+
 def _fit_value(name: str, key: str, hint: Any, value: Any) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     if isinstance(value, str) and value.lower() in {"none", "null"}:
         value = None
     try:
         if isinstance(value, str) and get_origin(hint) in (Mapping, dict):
-            return TypeAdapter(hint).validate_json(value)
-        return TypeAdapter(hint).validate_python(value)
+            return _adapter(hint).validate_json(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
         raise BadInput(f"{name}: {key}={value!r} does not fit: {said}.") from error

@@ -6,10 +6,12 @@ import faulthandler
 import multiprocessing
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -38,9 +40,37 @@ _ENVIRONMENT = {
 }
 
 
-def _prepare() -> None:
+_PRELOADED = [
+    "titer.grid.perform",
+    "peft",
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+]
+"""What takes a worker most of its start: imported once, by the process that workers are forked
+from."""
+
+
+def _context() -> BaseContext:
+    """How workers start.
+
+    On Linux they are forked from a server that has imported torch and transformers, and no more: it
+    has one thread and holds no device. What was done to a graphics card before a fork is broken
+    after it, and macOS warns of forks at all, so there each worker starts from nothing.
+    """
+    if sys.platform != "linux" or os.environ.get("TITER_DEVICE", "cpu") != "cpu":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _prepare(environment: dict[str, str]) -> None:
     """Make a worker fit for the pool, before its first job."""
     import threading
+
+    # The server that forked it may be as old as the first pool.
+    os.environ.clear()
+    os.environ.update(environment)
 
     # A worker whose pool was killed would go on writing beside the one that takes its place.
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -107,8 +137,9 @@ class Processes:
         os.environ.update(_ENVIRONMENT)
         self._pool = ProcessPool(
             max_workers=self.workers,
-            context=multiprocessing.get_context("spawn"),
+            context=_context(),
             initializer=_prepare,
+            initargs=(dict(os.environ),),
         )
         return self
 
