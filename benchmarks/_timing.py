@@ -24,6 +24,7 @@ __all__ = [
     "absolute",
     "arguments",
     "children",
+    "gathered",
     "interleave",
     "interval",
     "measured",
@@ -81,6 +82,32 @@ def children() -> float:
     """CPU seconds of processes started here that have ended, those that they started included."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+_REAPER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+command = subprocess.Popen(sys.argv[1:])
+code = 1
+while True:
+    try:
+        ended, status = os.waitpid(-1, 0)
+    except ChildProcessError:
+        sys.exit(code)
+    if ended == command.pid:
+        code = os.waitstatus_to_exitcode(status)
+"""
+
+
+def gathered(words: Sequence[str]) -> list[str]:
+    """The same command, waited for with all that it started, so that :func:`children` counts them.
+
+    The server that workers are forked from ends a moment after the command, and nobody waits for
+    it; its seconds, and those of all workers, would be lost.
+    """
+    if sys.platform != "linux":
+        return list(words)
+    return [sys.executable, "-S", "-c", _REAPER, *words]
 
 
 def interleave(alternatives: Mapping[str, Callable[[], Sample]], rounds: int) -> list[Round]:

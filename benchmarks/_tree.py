@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._timing import Sample, children
+from benchmarks._timing import Sample, children, gathered
 
 __all__ = ["Tree", "environment"]
 
@@ -44,7 +44,7 @@ class Tree:
         """
         before, started = children(), time.perf_counter()
         process = subprocess.Popen(
-            self.words,
+            gathered(self.words),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -19,7 +19,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks._timing import Figure, Sample, absolute, arguments, children, show, watched
+from benchmarks._timing import (
+    Figure,
+    Sample,
+    absolute,
+    arguments,
+    children,
+    gathered,
+    show,
+    watched,
+)
 
 _GOALS = {1: "", 2: "goal: 5", 4: "goal: 8"}
 
@@ -52,7 +61,7 @@ def _script(words: Sequence[str]) -> Sample:
         RuntimeError: it failed.
     """
     began, before = time.perf_counter(), children()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(gathered(words), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr[-2000:]}")
     return Sample(wall=time.perf_counter() - began, cpu=children() - before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks._timing import (
     Figure,
     Sample,
     absolute,
+    children,
+    gathered,
     interleave,
     interval,
     measured,
@@ -179,3 +182,14 @@ def test_probing_prints_ratios_once_both_agree(
     monkeypatch.setattr(probing, "by_titer", lambda _, rows: [0.0] * len(rows))
     with pytest.raises(RuntimeError, match="log-likelihoods differ"):
         probing.compare("S", "letters", rounds=1, items=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are gathered on Linux")
+def test_work_of_an_orphan_counts_as_its_starters() -> None:
+    """The command ends at once; what it started works on for half a second of processor time."""
+    work = "import time; any(time.process_time() > 0.5 for _ in iter(int, 1))"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {work!r}])"
+    before = children()
+    subprocess.run(gathered([sys.executable, "-c", start]), check=True)
+    assert children() - before > 0.5
+    assert subprocess.run(gathered([sys.executable, "-c", "exit(3)"]), check=False).returncode == 3
