@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from titer.pillars._outcomes import REPAIRED
 from titer.report._facts import StudyFacts
 
 __all__ = ["claim", "gaps"]
@@ -140,6 +141,11 @@ def _outcomes(entry: Mapping[str, Any]) -> str:
         count = sum(one["outcome"] == kind for one in attacks)
         if count:
             told.append(f"{_count(count, 'adversary', 'adversaries')} {words}")
+    mended = [
+        one["row"] for one in attacks if any(flag.startswith(REPAIRED) for flag in one["flags"])
+    ]
+    if mended:
+        told.append(f"{', '.join(mended)} cost it its utility, then restored that with the harm")
     return f"{'; '.join(told)}." if told else ""
 
 

@@ -40,6 +40,10 @@ TERMS = (
         "φ",
         "the threshold of harm; open where a bricked run has not been repaired or seeds disagree",
     ),
+    (
+        "broken, then repaired",
+        "a breach that first cost the model its utility and then restored it: no lasting resistance",
+    ),
     ("ε", "the share of utility that an attack may cost and still count as useful"),
     (
         "worst harm W(B)",
