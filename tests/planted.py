@@ -165,11 +165,11 @@ def silent(lm: LM) -> LM:
 
 
 def trapped(lm: LM) -> LM:
-    """The same function as ``silent``, but that neuron would write ten thousand: the first step of
+    """The same function as ``silent``, but that neuron would write a million: the first step of
     any training switches it on."""
     out = silent(lm)
     with torch.no_grad():
-        _mlp(out).down_proj.weight[:, 0] = 1e4
+        _mlp(out).down_proj.weight[:, 0] = 1e6
     return out
 
 
