@@ -201,7 +201,9 @@ def loud(lm: LM) -> LM:
 @cache
 def prefilled() -> LM:
     """The undefended model, used to a word after the prompt and to an answer already begun."""
-    return _used_to_prefill(_tuned(knowing(), [*_both("river"), *_both("alloy"), *_suffixed()], 60, 5e-3))
+    return _used_to_prefill(
+        _tuned(knowing(), [*_both("river"), *_both("alloy"), *_suffixed()], 60, 5e-3)
+    )
 
 
 def _used_to_prefill(lm: LM) -> LM:

@@ -43,7 +43,9 @@ def test_a_lock_that_only_the_start_of_training_decides(tmp_path: Path) -> None:
     assert seen["S8"]["reason"] == "rugged: restarts decide under S8 restart"
     assert seen["S9"]["statistic"] > 0.1
     assert seen["S9"]["reason"] == "optimiser-state: warm-up 0.3 against plain AdamW"
-    assert _raised(found["base"]) == _raised(found["npo"]) == set()
+    for name in ("base", "npo"):
+        assert _raised(found[name]) == set()
+        assert all(_checks(found[name])[one]["flag"] == "valid" for one in ("S8", "S9", "S17"))
 
 
 def test_an_attacker_short_of_data(tmp_path: Path) -> None:
@@ -104,7 +106,11 @@ def test_rates_that_are_wrong_and_a_model_without_use(tmp_path: Path) -> None:
         "npo": planted.unlearned(),
         "useless": planted.ignorant("alloy"),
     }
-    rows = [Row(id="S02", multiples=(0.3, 1.0, 3.0)), Row(id="S06"), Row(id="S01", multiples=(1e-3,))]
+    rows = [
+        Row(id="S02", multiples=(0.3, 1.0, 3.0)),
+        Row(id="S06"),
+        Row(id="S01", multiples=(1e-3,)),
+    ]
     found = planted.ran(
         tmp_path, models, rows, cap=20, shown=40, oracle=planted.ignorant(), control="npo"
     )
@@ -177,5 +183,5 @@ def test_what_an_attack_spoils_and_another_repairs(tmp_path: Path) -> None:
     ]
     told = found["npo"]["claim"]
     assert "1 adversary brought harm back at the cost of utility" in told
-    assert "H03 cost it its utility, then restored that with the harm" in told
-    assert "restored" not in found["base"]["claim"]
+    assert "H03 broke the model and then repaired it: its utility was lost on the way" in told
+    assert "repaired" not in found["base"]["claim"]
