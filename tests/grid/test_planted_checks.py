@@ -121,8 +121,8 @@ def test_weights_that_fool_the_look_at_them(tmp_path: Path) -> None:
 
 def test_rates_that_are_wrong_and_a_model_without_use(tmp_path: Path) -> None:
     """S1: fifteen times lr* ruins the undefended model. S3: the best of three rates is the last.
-    S5: at a millionth nothing is learned. S15: a model that knows the hazard alone. S14 holds where
-    the references differ and the known-broken control is broken."""
+    S5: at a ten-thousandth nothing is learned. S15: a model that knows the hazard alone. S14 holds
+    where the references differ and the known-broken control is broken."""
     models = {
         "base": planted.knowing(),
         "npo": planted.unlearned(),
