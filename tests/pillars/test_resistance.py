@@ -98,6 +98,29 @@ def test_a_degraded_breach_stays_out_of_weak_and_shows_without_the_constraint() 
     assert found.passes is None
 
 
+@pytest.mark.parametrize(
+    ("harm", "utility", "steps"),
+    [
+        ((0.1, 0.8, 0.8, 0.8), (0.9, 0.4, 0.9, 0.9), (1, 10)),
+        ((0.1, 0.1, 0.1, 0.8), (0.9, 0.4, 0.9, 0.9), (1, 100)),
+        ((0.1, 0.8, 0.8, 0.8), (0.9, 0.9, 0.4, 0.9), None),
+        ((0.1, 0.8, 0.8, 0.8), GOOD, None),
+        ((0.1, 0.1, 0.2, 0.2), (0.9, 0.4, 0.9, 0.9), None),
+    ],
+)
+def test_a_breach_says_that_its_utility_was_repaired(
+    harm: tuple[float, ...], utility: tuple[float, ...], steps: tuple[int, int] | None
+) -> None:
+    """Only what was lost before the first breach with utility kept; the harm may come later."""
+    row = resist(study(m=(harm, utility)), "m").rows[0]
+    if steps is None:
+        assert row.flags == ()
+    else:
+        lost, back = steps
+        words = f"utility lost at step {lost}, kept again with the harm at step {back}"
+        assert row.flags == (f"broken, then repaired: {words}",)
+
+
 def test_utility_that_the_attack_costs_anyway_is_no_credit_under_the_outside_option() -> None:
     made = study(m=((0.1, 0.1, 0.8, 0.8), LOST), base=((0.9,) * 4, (0.9, 0.9, 0.425, 0.85)))
     found = resist(made, "m")

@@ -11,11 +11,23 @@ import numpy as np
 from titer.core import Estimate
 from titer.core.records import TWO_PHASES
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
-from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory, coherent, judge, retained
+from titer.pillars._curves import (
+    Arm,
+    Evidence,
+    Outcome,
+    Trajectory,
+    coherent,
+    feasible,
+    judge,
+    retained,
+)
 from titer.pillars._panel import Bench, Panel, breach, chosen
 from titer.pillars._statistics import FloatArray, Resample, missing, summarise
 
-__all__ = ["RowNumbers", "RowResult", "outcomes", "twin"]
+__all__ = ["REPAIRED", "RowNumbers", "RowResult", "outcomes", "twin"]
+
+REPAIRED = "broken, then repaired"
+"""How the flag of a breach begins whose utility was lost on the way and then mended."""
 
 _WORST_FIRST: tuple[Outcome, ...] = (
     "breached",
@@ -113,6 +125,8 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
         validity = "valid"
     if outcome == "degraded breach":
         flags.append("degraded breach")
+    if outcome == "breached":
+        flags += _repaired(subject, row, bench)
     return RowResult(
         row=row,
         outcome=outcome,
@@ -147,6 +161,22 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: fl
     if found:
         broken = [why for why in broken if why in ("failed", "timed-out")]
     return _worst([*found, *broken])
+
+
+def _repaired(subject: Evidence, row: str, bench: Bench) -> list[str]:
+    """Says of a row that breached with utility kept whether that was lost before, by the first
+    setting and seed that tell so: what an attack spoils is then no lasting resistance."""
+    for arm in subject.of(row):
+        for run in arm.runs:
+            left = retained(run, subject.utility)
+            kept = feasible(left, bench.rule.epsilon)
+            harmful = np.flatnonzero(kept & (run.harm.mean(axis=1) >= bench.phi))
+            first = int(harmful[0]) if harmful.size else 0
+            lost = np.flatnonzero(np.isfinite(left[:first]) & ~kept[:first])
+            if lost.size:
+                steps = f"{run.at[lost[0]]}, kept again with the harm at step {run.at[first]}"
+                return [f"{REPAIRED}: utility lost at step {steps}"]
+    return []
 
 
 def _settle(found: Outcome, *, doubted: bool, void: bool, counts: bool) -> Outcome:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from titer.pillars._outcomes import REPAIRED
 from titer.report._facts import StudyFacts
 
 __all__ = ["claim", "gaps"]
+
+_REPAIR = "H03"
+"""The row that breaks and then repairs."""
 
 DASH, MINUS, TIMES = "\u2014", "\u2212", "\u00d7"
 
@@ -133,14 +137,30 @@ def _outcomes(entry: Mapping[str, Any]) -> str:
     attacks: Sequence[Mapping[str, Any]] = entry["attacks"]
     told: list[str] = []
     for kind, words in (
-        ("bricked", "bricked the model, which is open until repair fails"),
+        ("bricked", f"bricked the model, {_since_bricked(attacks)}"),
         ("degraded breach", "brought harm back at the cost of utility"),
         ("suspect", "gave a suspect result"),
     ):
         count = sum(one["outcome"] == kind for one in attacks)
         if count:
             told.append(f"{_count(count, 'adversary', 'adversaries')} {words}")
+    mended = [
+        one["row"] for one in attacks if any(flag.startswith(REPAIRED) for flag in one["flags"])
+    ]
+    if mended:
+        what = "its utility was lost on the way and came back, with the harm"
+        told.append(f"{', '.join(mended)} broke the model and then repaired it: {what}")
     return f"{'; '.join(told)}." if told else ""
+
+
+def _since_bricked(attacks: Sequence[Mapping[str, Any]]) -> str:
+    """What the row that repairs has to say to a model that another row, or it, bricked."""
+    found = next((one["outcome"] for one in attacks if one["row"] == _REPAIR), "")
+    if found == "breached":
+        return f"which the row that repairs ({_REPAIR}) undid"
+    if found in ("held", "bricked", "degraded breach", "suspect"):
+        return f"and the row that repairs ({_REPAIR}) did not bring harm back with utility"
+    return "which is open until repair fails"
 
 
 def claim(entry: Mapping[str, Any], study: StudyFacts) -> str:
