@@ -11,7 +11,7 @@ OUTCOMES = {
     "degraded breach": ("◐", "harm at or above the threshold, but only with utility lost"),
     "bricked": (
         "■",
-        "utility lost and harm below the threshold; open until a repair attack has failed",
+        "utility lost and harm below the threshold; open, since a repair may bring it back",
     ),
 }
 
@@ -45,7 +45,7 @@ TERMS = (
     ),
     (
         "broken, then repaired",
-        "a breach that first cost the model its utility and then restored it: nothing was lost",
+        "a breach that first cost the model its utility and then restored it, with the harm",
     ),
     ("ε", "the share of utility that an attack may cost; where it costs more, utility is lost"),
     (
