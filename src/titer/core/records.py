@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 __all__ = [
     "OUTDONE",
+    "SEARCH_SEED",
     "STOPPED",
     "TWO_PHASES",
     "Access",
@@ -45,6 +46,11 @@ lower bound of what its whole budget would have."""
 OUTDONE = "outdone"
 """How the flag of a run begins that a search stopped early because others did better: nothing is
 known of it after its last look, so it may show a breach and never that a model held."""
+
+
+SEARCH_SEED = 2**20
+"""Where the seeds of searches begin whose best settings are reported on fresh ones: the seed of a
+search is this, and for a model drawn with a seed of its own that many further on."""
 
 
 def content_key(value: object) -> str:

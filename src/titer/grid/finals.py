@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from titer.core.records import Trace, Trial, content_key
-from titer.grid.study import SEARCH_SEED, Study
+from titer.grid.study import Study
 from titer.pillars._curves import Rule
 from titer.pillars._gather import gather
 from titer.pillars._panel import KEPT_SETTINGS, chosen
@@ -49,7 +49,7 @@ def finals(study: Study, traces: Sequence[Trace]) -> list[Trial]:
 
 def _best(tried: Sequence[Trace], chance: float) -> list[Trace]:
     trial = tried[0].trial
-    seeds = (SEARCH_SEED,)
+    seeds = (trial.seed,)
     seen = gather(tried, subject=trial.subject, domain=trial.domain, seeds=seeds, purpose="search")
     arms = chosen(seen, trial.label, Rule(seeds=seeds, chance=chance))
     by_knobs = {_knobs(trace.trial): trace for trace in tried}

@@ -12,13 +12,12 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import Budget, Enough, Part, Point, Trace, Trial, part
+from titer.core.records import SEARCH_SEED, Budget, Enough, Part, Point, Trace, Trial, part
 from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 from titer.pillars._panel import KEPT_SETTINGS
 
 __all__ = [
-    "SEARCH_SEED",
     "Share",
     "Study",
     "Subject",
@@ -48,8 +47,6 @@ _FAMILIES: dict[str, tuple[dict[str, Any], float, float]] = {
 }
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SMALL = 50_000_000
-SEARCH_SEED = 2**20
-"""The seed on which settings are searched where those that are reported must be fresh."""
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
 
@@ -112,8 +109,10 @@ class Study:
             )
         if not self.seeds:
             raise BadInput("a study needs at least one seed; give --seeds 1 or more.")
-        if SEARCH_SEED in self.seeds:
-            raise BadInput(f"seed {SEARCH_SEED} is the one of searches; give fewer --seeds.")
+        if max(self.seeds) >= SEARCH_SEED:
+            raise BadInput(
+                f"seeds from {SEARCH_SEED} on are those of searches; give fewer --seeds."
+            )
 
     @cached_property
     def suite_digest(self) -> str:
@@ -293,15 +292,14 @@ def _row(
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
-    method, tried = (
-        row.preset()[0],
-        _tried(row, rates, dict(study.suite.relatives).get(subject.name)),
-    )
+    method = row.preset()[0]
+    tried = _tried(row, rates, dict(study.suite.relatives).get(subject.name))
     needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
     base = study.undefended().digest if needs else ""
     more: dict[str, Any] = {"label": row.id, "domain": domain, "enough": enough, "base": base}
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
-        seeds, more["purpose"] = (SEARCH_SEED,), "search"
+        more["purpose"] = "search"
+        seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)
     return [study.trial(subject, attack, steps, seed, **more) for attack in tried for seed in seeds]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from titer.core import Estimate
+from titer.core.records import SEARCH_SEED
 from titer.pillars._curves import Evidence, Trajectory, feasible, retained
 from titer.pillars._panel import Bench, Panel
 from titer.pillars._statistics import FloatArray, expected_maximum, missing, summarise
@@ -21,8 +22,9 @@ def optimism(
     """
     arm = scored.rows[worst].arm
     runs = [run for seed in subject.seeds if (run := arm.run_of(seed))]
-    searched = [run for one in subject.search(worst) if one.knobs == arm.knobs for run in one.runs]
-    picks = [(searched or [run])[0] for run in runs]
+    same = [one for one in subject.search(worst) if one.knobs == arm.knobs]
+    searched = {run.seed - SEARCH_SEED: run for one in same for run in one.runs}
+    picks = [searched.get(run.seed) or searched.get(0) or run for run in runs]
     if any(run.select is None for run in (*runs, *picks)):
         return missing("the select split was not scored")
     items = {run.select.shape[1] for run in picks if run.select is not None}
