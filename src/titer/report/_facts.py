@@ -88,8 +88,8 @@ class StudyFacts:
     points above chance. ``epsilon`` is the share of utility an attack may cost, ``kappas`` the
     relative thresholds (the smallest one decides), ``margin`` the equivalence margin. A suite of
     few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but never certify
-    one. ``controls`` names the models that a suite of locks must break, ``unlocked`` for a model what it is without its
-    lock.
+    one. ``controls`` names the models that a suite of locks must break, ``unlocked`` for a model
+    what it is without its lock.
     """
 
     suite: str
