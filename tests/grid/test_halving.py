@@ -244,7 +244,7 @@ def test_another_way_to_search_is_another_suite_and_the_old_one_keeps_its_hash()
 
 def test_an_unknown_way_to_search_is_refused(tmp_path: Path) -> None:
     request = Request(models=["fabula:base"], out=tmp_path / "run", search="random")
-    with pytest.raises(BadInput, match="full and halving"):
+    with pytest.raises(BadInput, match="full, halving and fresh"):
         check(request)
     assert "--search halving" in replace(request, search="halving").command()
 
