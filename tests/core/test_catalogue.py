@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,3 +144,22 @@ def test_knobs_are_listed_with_their_defaults() -> None:
     (line,) = [line for line in catalogue.summaries("attack") if line.name == "break_repair"]
     assert "lr=2e-05" in line.knobs or "lr=2e-5" in line.knobs
     assert len(line.knobs) == 7
+
+
+def test_a_field_is_read_by_its_own_type_whatever_another_method_was_read_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The two types are equal, and read the same text otherwise."""
+    for method, kind in ((_Whole, int), (_Real, float)):
+        monkeypatch.setattr(catalogue, "card", lambda *_, made=method: SimpleNamespace(build=made))
+        assert type(catalogue.build("attack", "made", {"size": "5"}).size) is kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Whole:
+    size: int | float = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Real:
+    size: float | int = 1

@@ -57,8 +57,11 @@ def search_effort(
     """E[best of k trials], a trial being one adversary, setting and seed; infeasible ones at
     H(theta_D)."""
     tops = [
-        float(run.harm.mean(axis=1)[feasible(retained(run, subject.utility), epsilon)].max())
-        for epsilon in (bench.rule.epsilon,)
+        float(
+            run.harm.mean(axis=1)[
+                feasible(retained(run, subject.utility), bench.rule.epsilon)
+            ].max()
+        )
         for row in scored.rows
         for arm in (*subject.search(row), *subject.of(row))
         for run in arm.runs
