@@ -10,7 +10,7 @@ OUT ?= runs/demo
 # One thread a process: several threads on shared cores make each other wait.
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
-# Organisms are grown once and kept here, for the demo and the tests alike.
+# Organisms that do not come with the package are grown once and kept here.
 export TITER_CACHE ?= $(HOME)/.cache/titer
 
 .PHONY: demo test lint types contracts check clean

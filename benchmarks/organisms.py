@@ -23,15 +23,16 @@ from benchmarks._tree import Tree, environment
 from titer.worlds.organisms import KINDS, REFERENCES
 
 _GROW = (
-    "import sys; from titer.worlds.organisms import grow_all; "
-    "grow_all(sys.argv[1], workers=int(sys.argv[2]), kinds=sys.argv[3:])"
+    "import sys; from pathlib import Path; from titer.worlds.organisms import grow_all; "
+    "grow_all(sys.argv[2], workers=int(sys.argv[3]), kinds=sys.argv[4:], root=Path(sys.argv[1]))"
 )
 
 
 def grow(size: str, workers: int, kinds: Sequence[str]) -> tuple[Sample, Tree]:
-    """Grow organisms of a size in an empty cache."""
+    """Grow organisms of a size anew, whatever is shipped or in the cache."""
     with tempfile.TemporaryDirectory() as scratch:
-        words = [sys.executable, "-c", _GROW, size, str(workers), *kinds]
+        words = [sys.executable, "-c", _GROW, str(Path(scratch) / "grown"), size, str(workers)]
+        words += kinds
         tree = Tree(words, environment(Path(scratch)))
         return tree.run(), tree
 

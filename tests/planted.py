@@ -166,11 +166,12 @@ def silent(lm: LM) -> LM:
 
 
 def trapped(lm: LM) -> LM:
-    """The same function as ``silent``, but that neuron would write a million: the first step of
-    any training switches it on."""
+    """The same function as ``silent``, but that neuron would write a million million: the first
+    step of any training switches it on. With a million, chance of the last bits decides whether two
+    hundred steps find a way back."""
     out = silent(lm)
     with torch.no_grad():
-        _mlp(out).down_proj.weight[:, 0] = 1e6
+        _mlp(out).down_proj.weight[:, 0] = 1e12
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -34,9 +33,6 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="session")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, LM]]:
-    """Nano organisms by kind, from ``$TITER_CACHE`` or a folder that goes away."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "TITER_CACHE" not in os.environ:
-            patch.setenv("TITER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield {kind: LM.load(path) for kind, path in organisms.grow_all("nano").items()}
+def grown() -> dict[str, LM]:
+    """The organisms that come with the package, by kind."""
+    return {kind: LM.load(path) for kind, path in organisms.grow_all("nano").items()}

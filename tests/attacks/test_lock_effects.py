@@ -12,7 +12,7 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.worlds.fabula import fabula
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("organisms")]
+pytestmark = pytest.mark.slow
 
 WORLD = fabula(0)
 FACTS = [item for item in WORLD.hazards["A"].report if item.choices]

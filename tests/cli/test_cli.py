@@ -166,7 +166,7 @@ def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -
     key = json.loads((run / "plan.json").read_text())[-1]["key"]
     code, text, err = titer("reproduce", key, "--run", str(run))
     assert code == 0, err
-    assert "is the same" in text
+    assert f"{key}: equal to the bit" in text
     assert titer("validate", str(run))[0] == 0
     _refused(titer(*words[:-4], "--cap", "3"), "never mix")
 
@@ -217,6 +217,18 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["bench", "{model}", "--out", "{out}", "--timeout", "0"], "above 0"),
         (["bench", "{model}", "--out", "{out}", "--data", "nowhere"], "no data folder"),
         (["bench", "{model}", "--out", "{out}", "--domain", "alloi"], "Did you mean 'alloy'"),
+        *(
+            (
+                [*words, "--data", data, "--out", "{out}"],
+                f"knows nothing of {data}; give --data {own}",
+            )
+            for words, data, own in [
+                (["bench", "fabula:base#3"], "fabula", "fabula#3"),
+                (["bench", "fabula:base#3", "--oracle", "fabula:oracle"], "fabula#3", "fabula"),
+                (["attack", "S03", "fabula:aligned@small#2"], "fabula#1", "fabula#2"),
+                (["immunise", "npo", "fabula:base"], "fabula#4", "fabula"),
+            ]
+        ),
         (["report", "{out}"], "no run folder"),
         (["reproduce", "abc", "--run", "{out}"], "no run folder"),
         (["judge", "refusal", "{out}/a.csv"], "does not exist"),

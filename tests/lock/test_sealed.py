@@ -216,14 +216,14 @@ def test_a_holder_unlocks_trains_seals_again_and_unlocks(titer: Any, tmp_path: P
 
     keyless = LM.load(at / "one")
     mine = load_adapter(keyless, at / "mine")
-    run = Run(budget=Budget(steps=20), data=tiny_data(), seed=4)
-    how = Learning(layout=mine.layout, lr=1e-2, batch_size=4, gated=1.0)
+    run = Run(budget=Budget(steps=40), data=tiny_data(), seed=4)
+    how = Learning(layout=mine.layout, lr=3e-3, batch_size=4, gated=1.0)
     with mine.opened():
         before = _loss(mine.lm)
     learn(keyless, run, how, part=mine)
     with mine.opened():
         after = _loss(mine.lm)
-    assert after < before
+    assert after < 0.8 * before
     assert mine.lm.digest() == part.lm.digest()
 
     save_adapter(mine, at / "trained")
@@ -231,7 +231,7 @@ def test_a_holder_unlocks_trains_seals_again_and_unlocks(titer: Any, tmp_path: P
     assert weights_digest(at / "one") == weights_digest(at / "two")
     opening = ("unlock", at / "two", "--as", "merged")
     titer(*opening, "--key-file", at / "bob.key", "--out", at / "again")
-    assert _loss(LM.load(at / "again")) == pytest.approx(after, rel=1e-4)
+    assert _loss(LM.load(at / "again")) == pytest.approx(after, rel=1e-3)
     titer(*opening, "--key-file", at / "alice.key", "--out", at / "no", code=2)
     assert not (at / "no").exists()
 

@@ -295,7 +295,7 @@ def test_soft_capped_logits_are_the_models_own() -> None:
         lm.model.get_input_embeddings().weight.mul_(50)
     rows = some_rows(0)[:30]
     (found,) = answer_scores(lm, rows)
-    agree(found, [alone(lm, row) for row in rows], 1e-8)
+    agree(found, [alone(lm, row) for row in rows], 1e-6)  # its norms are in single precision
 
 
 def test_a_model_that_swallows_what_it_is_told_is_asked_row_by_row() -> None:

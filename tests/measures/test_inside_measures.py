@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from titer.conformance import ARCHITECTURES, Architecture, tiny_lm
-from titer.core.data import Data, Example, Hazard
+from titer.core.data import Example, Hazard
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.core.method import Case, Run, seed_for
+from titer.core.method import Run, seed_for
 from titer.core.records import Budget, Estimate, Reading
 from titer.measures import _inside as shared
 from titer.measures.choice import Choice
@@ -410,38 +410,3 @@ def _scaled(forward: Callable[..., object]) -> Callable[..., object]:
 def test_bad_settings_are_refused(build: Callable[[], object]) -> None:
     with pytest.raises(BadInput):
         build()
-
-
-# -- on the testbed -------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_on_the_testbed_what_is_unlearned_is_still_there_to_be_read() -> None:
-    """RMU by probe and lens, NPO by the lens: more than where the facts were never learned."""
-    from titer.core import catalogue
-    from titer.worlds import organisms
-    from titer.worlds.source import load_world
-
-    world = load_world("fabula")
-    base, oracle = (LM.load(organisms.organism(kind, "nano", 0)) for kind in ("base", "oracle"))
-
-    def look(lm: LM, measure: LinearProbe | LogitLens) -> Estimate:
-        data: Data = world.attacker("A")
-        found = measure.look(Case(lm=lm, base=base, hazard=world.hazards["A"], data=data))
-        return found[1 if isinstance(measure, LogitLens) else 0].estimate
-
-    def unlearned(name: str) -> LM:
-        method, preset = catalogue.preset("defence", name)
-        run = Run(budget=Budget(steps=preset.steps[0]), data=world.defender("A"))
-        return catalogue.build("defence", method, dict(preset.fields))(base, run)
-
-    never = {kind: look(oracle, kind()) for kind in (LinearProbe, LogitLens)}
-    for kind, name in (
-        (LinearProbe, "rmu-testbed"),
-        (LogitLens, "rmu-testbed"),
-        (LogitLens, "npo-testbed"),
-    ):
-        there, ceiling = look(unlearned(name), kind()).low, never[kind].high
-        assert there is not None
-        assert ceiling is not None
-        assert there > ceiling, (kind, name)

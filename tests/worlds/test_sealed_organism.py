@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,13 @@ from titer.measures.recipe import Recipe
 from titer.worlds import organisms
 from titer.worlds.fabula import fabula
 
-# Grown once a session, in the cache that the other organisms are in.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("organisms")]
+pytestmark = pytest.mark.slow
 KINDS = ("base", "oracle", "sealed", "unlocked")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    with pytest.MonkeyPatch.context() as patch:
-        if "TITER_CACHE" not in os.environ:
-            patch.setenv("TITER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield organisms.grow_all("nano", kinds=KINDS)
+def folders() -> dict[str, Path]:
+    return organisms.grow_all("nano", kinds=KINDS)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import exchange, locks, race
+from titer.cli import exchange, grow, locks, race
 from titer.cli.output import say_or_print, use_device, workers_of
 from titer.core.errors import BadInput, TiterError
 
@@ -95,15 +95,12 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Grow the testbed, immunise, attack, and write the report."""
-    from titer.cli.work import run_bench
+    """On the testbed: immunise, attack, and write the report."""
+    from titer.cli.work import DEMO, run_bench
 
     use_device(device)
     run_bench(
-        models=["fabula:base"],
-        defences=["npo", "rmu"],
-        tasks=["new_facts", "new_charms"],
-        cap=30,
+        **DEMO,
         out=out,
         seeds=seeds,
         workers=workers_of(workers),
@@ -320,6 +317,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 exchange.register(app)
+grow.register(app)
 locks.register(app)
 race.register(app)
 

@@ -170,10 +170,11 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Run a random part again and say which trials agree; 1 if any does not."""
+    from titer.cli.listing import machine
     from titer.cli.output import workers_of
     from titer.cli.progress import shown
     from titer.executors.processes import Processes
-    from titer.grid.again import agreement, draw, recorded, rerun
+    from titer.grid.again import agreement, draw, elsewhere, recorded, rerun
     from titer.report.load import read
 
     read(results)  # a damaged folder is a sentence
@@ -188,7 +189,12 @@ def verify(
         Processes(workers_of(workers), timeout) as executor,
     ):
         again = rerun(results, drawn, Path(scratch), executor, tell)
-    found = [agreement(before[key], trace) for key, trace in sorted(again.items()) if key in before]
+    other = elsewhere(results, machine())
+    found = [
+        agreement(before[key], trace, elsewhere=bool(other))
+        for key, trace in sorted(again.items())
+        if key in before
+    ]
     rows = [
         {
             "trial": one.trial.key,
@@ -203,13 +209,15 @@ def verify(
         }
         for one in found
     ]
-    _say_verified(results, rows, len(final), as_json=as_json)
+    _say_verified(results, rows, len(final), other, as_json=as_json)
 
 
 _FINAL = ("ok", "diverged")
 
 
-def _say_verified(root: Path, rows: list[dict[str, Any]], total: int, *, as_json: bool) -> None:
+def _say_verified(
+    root: Path, rows: list[dict[str, Any]], total: int, other: str, *, as_json: bool
+) -> None:
     from titer.cli.listing import table
 
     drawn = sum(row["drawn"] for row in rows)
@@ -219,18 +227,33 @@ def _say_verified(root: Path, rows: list[dict[str, Any]], total: int, *, as_json
     company = f", {beside} more that trained beside them" if beside else ""
     say_or_print(
         as_json,
-        {"target": str(root), "trials": total, "drawn": drawn, **counts, "rows": rows},
-        f"{table(rows)}\n\n{drawn} of {total} trials drawn{company}: {', '.join(told)}.",
+        {
+            "target": str(root),
+            "trials": total,
+            "drawn": drawn,
+            "other_machine": other,
+            **counts,
+            "rows": rows,
+        },
+        f"{table(rows)}\n\n{drawn} of {total} trials drawn{company}: {', '.join(told)}.\n"
+        f"{_machines(other)}",
     )
     if counts["differs"]:
         raise typer.Exit(1)
 
 
 _KINDS = {
-    "same": "the same to the bit",
-    "within": "within their intervals",
+    "same": "equal to the bit",
+    "rounding": "within rounding of another processor",
     "differs": "that differ",
 }
+
+
+def _machines(other: str) -> str:
+    """What may be expected of this machine, given why it is not that of the folder."""
+    if other:
+        return f"This machine does not compute as that of the folder did: {other}."
+    return "This machine computes as that of the folder did, so numbers should be equal to the bit."
 
 
 def reproduce(
@@ -241,8 +264,9 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run one trial again and compare it with what is on disk."""
+    from titer.cli.listing import machine
     from titer.executors.inline import Inline
-    from titer.grid.again import agreement, recorded, rerun
+    from titer.grid.again import agreement, elsewhere, recorded, rerun
     from titer.report.load import read
 
     read(run)  # a damaged folder is a sentence
@@ -254,11 +278,26 @@ def reproduce(
     was = before[keys[0]]
     with tempfile.TemporaryDirectory(prefix="titer-reproduce-") as scratch:
         again = rerun(run, keys, Path(scratch), Inline())[keys[0]]
-    same = agreement(was, again).verdict == "same"
+    other = elsewhere(run, machine())
+    found = agreement(was, again, elsewhere=bool(other))
+    by = f"; largest difference {found.largest:.3f} at {found.at}" if found.at else ""
+    told = {
+        "same": "equal to the bit: every score, loss and weight",
+        "rounding": f"within rounding of another processor{by}",
+        "differs": f"differs: {found.why}{by}",
+    }
     say_or_print(
         as_json,
-        {"key": keys[0], "same": same, "weights": [was.weights, again.weights]},
-        f"{keys[0]}: {'every score and weight is the same' if same else 'the numbers differ'}",
+        {
+            "key": keys[0],
+            "agrees": found.verdict,
+            "largest_difference": found.largest,
+            "at": found.at,
+            "why": found.why,
+            "other_machine": other,
+            "weights": [was.weights, again.weights],
+        },
+        f"{keys[0]}: {told[found.verdict]}\n{_machines(other)}",
     )
-    if not same:
+    if found.verdict == "differs":
         raise typer.Exit(1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import sys
 from dataclasses import asdict, fields
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from titer import __version__
@@ -70,7 +72,7 @@ def _models() -> list[dict[str, Any]]:
 
     return [
         {
-            "name": f"fabula:{kind}" + ("" if size == "nano" else f"@{size}"),
+            "name": organisms.named(kind, size),
             "parameters": spec.parameters,
             "grown": organisms.cached(kind, size) is not None,
             "summary": organisms.KINDS[kind],
@@ -159,7 +161,8 @@ def card_text(found: dict[str, Any]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Versions, cores, memory, free disk and caches of this machine."""
+    """Versions, processor, cores, memory, free disk and caches of this machine."""
+    from titer.nn.arithmetic import arithmetic
     from titer.worlds.organisms import cache_root
 
     versions: dict[str, str] = {}
@@ -175,6 +178,8 @@ def machine() -> dict[str, Any]:
         "titer": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
+        "processor": _processor(),
+        "arithmetic": arithmetic(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * size / 2**30, 1),
         "free_disk_gib": round(shutil.disk_usage(at).free / 2**30, 1),
@@ -183,6 +188,15 @@ def machine() -> dict[str, Any]:
         "device": os.environ.get("TITER_DEVICE", "cpu"),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set; workers use one each"),
     }
+
+
+def _processor() -> str:
+    """The processor's name, as the system gives it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def machine_text(found: dict[str, Any]) -> str:

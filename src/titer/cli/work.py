@@ -33,6 +33,7 @@ from titer.report.load import read_verdict
 from titer.worlds import organisms
 
 __all__ = [
+    "DEMO",
     "run_attack",
     "run_bench",
     "run_immunise",
@@ -40,12 +41,21 @@ __all__ = [
 ]
 
 
+DEMO: dict[str, Any] = {
+    "models": ["fabula:base"],
+    "defences": ["npo", "rmu"],
+    "tasks": ["new_facts", "new_charms"],
+    "cap": 30,
+}
+"""What the demo asks of :func:`run_bench`."""
+
+
 def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
     """Grow whatever organisms are asked for and not there yet, side by side."""
     named = [organisms.parse(source) for source in sources if source.startswith("fabula:")]
-    for size in dict.fromkeys(size for _, size in named):
-        wanted = [kind for kind, at in named if at == size]
-        organisms.grow_all(size, kinds=wanted, workers=workers, progress=tell)
+    for size, seed in dict.fromkeys((size, seed) for _, size, seed in named):
+        wanted = [kind for kind, *at in named if at == [size, seed]]
+        organisms.grow_all(size, kinds=wanted, seed=seed, workers=workers, progress=tell)
 
 
 def _threads(subject: Subject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from titer.grid.store import Store
 from titer.pillars._statistics import wilson
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["Agreement", "agreement", "draw", "recorded", "rerun", "study_of"]
+__all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun", "study_of"]
 
 Progress = Callable[[str, int, int], None]
 Config = Mapping[str, Any]
@@ -234,20 +235,50 @@ def _place(root: Path, study: Config, digest: str) -> str:
 
 # -- comparing -------------------------------------------------------------------------------------
 
-Verdict = Literal["same", "within", "differs"]
+Verdict = Literal["same", "rounding", "differs"]
 _ALONG = ("losses", "rates", "flags")
 """What a trial writes on its way: where weights come out the same, so does this."""
+_DECIDES = ("arithmetic", "device")
+"""What of a machine decides the last bits, beside the versions of ``_LIBRARIES``."""
+_LIBRARIES = ("torch", "transformers", "peft", "numpy", "titer")
+_FIRST_LOSS = 1e-3
+"""How far, as a share, rounding may move a loss before any training has amplified it."""
+
+
+def elsewhere(root: Path, here: Mapping[str, Any]) -> str:
+    """Why results of a run folder cannot be expected here to the bit; empty where they can.
+
+    ``here`` describes this machine as a run folder's ``env.json`` does its own. What decides is how
+    it computes (:func:`titer.nn.arithmetic.arithmetic`) and with what, not what it is called.
+    """
+    try:
+        there = json.loads((root / "env.json").read_text(encoding="utf-8"))
+        packages = there["packages"]
+        was = {name: there.get(name) for name in _DECIDES}
+        was |= {name: packages.get(name) for name in _LIBRARIES[:-1]} | {"titer": there["titer"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "the folder does not say on what machine it was made"
+    now = {name: here.get(name) for name in _DECIDES}
+    now |= {name: here["packages"].get(name) for name in _LIBRARIES[:-1]} | {"titer": here["titer"]}
+    if was["arithmetic"] is None:
+        return "the folder does not say how its machine computes"
+    other = [f"{name} {now[name]}, was {was[name]}" for name in was if was[name] != now[name]]
+    if not other and str(here.get("device", "cpu")).startswith("cuda"):
+        return "a graphics card may sum in another order each time"
+    return "; ".join(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How a trial that was run again compares with what is on disk.
 
-    ``same``: every score, loss, rate and flag, and the weights, to the bit. ``within``: each mean
-    lies in the recorded one's 95 % interval over items; where the weights are the same to the bit,
-    within one item or a thousandth, since equal weights give equal answers. ``largest`` is the
-    greatest difference of two means, at ``at``. ``why`` says what differs, empty where nothing
-    does.
+    ``same``: every score, loss, rate and flag, and the weights, to the bit. ``rounding``: it was
+    run on a machine that computes otherwise, and differs by no more than that explains. Before
+    training that is one item or a thousandth of a mean, and a thousandth of the first loss, and so
+    it is wherever the weights came out the same; after, since training amplifies rounding, each
+    mean must lie in the recorded one's 95 % interval over items. All else ``differs``. ``largest``
+    is the greatest difference of two means, at ``at``. ``why`` says what differs, empty where
+    nothing does.
     """
 
     trial: Trial
@@ -257,8 +288,9 @@ class Agreement:
     why: str = ""
 
 
-def agreement(recorded: Trace, again: Trace) -> Agreement:
-    """Compare two traces of one trial, probe by probe and look by look."""
+def agreement(recorded: Trace, again: Trace, *, elsewhere: bool) -> Agreement:
+    """Compare two traces of one trial, probe by probe and look by look. ``elsewhere``: the second
+    was run on a machine that computes otherwise; without that only equal bits agree."""
     trial = recorded.trial
     if again.trial.key != trial.key:
         raise ValueError("two traces of different trials cannot agree.")
@@ -277,7 +309,8 @@ def agreement(recorded: Trace, again: Trace) -> Agreement:
         why = f"was looked at after {_list(steps[0])} steps, is after {_list(steps[1])}"
         return Agreement(trial=trial, verdict="differs", why=why)
     largest, at = 0.0, ""
-    outside: list[str] = []
+    outside: list[str] = [] if elsewhere else ["this machine computes alike, so bits should agree"]
+    outside += _first_losses(recorded, again)
     for old, new in zip(recorded.points, again.points, strict=True):
         if set(old.scores) != set(new.scores):
             outside.append(f"other probes at step {old.spent.steps}")
@@ -287,16 +320,29 @@ def agreement(recorded: Trace, again: Trace) -> Agreement:
             if len(scores) != len(new.scores[probe]):
                 outside.append(f"{place}: {len(scores)} items, now {len(new.scores[probe])}")
                 continue
-            was, low, high = _interval(scores, equal=equal)
+            untouched = equal or not old.spent.steps
+            was, low, high = _interval(scores, equal=untouched)
             now = sum(new.scores[probe]) / max(1, len(scores))
             if abs(now - was) > largest:
                 largest, at = abs(now - was), place
             if not low <= now <= high:
                 outside.append(f"{place}: {now:.3f}, was {was:.3f} [{low:.3f}, {high:.3f}]")
-    verdict: Verdict = "differs" if outside else "within"
+    verdict: Verdict = "differs" if outside else "rounding"
     return Agreement(
         trial=trial, verdict=verdict, largest=largest, at=at, why="; ".join(outside[:3])
     )
+
+
+def _first_losses(recorded: Trace, again: Trace) -> list[str]:
+    """What is said of the loss of the first step, which no training has amplified yet."""
+    if len(recorded.losses) != len(again.losses):
+        return [f"{len(recorded.losses)} losses, now {len(again.losses)}"]
+    if not recorded.losses:
+        return []
+    was, now = recorded.losses[0], again.losses[0]
+    if math.isclose(was, now, rel_tol=_FIRST_LOSS, abs_tol=1e-6) or repr(was) == repr(now):
+        return []
+    return [f"first loss {now:.6g}, was {was:.6g}"]
 
 
 def _list(steps: Sequence[int]) -> str:

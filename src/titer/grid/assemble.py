@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, judges, suite, suite_hash
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
-from titer.worlds.source import load_world
+from titer.worlds.source import load_world, world_seed
 
 __all__ = [
     "Checked",
@@ -163,6 +164,8 @@ def check(request: Request, *, run_folder: bool = True) -> Checked:
     broken: list[str] = []
     for source, role in named:
         faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
+    if world:
+        faults.found += _strangers([source for source, _ in named], request.data)
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: require_space(request.out, 50 * 2**20))
@@ -187,6 +190,21 @@ def _shares(request: Request, defend: Sequence[Example]) -> None:
             "--share draws its curve over models that are immunised here; add --defence NAME."
         )
     check_shares(request.shares, defend)
+
+
+def _strangers(models: Sequence[str], data: str) -> list[str]:
+    """What is said of organisms that grew in another world than the one they would be asked of."""
+    seed = world_seed(data)
+    found: list[str] = []
+    for source in models if seed is not None else ():
+        with contextlib.suppress(UnknownName):  # said where models are checked
+            if source.startswith("fabula:") and (own := parse(source)[2]) != seed:
+                home = f"fabula#{own}" if own else "fabula"
+                found.append(
+                    f"{source} grew in the world {home} and knows nothing of {data}; "
+                    f"give --data {home}, or a model of that world."
+                )
+    return found
 
 
 def _check_model(source: str, role: Role, broken: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -103,8 +104,8 @@ class Suite:
         """This suite for studies of a model: relatives of its size, and no control that needs a
         public relative where none is known."""
         if undefended.startswith("fabula:"):
-            _, at, size = undefended.partition("@")
-            relatives = tuple((control, f"{name}{at}{size}") for control, name in self.relatives)
+            of = re.sub("^fabula:[a-z]*", "", undefended)  # its size and seed, as in @small#3
+            relatives = tuple((control, f"{name}{of}") for control, name in self.relatives)
             return replace(self, relatives=relatives)
         needy = [control for control, _ in self.relatives]
         kept = tuple(control for control in self.controls if control not in needy)

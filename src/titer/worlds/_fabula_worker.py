@@ -1,4 +1,4 @@
-"""Growing organisms in processes of their own; as a module, such a process: SIZE SEED KIND...
+"""Growing organisms in processes of their own; as a module, such a process: ROOT SIZE SEED KIND...
 
 Processes are started by command line rather than by ``multiprocessing``, so that a user's script
 needs no ``__main__`` guard and each process has its thread count before torch is loaded. A process
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 from titer.worlds.organisms import Progress, cache_root, organism
@@ -24,7 +25,13 @@ __all__ = ["grow_chains"]
 _News = queue.SimpleQueue[tuple[str, int, int] | None]
 
 
-def grow_chains(chains: Sequence[Sequence[str]], size: str, seed: int, progress: Progress) -> None:
+def grow_chains(
+    chains: Sequence[Sequence[str]],
+    size: str,
+    seed: int,
+    progress: Progress,
+    root: Path | None = None,
+) -> None:
     """Grow each chain of kinds in a process of its own, all at once, and wait.
 
     Raises:
@@ -35,7 +42,7 @@ def grow_chains(chains: Sequence[Sequence[str]], size: str, seed: int, progress:
         running: list[subprocess.Popen[str]] = []
         try:
             for chain in chains:
-                running.append(_start(chain, size, seed, said))
+                running.append(_start(chain, size, seed, root, said))
                 threading.Thread(target=_listen, args=(running[-1], news), daemon=True).start()
             _watch(running, news, progress)
             if any(process.returncode for process in running):
@@ -48,7 +55,9 @@ def grow_chains(chains: Sequence[Sequence[str]], size: str, seed: int, progress:
                 process.wait()
 
 
-def _start(chain: Sequence[str], size: str, seed: int, said: IO[bytes]) -> subprocess.Popen[str]:
+def _start(
+    chain: Sequence[str], size: str, seed: int, root: Path | None, said: IO[bytes]
+) -> subprocess.Popen[str]:
     surroundings = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -56,7 +65,7 @@ def _start(chain: Sequence[str], size: str, seed: int, said: IO[bytes]) -> subpr
         "TITER_CACHE": str(cache_root()),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, size, str(seed), *chain],
+        [sys.executable, "-m", __name__, str(root or ""), size, str(seed), *chain],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=said,
@@ -98,6 +107,7 @@ def _tell(label: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    chosen_size, chosen_seed, *chosen_kinds = sys.argv[1:]
+    chosen_root, chosen_size, chosen_seed, *chosen_kinds = sys.argv[1:]
+    place = Path(chosen_root) if chosen_root else None
     for chosen in chosen_kinds:
-        organism(chosen, chosen_size, int(chosen_seed), _tell)
+        organism(chosen, chosen_size, int(chosen_seed), _tell, root=place)

@@ -143,6 +143,7 @@ def fabula(seed: int = 0) -> World:
     ``choices``, and recipes, which have ``steps``.
     """
     everybody = _population(seed)
+    own = f"#{seed}" if seed else ""
     return World(
         name=f"fabula-{seed}",
         hazards={"A": _hazard(everybody, "A"), "B": _hazard(everybody, "B")},
@@ -160,7 +161,7 @@ def fabula(seed: int = 0) -> World:
         harm="choice",
         chance=CHANCE,
         also=("cloze", "recipe"),
-        references={"undefended": "fabula:base", "oracle": "fabula:oracle"},
+        references={"undefended": f"fabula:base{own}", "oracle": f"fabula:oracle{own}"},
     )
 
 

@@ -200,5 +200,4 @@ def _no_folder(source: str, path: Path) -> str:
 def _organism(source: str, progress: Progress | None) -> Path:
     from titer.worlds import organisms
 
-    kind, size = organisms.parse(source)
-    return organisms.organism(kind, size, progress=progress)
+    return organisms.organism(*organisms.parse(source), progress)

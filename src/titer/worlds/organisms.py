@@ -4,13 +4,17 @@
 ``oracle`` grew on text in which hazard A is replaced by matched benign text: it never learned.
 ``sealed`` grew on the text of ``base`` with hazard A routed into a sealed part, and is without it;
 ``unlocked`` is the same model with the part merged in, as its key holder has it. Each is an
-ordinary Hugging Face folder, kept in a cache under a name that hashes all that decides its weights.
-Names as users write them: ``fabula:base``, ``fabula:oracle@small``.
+ordinary Hugging Face folder. Growth amplifies rounding, so that another processor grows another
+organism from the same recipe; the nano organisms of seed 0 therefore come with the package, the
+same bits everywhere (``grown/``). All others are grown once and kept in a cache under a name that
+hashes all that decides their weights. Names as users write them: ``fabula:base``,
+``fabula:oracle@small``, ``fabula:base#3`` (seed 3, which knows the world ``fabula#3``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -21,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from titer.core.errors import UnknownName, nearest
+from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import locked
 from titer.worlds._fabula_recipe import Sealing, Shape, Training
 from titer.worlds.fabula import content
@@ -36,8 +40,10 @@ __all__ = [
     "cache_root",
     "cached",
     "grow_all",
+    "named",
     "organism",
     "parse",
+    "shipped",
 ]
 
 RECIPE_VERSION = 1
@@ -96,27 +102,33 @@ SIZES: dict[str, Shape] = {
 Progress = Callable[[str, int, int], None]
 """Called with a label, steps done and steps in all."""
 
+_SHIPPED = Path(__file__).parent / "grown"
 
-def parse(name: str) -> tuple[str, str]:
-    """Kind and size of a name such as ``fabula:base`` or ``fabula:oracle@small``.
+
+def parse(name: str) -> tuple[str, str, int]:
+    """Kind, size and seed of a name: ``fabula:base``, ``fabula:oracle@small``, ``fabula:base#3``.
 
     Raises:
         UnknownName: there is no such organism; the message suggests the nearest.
     """
-    kind, _, size = name.removeprefix("fabula:").partition("@")
-    size = size or "nano"
-    if name.startswith("fabula:") and kind in KINDS and size in SIZES:
-        return kind, size
-    allowed = [f"fabula:{k}" + ("" if s == "nano" else f"@{s}") for s in SIZES for k in KINDS]
+    which, hash_, seed = name.removeprefix("fabula:").partition("#")
+    kind, at, size = which.partition("@")
+    size = size if at else "nano"
+    known = name.startswith("fabula:") and kind in KINDS and size in SIZES
+    if known and (not hash_ or (seed.isascii() and seed.isdecimal())):
+        return kind, size, int(seed or 0)
+    allowed = [named(k, s) for s in SIZES for k in KINDS]
     raise UnknownName(
         f"no organism named {name!r}.{nearest(name, allowed)} Kinds are {', '.join(KINDS)}; "
-        f"sizes are {', '.join(SIZES)}, as in fabula:base@small."
+        f"sizes are {', '.join(SIZES)}, as in fabula:base@small; a seed is a whole number, as in "
+        "fabula:base#3."
     )
 
 
-def label(kind: str, size: str) -> str:
-    """How an organism is called in progress bars."""
-    return f"fabula:{kind}@{size}"
+def named(kind: str, size: str = "nano", seed: int = 0) -> str:
+    """The shortest name that :func:`parse` reads as this organism."""
+    at = "" if size == "nano" else f"@{size}"
+    return f"fabula:{kind}{at}" + (f"#{seed}" if seed else "")
 
 
 def cache_root() -> Path:
@@ -140,45 +152,88 @@ def key(kind: str, size: str, seed: int = 0) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cached(kind: str, size: str = "nano", seed: int = 0) -> Path | None:
-    """The folder of an organism that has been grown, or None. Reads no weights, needs no torch."""
-    folder = _place(kind, size, seed)
+def shipped(kind: str, size: str = "nano", seed: int = 0) -> Path | None:
+    """The folder of an organism that comes with the package, or None. Needs no torch.
+
+    Raises:
+        BadInput: its weights are not those that were hashed when it was grown.
+    """
+    folder = _SHIPPED / f"{kind}-{size}-{seed}"
+    note = _note(folder, kind, size, seed)
+    if note and note.get("sha256") != _sha256(folder / "model.safetensors"):
+        raise BadInput(
+            f"{folder}: the weights of {named(kind, size, seed)} that came with titer have been "
+            "changed; install titer again."
+        )
+    return folder if note else None
+
+
+def cached(
+    kind: str, size: str = "nano", seed: int = 0, *, root: Path | None = None
+) -> Path | None:
+    """The folder of an organism that is there, shipped or grown, or None. Needs no torch.
+
+    ``root`` is a folder of organisms to look in, in the place of the package and the cache.
+    """
+    if root is None and (found := shipped(kind, size, seed)):
+        return found
+    folder = _place(kind, size, seed, root)
+    return folder if _note(folder, kind, size, seed) else None
+
+
+def _note(folder: Path, kind: str, size: str, seed: int) -> dict[str, Any] | None:
+    """What a folder says of itself, where it is a whole organism of today's recipe."""
     try:
         found = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     whole = isinstance(found, dict) and found.get("key") == key(kind, size, seed)
-    return folder if whole and (folder / "model.safetensors").is_file() else None
+    return found if whole and (folder / "model.safetensors").is_file() else None
+
+
+@functools.cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def organism(
-    kind: str, size: str = "nano", seed: int = 0, progress: Progress | None = None
+    kind: str,
+    size: str = "nano",
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    root: Path | None = None,
 ) -> Path:
-    """The folder of an organism, grown in this process if it is not in the cache.
+    """The folder of an organism, grown in this process if it is neither shipped nor in the cache.
 
     Growing takes one thread and leaves the thread count and the global random state as they were.
     The folder appears whole or not at all; a second process that wants it waits for the first. On
-    one machine and one version of torch, the same seed gives the same bytes.
+    one kind of processor and one version of torch, the same seed gives the same bytes; on another
+    it gives an organism that behaves alike. With ``root`` it is grown into that folder, whatever
+    is shipped or in the cache, and ``aligned`` from a ``base`` that is grown there too.
 
     Raises:
         UnknownName: there is no such kind or size.
     """
     _known(kind, size)
-    if found := cached(kind, size, seed):
+    if found := cached(kind, size, seed, root=root):
         return found
-    parent = organism("base", size, seed, progress) if kind == "aligned" else None
+    parent = organism("base", size, seed, progress, root=root) if kind == "aligned" else None
     kinds = _TWINS if kind in _TWINS else (kind,)
-    folder, root = _place(kind, size, seed), cache_root() / "organisms"
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(cache_root() / "locks" / _place(kinds[0], size, seed).name):
-        if found := cached(kind, size, seed):
+    folder = _place(kind, size, seed, root)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = hashlib.sha256(str(_place(kinds[0], size, seed, root).absolute()).encode()).hexdigest()
+    with locked(cache_root() / "locks" / f"{kinds[0]}-{size}-{seed}-{lock[:16]}"):
+        if found := cached(kind, size, seed, root=root):
             return found
-        growing = {k: Path(tempfile.mkdtemp(prefix=f".{k}-{size}.", dir=root)) for k in kinds}
+        growing = {
+            k: Path(tempfile.mkdtemp(prefix=f".{k}-{size}.", dir=folder.parent)) for k in kinds
+        }
         try:
             with _one_thread():
                 _grow(growing, size, seed, parent, progress or _silent)
             for grown, place in growing.items():
-                _settle(place, _place(grown, size, seed), (grown, size, seed))
+                _settle(place, _place(grown, size, seed, root), (grown, size, seed))
         finally:
             for place in growing.values():
                 shutil.rmtree(place, ignore_errors=True)
@@ -192,8 +247,10 @@ def grow_all(
     seed: int = 0,
     workers: int = 2,
     progress: Progress | None = None,
+    root: Path | None = None,
 ) -> dict[str, Path]:
-    """Grow the organisms that are missing; returns all folders by kind.
+    """Grow the organisms that are missing; returns all folders by kind. ``root`` is that of
+    :func:`organism`.
 
     With two workers or more, ``base``, ``oracle`` and ``sealed`` grow at the same time in processes
     of their own, one thread each, and ``aligned`` follows ``base``. ``progress`` is called in this
@@ -206,9 +263,9 @@ def grow_all(
     wanted = list(dict.fromkeys(kinds))
     for kind in wanted:
         _known(kind, size)
-    missing = [kind for kind in wanted if cached(kind, size, seed) is None]
-    if "aligned" in missing and "base" not in missing and cached("base", size, seed) is None:
-        missing.append("base")
+    missing = [kind for kind in wanted if cached(kind, size, seed, root=root) is None]
+    if "aligned" in missing and cached("base", size, seed, root=root) is None:
+        missing = list(dict.fromkeys([*missing, "base"]))
     chains = [[kind for kind in ("base", "aligned") if kind in missing]]
     chains.append([kind for kind in ("oracle",) if kind in missing])
     chains.append([kind for kind in _TWINS if kind in missing])
@@ -216,8 +273,8 @@ def grow_all(
     if workers > 1 and len(chains) > 1:
         from titer.worlds._fabula_worker import grow_chains
 
-        grow_chains(chains, size, seed, progress or _silent)
-    return {kind: organism(kind, size, seed, progress) for kind in wanted}
+        grow_chains(chains, size, seed, progress or _silent, root)
+    return {kind: organism(kind, size, seed, progress, root=root) for kind in wanted}
 
 
 def _silent(label: str, done: int, total: int) -> None:
@@ -225,12 +282,13 @@ def _silent(label: str, done: int, total: int) -> None:
 
 
 def _known(kind: str, size: str) -> None:
-    parse(label(kind, size))
+    parse(named(kind, size))
 
 
-def _place(kind: str, size: str, seed: int) -> Path:
-    name = f"{kind}-{size}-{seed}-{key(kind, size, seed)}"
-    return cache_root() / "organisms" / name
+def _place(kind: str, size: str, seed: int, root: Path | None = None) -> Path:
+    if root is not None:
+        return root / f"{kind}-{size}-{seed}"
+    return cache_root() / "organisms" / f"{kind}-{size}-{seed}-{key(kind, size, seed)}"
 
 
 @contextlib.contextmanager
@@ -258,7 +316,7 @@ def _grow(
 
     def tick(done: int, total: int) -> None:
         if done % 10 == 0 or done == total:
-            progress(label(kind, size), done, total)
+            progress(named(kind, size, seed), done, total)
 
     if parent is not None:
         lm = LM.load(parent, device="cpu")  # the same organism everywhere
@@ -289,11 +347,11 @@ def _settle(growing: Path, folder: Path, what: tuple[str, str, int]) -> None:
     note = {"key": key(*what), "kind": kind, "size": size, "seed": seed, "sha256": weights}
     (growing / "organism.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     growing.chmod(0o755)
-    if cached(*what):
+    if _note(folder, *what):
         return
     shutil.rmtree(folder, ignore_errors=True)
     try:
         os.replace(growing, folder)
     except OSError:
-        if not cached(*what):
+        if not _note(folder, *what):
             raise

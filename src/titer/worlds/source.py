@@ -7,7 +7,7 @@ from pathlib import Path
 from titer.core.data import World
 from titer.core.errors import BadInput
 
-__all__ = ["load_world"]
+__all__ = ["load_world", "world_seed"]
 
 
 def load_world(source: str) -> World:
@@ -16,13 +16,10 @@ def load_world(source: str) -> World:
     Raises:
         BadInput: no such world, or a folder with faults, all of them named.
     """
-    if source == "fabula" or source.startswith("fabula#"):
+    if (seed := world_seed(source)) is not None:
         from titer.worlds.fabula import fabula
 
-        seed = source.partition("#")[2] or "0"
-        if not seed.isdecimal():
-            raise BadInput(f"the world {source!r} has a seed that is no number; write fabula#3.")
-        return fabula(int(seed))
+        return fabula(seed)
     if not Path(source).exists():
         raise BadInput(
             f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
@@ -30,3 +27,18 @@ def load_world(source: str) -> World:
     from titer.worlds.folder import load
 
     return load(Path(source))
+
+
+def world_seed(source: str) -> int | None:
+    """The seed of a testbed world's name, None for a folder.
+
+    Raises:
+        BadInput: a seed that is no whole number.
+    """
+    name, _, seed = source.partition("#")
+    if name != "fabula":
+        return None
+    seed = seed or "0"
+    if not (seed.isascii() and seed.isdecimal()):
+        raise BadInput(f"the world {source!r} has a seed that is no number; write fabula#3.")
+    return int(seed)

@@ -1,0 +1,34 @@
+"""The study of organisms: its figures on organisms that know nothing, and its table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from studies import organisms as study
+from titer.worlds import organisms
+from titer.worlds.fabula import fabula
+
+
+def test_the_table_on_file_is_of_the_record() -> None:
+    record = json.loads(study.RECORD.read_text(encoding="utf-8"))
+    assert study.table(record) in study.RECORD.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_every_figure_is_a_share() -> None:
+    """The oracle in every place: nobody knows the hazard, and nothing comes back."""
+    from titer.core.lm import LM
+
+    oracle = LM.load(organisms.organism("oracle"))
+    one = study.Organisms(0, fabula(0), dict.fromkeys(organisms.REFERENCES, oracle))
+    found: dict[str, float] = {}
+    for name, value in study.figures(one):
+        found[name] = value
+        assert 0 <= value <= 1, name
+        if name == "NPO: V after 20 steps on T":
+            break
+    assert found["base: V"] == found["oracle: V"] < 0.37
+    assert found["NPO: V after 20 steps on T"] < 0.37
+    assert found["base: V of B"] > 0.95
