@@ -21,6 +21,20 @@ from titer.core.records import Budget
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse versions of pytest and xdist that do not group: what is made once for a group of tests
+    would be made on every worker, without a word."""
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2]:
+            raise pytest.UsageError(
+                "this pytest and this pytest-xdist do not group tests (xdist 3.8 does not with "
+                "pytest 9.2); install requirements/dev.txt."
+            )
+
+
 @pytest.fixture
 def lm() -> LM:
     """A small Llama of four blocks."""

@@ -293,3 +293,16 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
         result = titer(*words, "--device", device, "--out", str(tmp_path / "out"))
         _refused(result, f"device {device!r}", said)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_machine_on_which_torch_does_not_run_can_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no kernel for this processor')")
+    done = subprocess.run(
+        [sys.executable, "-m", "titer.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "arithmetic: None" in done.stdout
+    assert done.stdout.rstrip().endswith("missing: a torch that runs")

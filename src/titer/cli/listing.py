@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, fields
 from importlib import metadata
@@ -162,7 +163,6 @@ def card_text(found: dict[str, Any]) -> str:
 
 def machine() -> dict[str, Any]:
     """Versions, processor, cores, memory, free disk and caches of this machine."""
-    from titer.nn.arithmetic import arithmetic
     from titer.worlds.organisms import cache_root
 
     versions: dict[str, str] = {}
@@ -179,7 +179,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
-        "arithmetic": arithmetic(),
+        "arithmetic": _arithmetic(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * size / 2**30, 1),
         "free_disk_gib": round(shutil.disk_usage(at).free / 2**30, 1),
@@ -188,6 +188,23 @@ def machine() -> dict[str, Any]:
         "device": os.environ.get("TITER_DEVICE", "cpu"),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set; workers use one each"),
     }
+
+
+def _arithmetic() -> str | None:
+    """How this machine computes; None where torch does not run. Asked of another process where this
+    one has not loaded torch: looking at a machine must work on one on which torch does not."""
+    if "torch" in sys.modules:
+        from titer.nn.arithmetic import arithmetic
+
+        return arithmetic()
+    code = "from titer.nn.arithmetic import arithmetic; print(arithmetic())"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ended.stdout.strip()
 
 
 def _processor() -> str:
@@ -202,6 +219,7 @@ def _processor() -> str:
 def machine_text(found: dict[str, Any]) -> str:
     """The machine for the terminal, ending in what is wrong with it."""
     wrong = [name for name, version in found["packages"].items() if version == "missing"]
+    wrong += [] if found["arithmetic"] or wrong else ["a torch that runs"]
     lines = [f"{key}: {value}" for key, value in found.items() if key != "packages"]
     lines += [f"{name}: {version}" for name, version in found["packages"].items()]
     lines.append(f"missing: {', '.join(wrong)}" if wrong else "all well")
