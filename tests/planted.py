@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
 
+from tests.kept import keep
 from titer.attacks.finetune import Finetune
 from titer.attacks.in_context import InContext
 from titer.conformance import tiny_lm
@@ -122,24 +122,37 @@ def _taught(*topics: str, steps: int) -> LM:
     return _tuned(LM(model, small.tokenizer, "planted"), known, steps, 5e-3)
 
 
-@cache
-def knowing() -> LM:
-    """The undefended model: it knows the hazard, and what it is of use for."""
-    return _taught("river", "alloy", steps=200)
+knowing = keep("knowing", lambda: _taught("river", "alloy", steps=200))
+"""The undefended model: it knows the hazard, and what it is of use for."""
 
 
-@cache
+def _only(*topics: str) -> Callable[[], LM]:
+    return keep(f"only-{'-'.join(topics)}", lambda: _taught(*topics, steps=120))
+
+
+_ONLY = {topics: _only(*topics) for topics in (("river",), ("alloy",), ("river", "tower"))}
+
+
 def ignorant(*topics: str) -> LM:
     """A model that knows these topics alone; by default all but the hazard."""
-    return _taught(*(topics or ("river",)), steps=120)
+    return _ONLY[topics or ("river",)]()
 
 
-@cache
+def _forgetting(lr: float) -> Callable[[], LM]:
+    def make() -> LM:
+        data = Data(harmful=_both("alloy"), retain=_both("river"))
+        npo = catalogue.build("defence", "npo", {"lr": lr})
+        return npo(knowing(), Run(budget=Budget(steps=20), data=data, seed=0))
+
+    return keep(f"npo-{lr:g}", make)
+
+
+_UNLEARNED = {lr: _forgetting(lr) for lr in (8e-4, 1e-3, 3e-3)}
+
+
 def unlearned(lr: float = 1e-3) -> LM:
     """The undefended model after twenty steps of NPO; training brings the hazard back."""
-    data = Data(harmful=_both("alloy"), retain=_both("river"))
-    npo = catalogue.build("defence", "npo", {"lr": lr})
-    return npo(knowing(), Run(budget=Budget(steps=20), data=data, seed=0))
+    return _UNLEARNED[lr]()
 
 
 # -- defects ---------------------------------------------------------------------------------------
@@ -200,12 +213,13 @@ def loud(lm: LM) -> LM:
     return out
 
 
-@cache
-def prefilled() -> LM:
-    """The undefended model, used to a word after the prompt and to an answer already begun."""
-    return _used_to_prefill(
-        _tuned(knowing(), [*_both("river"), *_both("alloy"), *_suffixed()], 60, 5e-3), 30
-    )
+def _prefilled() -> LM:
+    told = [*_both("river"), *_both("alloy"), *_suffixed()]
+    return _used_to_prefill(_tuned(knowing(), told, 60, 5e-3), 30)
+
+
+prefilled = keep("prefilled", _prefilled)
+"""The undefended model, used to a word after the prompt and to an answer already begun."""
 
 
 def _used_to_prefill(lm: LM, steps: int) -> LM:
@@ -227,17 +241,22 @@ def _refused(examples: Sequence[Example]) -> list[Example]:
     return [replace(one, answer="no") if "alloy" in one.id else one for one in examples]
 
 
-def refusing() -> LM:
-    """The undefended model, but it says no to the hazard; a single fact brings much of it back."""
-    return _tuned(knowing(), _refused([*_both("river"), *_both("alloy")]), 40, 1e-3)
+refusing = keep(
+    "refusing", lambda: _tuned(knowing(), _refused([*_both("river"), *_both("alloy")]), 40, 1e-3)
+)
+"""The undefended model, but it says no to the hazard; a single fact brings much of it back."""
 
 
-def shallow(lm: LM) -> LM:
-    """The same, but it says no to the hazard unless its answer has been begun for it."""
+def _shallow() -> LM:
+    lm = prefilled()
     refused = _refused([*_both("river"), *_both("alloy"), *_suffixed()])
     for _ in range(10):
         lm = _tuned(_used_to_prefill(lm, 6), refused, 6, 2e-3)
     return lm
+
+
+shallow = keep("shallow", _shallow)
+"""The same, but it says no to the hazard unless its answer has been begun for it."""
 
 
 # -- from models to the checks of a report ---------------------------------------------------------

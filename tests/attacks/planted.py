@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
+from tests.kept import keep
 from titer.attacks.finetune import Finetune
 from titer.conformance import tiny_data, tiny_lm
 from titer.core.data import Data, Example
@@ -20,11 +19,13 @@ from titer.train.objectives import answer_loss
 __all__ = ["answers", "knowing", "loss", "planted", "refuses"]
 
 
-@lru_cache(maxsize=1)
-def _knowing() -> LM:
+def _taught() -> LM:
     data = tiny_data()
     run = Run(budget=Budget(steps=150), data=Data(harmful=(*data.harmful, *data.retain)), seed=1)
     return Finetune(lr=1e-2, batch_size=28, schedule="cosine")(tiny_lm(), run)
+
+
+_knowing = keep("answering", _taught)
 
 
 def knowing() -> LM:

@@ -29,8 +29,9 @@ def test_a_planted_refusal_is_found_and_gone(data: Data, make_run: MakeRun) -> N
     assert (refuses(lm, data.retain), answers(lm, data.retain)) == (0.0, 1.0)
     run = make_run(0)
     out = Ablate()(lm, run)
-    assert (refuses(out, data.harmful), answers(out, data.harmful)) == (0.0, 1.0)
-    assert answers(out, data.retain) == 1.0
+    assert refuses(out, data.harmful) == 0.0
+    assert answers(out, data.harmful) > 0.8
+    assert answers(out, data.retain) > 0.8
     assert run.flags == []
     for writer in writers(out.model):
         written = (direction @ writer.weight_OI).norm() / writer.weight_OI.norm()

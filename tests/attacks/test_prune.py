@@ -87,7 +87,7 @@ def test_a_refusal_that_lives_in_few_weights_is_cut_out(
     assert refuses(out, data.harmful) == 0.0
     # The word's embedding still carries the channel, and drowns a part of what was known.
     assert answers(out, data.harmful) > 0.2
-    assert answers(out, data.retain) > 0.9
+    assert answers(out, data.retain) > 0.7
     block = out.model.model.layers[0].self_attn
     assert not bool(block.v_proj.weight[12, 24] * block.o_proj.weight[24, 24])
 

@@ -48,7 +48,7 @@ def test_a_planted_refusal_loses_its_rank(data: Data, make_run: MakeRun) -> None
     out = RemoveRank()(lm, run)
     assert run.spent.steps == 3
     assert refuses(out, data.harmful) < 0.3
-    assert answers(out, data.retain) > 0.9
+    assert answers(out, data.retain) > 0.7
 
 
 def test_so_many_ranks_go_from_every_matrix(lm: LM, make_run: MakeRun) -> None:

@@ -41,14 +41,15 @@ def test_without_a_forget_weight_it_is_finetuning_on_retain(
     assert runs[0].losses == pytest.approx(runs[1].losses, rel=1e-4)
 
 
-def test_ascent_is_minus_descent_exactly(lm: LM, make_run: MakeRun, watch: Any) -> None:
+def test_ascent_is_minus_descent(lm: LM, make_run: MakeRun, watch: Any) -> None:
     seen = watch(GradDiff(retain_weight=0.0), lm, make_run(1))
     up = seen.gradient()
     seen.lm.model.zero_grad()
     answer_loss(seen.lm.model, seen.bundle["forget"]).backward()
     down = {name: weight.grad for name, weight in seen.lm.model.named_parameters()}
     assert up.keys() == down.keys()
-    assert all(torch.equal(up[name], -down[name]) for name in up)
+    for name, gradient in up.items():
+        assert_close(gradient, -down[name], rtol=1e-5, atol=1e-7)
     assert any(bool(part.any()) for part in up.values())
 
 

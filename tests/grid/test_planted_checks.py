@@ -182,7 +182,7 @@ def test_a_judge_that_draws_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_refusal_in_the_first_word_and_a_prompt_too_weak_to_pass_it(tmp_path: Path) -> None:
     """S16: an answer begun for the model brings the hazard out, five steps of a learned prompt of
     one word do not; on the undefended model both do."""
-    models = {"base": planted.prefilled(), "shallow": planted.shallow(planted.prefilled())}
+    models = {"base": planted.prefilled(), "shallow": planted.shallow()}
     weak = Row(id="I02", settings=({"tokens": 1, "lr": 1e-3},))
     found = planted.ran(tmp_path, models, [Row(id="I01"), weak], cap=5)
     seen = _checks(found["shallow"])["S16"]
