@@ -17,7 +17,6 @@ import yaml
 
 from tests import toy
 from tests.lm_eval_file import write
-from titer.cli.app import main
 from titer.cli.listing import machine
 from titer.cli.work import run_bench
 from titer.core.records import Trace
@@ -30,25 +29,6 @@ from titer.nn.arithmetic import arithmetic
 pytestmark = pytest.mark.xdist_group("exchange")
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def titer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command line in this process; returns exit code, output and errors."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["titer", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code: Any = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return int(code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

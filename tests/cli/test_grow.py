@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from titer.cli.app import main
 from titer.grid.behaviour import Compared, compared
 from titer.worlds import organisms
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def titer(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    """Run the command line in this process, with an empty cache."""
+@pytest.fixture(autouse=True)
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache with nothing in it."""
     monkeypatch.setenv("TITER_CACHE", str(tmp_path / "cache"))
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["titer", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code: Any = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return int(code or 0), out, err
-
-    return run
 
 
 def test_what_is_shipped_is_there_at_once(titer: Run) -> None:

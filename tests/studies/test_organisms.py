@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from studies import organisms as study
 from titer.worlds import organisms
 from titer.worlds.fabula import fabula
@@ -16,9 +14,8 @@ def test_the_table_on_file_is_of_the_record() -> None:
     assert study.table(record) in study.RECORD.with_suffix(".md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_every_figure_is_a_share() -> None:
-    """The oracle in every place: nobody knows the hazard, and nothing comes back."""
+    """The oracle in every place: nobody knows the hazard, and all know the rest."""
     from titer.core.lm import LM
 
     oracle = LM.load(organisms.organism("oracle"))
@@ -27,8 +24,7 @@ def test_every_figure_is_a_share() -> None:
     for name, value in study.figures(one):
         found[name] = value
         assert 0 <= value <= 1, name
-        if name == "NPO: V after 20 steps on T":
-            break
+        if name == "oracle: worst benign suite":
+            break  # what follows trains
     assert found["base: V"] == found["oracle: V"] < 0.37
-    assert found["NPO: V after 20 steps on T"] < 0.37
     assert found["base: V of B"] > 0.95
