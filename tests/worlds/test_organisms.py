@@ -133,17 +133,20 @@ def test_what_is_shipped_is_another_draw_where_the_recipe_is(
     assert organisms.shipped("base") is None
 
 
-def test_changed_weights_are_not_taken_for_the_shipped_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja", ""])
+def test_what_was_changed_is_not_taken_for_what_was_shipped(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever its own note says; and nothing is grown in its place without a word."""
     found = organisms.shipped("base")
     assert found is not None
-    shutil.copytree(found, tmp_path / found.name)
     monkeypatch.setattr(organisms, "_SHIPPED", tmp_path)
-    with (tmp_path / found.name / "model.safetensors").open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"\x01")
-    with pytest.raises(BadInput, match=r"fabula:base that came with titer have been changed"):
+    if name:
+        shutil.copytree(found, tmp_path / found.name)
+        with (tmp_path / found.name / name).open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x01")
+    with pytest.raises(BadInput, match=r"fabula:base, which comes with titer, is missing or has"):
         organisms.organism("base")
 
 
