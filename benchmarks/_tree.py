@@ -15,7 +15,7 @@ from benchmarks._timing import Sample, children, gathered
 
 __all__ = ["Tree", "environment"]
 
-_EVERY = 0.25
+_FIRST, _EVERY = 0.01, 0.25
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -28,7 +28,8 @@ class Tree:
 
     Afterwards ``rss`` is the largest sum of resident memory over its processes, which counts
     shared pages once a process, and ``pss`` the largest sum in which those are shared out; bytes,
-    looked at four times a second. ``pss`` is 0 where the system does not tell.
+    looked at often at first, since a process begins as an empty one, then four times a second.
+    ``pss`` is 0 where the system does not tell.
     """
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -61,12 +62,14 @@ class Tree:
         return Sample(wall=wall, cpu=children() - before)
 
     def _watch(self, pid: int) -> None:
+        pause = _FIRST
         try:
             top = psutil.Process(pid)
             while top.status() != psutil.STATUS_ZOMBIE:
                 rss, pss = _held([top, *top.children(recursive=True)])
                 self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
-                time.sleep(_EVERY)
+                time.sleep(pause)
+                pause = min(2 * pause, _EVERY)
         except psutil.NoSuchProcess:
             return
 
