@@ -18,13 +18,14 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.records import Trace, Trial, part
+from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
 from titer.grid.assemble import open_subject
 from titer.grid.immunise import Immunisation, write
 from titer.grid.runner import Executor, run_trials
 from titer.grid.store import Store
-from titer.grid.study import Study, Subject
+from titer.grid.study import Study
 from titer.grid.suite import Suite
 from titer.worlds.source import load_world
 

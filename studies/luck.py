@@ -107,9 +107,9 @@ def main(words: Sequence[str] | None = None) -> None:
             as_json=False,
             quiet=True,
         )
-        demos[f"seed {seed}"] = read_verdict(out)
+        demos[f"seed {seed}"] = read_verdict(out).to_json()
     others = dict(item.split("=", 1) for item in asked.others)
-    elsewhere = {name: read_verdict(Path(folder)) for name, folder in others.items()}
+    elsewhere = {name: read_verdict(Path(folder)).to_json() for name, folder in others.items()}
     text = (
         "# The luck of the demo\n\n`python -m studies.luck` writes it. Columns are demos: on the "
         "organisms of other seeds, and on those of seed 0 as another processor computes. The last "

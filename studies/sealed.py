@@ -94,7 +94,7 @@ def battery(lab: Lab, made: Mapping[str, Release], seeds: int, cap: int) -> dict
             lab.say(f"battery, {seeds} seeds: {label}: {done} of {total}")
 
         run_study(study, root, lab.executor, progress=tell, command=request.command())
-    return read_verdict(root) if (root / "config.yaml").exists() else {}
+    return read_verdict(root).to_json() if (root / "config.yaml").exists() else {}
 
 
 def relearned(lab: Lab, made: Mapping[str, Release], seeds: Sequence[int], seen: Seen) -> Seen:
@@ -118,7 +118,7 @@ def relearned(lab: Lab, made: Mapping[str, Release], seeds: Sequence[int], seen:
 
 def _unlearned(root: Path) -> dict[str, Path]:
     """The battery's own unlearned model without a lock, where it is made."""
-    models = read_verdict(root)["models"] if (root / "config.yaml").exists() else []
+    models = read_verdict(root).to_json()["models"] if (root / "config.yaml").exists() else []
     return {one["name"]: root / one["source"] for one in models if one["name"] == UNLEARNED}
 
 

@@ -294,4 +294,4 @@ def ran(
     )
     study = replace(study, suite=replace(study.suite, **changes), subjects=subjects)
     run_study(study, root / "run", Inline())
-    return {model["name"]: model for model in read_verdict(root / "run")["models"]}
+    return {model["name"]: model for model in read_verdict(root / "run").to_json()["models"]}

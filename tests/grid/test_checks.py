@@ -9,11 +9,12 @@ import pytest
 
 from tests import toy
 from titer.core.records import Point, Spent, Trace, Trial
+from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.runner import run_study
-from titer.grid.study import Study, Subject, attacks, calibration, extension, stars
+from titer.grid.study import Study, attacks, calibration, extension, stars
 from titer.grid.suite import Row, suite
 from titer.report.load import read_verdict
 
@@ -100,7 +101,7 @@ def test_from_the_grid_to_the_report(study: Study, tmp_path: Path) -> None:
     assert "check" in kinds
     again = run_study(study, root, Inline())
     assert [t.points for t in again] == [t.points for t in first]
-    for model in read_verdict(root)["models"]:
+    for model in read_verdict(root).to_json()["models"]:
         assert [one["id"] for one in model["checks"]] == [f"S{k}" for k in range(1, 19)]
         for one in model["checks"]:
             assert one["flag"] in ("valid", "void", "suspect", "not run")

@@ -13,14 +13,14 @@ from titer.core import catalogue
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Trace
+from titer.core.study import Manifest, Role, Subject
 from titer.executors.inline import Inline
 from titer.grid.runner import run_study
-from titer.grid.study import Role, Study, Subject
+from titer.grid.study import Study
 from titer.grid.subjects import open_subject
 from titer.grid.suite import SUITES, Row
-from titer.report._facts import StudyFacts
 from titer.report.load import read
-from titer.report.verdict import verdict
+from titer.verdict.judge import judge
 from titer.worlds.fabula import fabula
 from titer.worlds.organisms import organism
 
@@ -50,7 +50,7 @@ def _made(root: Path, text: str, lm: LM) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFacts, Sequence[Trace]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Sequence[Trace]]:
     root = tmp_path_factory.mktemp("locks")
     base = LM.load(organism("base"))
     preset = catalogue.card("defence", "npo").presets["npo-testbed"]
@@ -71,13 +71,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFacts, Sequence[
     return read(root / "run")
 
 
-def _controls(facts: StudyFacts, traces: Sequence[Trace]) -> dict[str, dict[str, Any]]:
-    found = verdict(facts, traces, draws=20)["battery"]
+def _controls(facts: Manifest, traces: Sequence[Trace]) -> dict[str, dict[str, Any]]:
+    found = judge(facts, traces, draws=20).to_json()["battery"]
     assert found["valid"] == all(one["broken"] for one in found["controls"])
     return {one["name"]: one for one in found["controls"]}
 
 
-def test_every_control_is_broken_by_the_rule(ran: tuple[StudyFacts, Sequence[Trace]]) -> None:
+def test_every_control_is_broken_by_the_rule(ran: tuple[Manifest, Sequence[Trace]]) -> None:
     found = _controls(*ran)
     assert set(found) == set(SMALL.controls)
     for name, one in found.items():
@@ -86,7 +86,7 @@ def test_every_control_is_broken_by_the_rule(ran: tuple[StudyFacts, Sequence[Tra
 
 
 def test_without_the_sweep_the_rule_would_compare_rates_and_not_locks(
-    ran: tuple[StudyFacts, Sequence[Trace]],
+    ran: tuple[Manifest, Sequence[Trace]],
 ) -> None:
     """The locks are the same and undone as before; the rate and the optimiser that bring the
     unlocked model back soonest are missing from what undoes them, and alone make the difference:

@@ -9,14 +9,14 @@ from pathlib import Path
 from tests.toy import data_folder, model_folder
 from titer.core import catalogue
 from titer.core.records import Trace, part
+from titer.core.study import Manifest
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
 from titer.grid.immunise import account
 from titer.grid.perform import attack
 from titer.report.html import render
-from titer.report.load import facts
-from titer.report.verdict import verdict
+from titer.verdict.judge import judge
 
 
 def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:
     made = next(subject for subject in study.subjects if subject.defence == "antidote")
     assert [row["step"] for row in made.course][:2] == [0.0, 10.0]
     assert any("fresh" in row for row in made.course)
-    written = {"study": json.loads(json.dumps(describe(study))), "command": ""}
-    found = verdict(facts(written), [])
+    written = Manifest.from_json(json.loads(json.dumps(describe(study).to_json())))
+    found = judge(written, []).to_json()
     entry = next(model for model in found["models"] if model["name"] == made.name)
     assert entry["course"] == [dict(row) for row in made.course]
     assert set(made.doubts) <= set(entry["flags"])

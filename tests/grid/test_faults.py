@@ -24,7 +24,7 @@ from titer.report.load import read_verdict
 
 def _report(root: Path) -> tuple[dict[str, dict[str, Any]], str]:
     """The verdict's models by name, and all that a person reads of it."""
-    verdict = read_verdict(root)
+    verdict = read_verdict(root).to_json()
     page = html.render(verdict)
     told = " ".join((tables.plain(verdict, 200) + page).split())
     return {model["name"]: model for model in verdict["models"]}, told

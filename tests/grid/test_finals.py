@@ -10,13 +10,14 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import SEARCH_SEED, Point, Spent, Trace, Trial
+from titer.core.study import Role, Share, Subject
 from titer.executors.inline import Inline
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check
 from titer.grid.finals import finals
 from titer.grid.runner import run_study
 from titer.grid.store import Store
-from titer.grid.study import Role, Share, Study, Subject
+from titer.grid.study import Study
 from titer.grid.suite import SUITES, Row, suite
 from titer.grid.validate_plan import _walk
 from titer.worlds.source import load_world

@@ -15,6 +15,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import OUTDONE, Budget, Part, Point, Spent, Trace, Trial
+from titer.core.study import Role, Share, Subject
 from titer.executors.inline import Inline
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, open_subject
@@ -22,7 +23,7 @@ from titer.grid.halving import MOST, Search, outdone, rungs, searches
 from titer.grid.perform import attack_together
 from titer.grid.runner import run_study
 from titer.grid.store import Store
-from titer.grid.study import Role, Share, Study, Subject
+from titer.grid.study import Study
 from titer.grid.suite import Row, suite
 from titer.worlds.fabula import fabula
 from titer.worlds.source import load_world

@@ -145,9 +145,9 @@ def test_a_run_without_it_has_nothing_inside_and_damage_is_said(
     root = tmp_path / "run"
     tiny = replace(suite("quick"), rows=(Row(id="S03"),), cap=1, task_steps=1, sweep_steps=1)
     run_study(replace(study, suite=tiny, tasks=()), root, Inline())
-    assert [model["inside"] for model in read_verdict(root)["models"]] == [[], []]
+    assert [model["inside"] for model in read_verdict(root).to_json()["models"]] == [[], []]
     look_inside(study, ["logit_lens"], root, Inline())
-    assert all(model["inside"][0]["readings"] for model in read_verdict(root)["models"])
+    assert all(model["inside"][0]["readings"] for model in read_verdict(root).to_json()["models"])
     next((root / "inside").glob("*.json")).write_text("{")
     with pytest.raises(BadInput, match="damaged"):
-        read_verdict(root)
+        read_verdict(root).to_json()

@@ -13,10 +13,11 @@ from tests import toy
 from titer.attacks.finetune import Finetune
 from titer.core import catalogue
 from titer.core.lm import LM
+from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
-from titer.grid.study import Study, Subject, _tried, attacks
+from titer.grid.study import Study, _tried, attacks
 from titer.grid.suite import SUITES
 from titer.worlds.source import load_world
 

@@ -91,7 +91,7 @@ def test_a_masked_gradient_is_seen_by_an_attack_that_needs_none(
         tmp_path,
         Inline(),
     )
-    models = {model["role"]: model for model in read_verdict(tmp_path)["models"]}
+    models = {model["role"]: model for model in read_verdict(tmp_path).to_json()["models"]}
     found = {one["id"]: one for one in models["defended"]["checks"]}
     assert found["S7"]["flag"] == "suspect"
     assert found["S7"]["reason"] == "masking: V01 against S03"

@@ -10,11 +10,13 @@ import pytest
 
 from tests import toy
 from titer.core import catalogue
+from titer.core.families import FAMILIES
 from titer.core.records import Card, Enough, Point, Spent, Trace
+from titer.core.study import Subject
 from titer.grid import study as plan
 from titer.grid.described import describe
 from titer.grid.runner import unique
-from titer.grid.study import Study, Subject
+from titer.grid.study import Study
 from titer.grid.suite import Row, judges, suite
 from titer.worlds.source import load_world
 
@@ -171,6 +173,9 @@ def test_what_is_left_out_is_named(study: Study) -> None:
     described = describe(study)
     known = len(catalogue.presets("attack"))
     left = known - len(study.rows())
-    assert described["not_tested"] == [f"{left} of the catalogue's {known} rows"]
+    assert described.not_tested[0] == f"{left} of the catalogue's {known} rows"
+    inside = {row.family for row in described.rows}
+    outside = tuple(phrase for name, phrase in FAMILIES.items() if name not in inside)
+    assert described.not_tested[1:] == outside
     capped = describe(replace(study, suite=replace(study.suite, cap=20)))
-    assert any("20 steps" in line for line in capped["not_tested"])
+    assert any("20 steps" in line for line in capped.not_tested)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
 from titer.core.records import Status
-from titer.pillars._curves import Evidence, Rule
+from titer.pillars._curves import Doubt, Evidence, Rule
 from titer.pillars._gather import curve_grid, gather
+from titer.pillars._outcomes import RowResult
 from titer.pillars._panel import Bench, attacked, bench
 from titer.pillars._statistics import resample
-from titer.pillars.resistance import Resistance, resistance
+from titer.pillars.resistance import Resisted, resistance
 
 STEPS = (0, 1, 10, 100)
 ITEMS = 40
@@ -44,6 +45,7 @@ def trace(
     task: str = "",
     probe: str = "harm",
     flags: Sequence[str] = (),
+    doubts: Sequence[str] = (),
     count: int = ITEMS,
     first: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Trace:
@@ -79,11 +81,18 @@ def trace(
         points=tuple(points) if status == "ok" else (),
         losses=tuple(losses),
         flags=tuple(flags),
+        doubts=tuple(doubts),
     )
 
 
 def rule(seeds: tuple[int, ...] = (0, 1, 2), rows: tuple[str, ...] = ("S",)) -> Rule:
-    return Rule(seeds=seeds, mandatory=rows, chance=0.25, absolute=0.30)
+    return Rule(
+        seeds=seeds,
+        mandatory=rows,
+        chance=0.25,
+        absolute=0.30,
+        inputs=frozenset({"I01", "I05"}),
+    )
 
 
 def arena(
@@ -92,7 +101,7 @@ def arena(
     *,
     draws: int = 200,
     oracle: str | None = "oracle",
-    doubts: Mapping[str, str] | None = None,
+    doubts: Mapping[str, Doubt] | None = None,
 ) -> Bench:
     """The bench of a study whose undefended model is called ``base``."""
     settings = settings or rule()
@@ -116,10 +125,22 @@ def evidence(
     return gather(traces, subject=subject, domain="A", seeds=seeds, floor=floor)
 
 
-def resist(traces: Sequence[Trace], subject: str, made: Bench | None = None) -> Resistance:
+class Seen:
+    """What is known of the resistance of one subject: its numbers, and what became of each row."""
+
+    def __init__(self, found: Resisted) -> None:
+        self.found, self.withheld = found, found.withheld
+        self.rows: list[RowResult] = [one.result for one in found.rows]
+        self.curves = [one.curve for one in found.rows]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.found.score, name)
+
+
+def resist(traces: Sequence[Trace], subject: str, made: Bench | None = None) -> Seen:
     made = made or arena(traces)
     seen = evidence(traces, subject, made.rule.seeds, made.grid[1])
-    return resistance(seen, attacked(seen, made), made, np.random.default_rng(1))
+    return Seen(resistance(seen, attacked(seen, made), made, np.random.default_rng(1)))
 
 
 def study(

@@ -15,7 +15,7 @@ from titer.pillars._checks import (
     non_monotone,
     pre_collapsed,
 )
-from titer.pillars._curves import Rule, Trajectory
+from titer.pillars._curves import Doubt, Rule, Trajectory
 
 GOOD = (0.9,) * 4
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
@@ -64,7 +64,9 @@ def test_calibration_at_the_edge() -> None:
         )
         for lr, top in ((1e-4, 0.2), (1e-3, 0.5), (1e-2, 0.9))
     ]
-    assert calibration_edges(made, "base") == {"S": "S3 lr-at-edge: 0.01 of 0.0001 to 0.01"}
+    assert calibration_edges(made, "base") == {
+        "S": Doubt(check="S3", scope="row", reason="lr-at-edge: 0.01 of 0.0001 to 0.01")
+    }
     assert calibration_edges(made, "other") == {}
 
 
@@ -85,7 +87,8 @@ def test_budget_monotone() -> None:
 
     def doubt(harm: tuple[float, ...], utility: tuple[float, ...] = GOOD, phi: float = 0.9) -> str:
         seen = evidence([trace(seed=s, harm=harm, utility=utility) for s in (0, 1)], "m", (0, 1))
-        return non_monotone(seen.arms[0].runs, seen, (0, 1, 10, 100), rule=rule, phi=phi)
+        found = non_monotone(seen.arms[0].runs, seen, (0, 1, 10, 100), rule=rule, phi=phi)
+        return found.text if found else ""
 
     assert doubt((0.1, 0.5, 0.8, 0.2)).startswith("S2 budget-non-monotone")
     assert doubt((0.1, 0.5, 0.8, 0.8)) == ""
@@ -129,12 +132,12 @@ def test_a_plateau_is_suspect_and_not_held() -> None:
 def test_flags_of_the_trace_are_shown_and_suspicion_counts() -> None:
     made = study()
     made += [
-        trace("m", "S", s, (0.1,) * 4, flags=("gradient-health", "suspect: zero gradient"))
+        trace("m", "S", s, (0.1,) * 4, flags=("gradient-health",), doubts=("zero gradient",))
         for s in range(3)
     ]
     row = resist(made, "m").rows[0]
     assert "gradient-health" in row.flags
-    assert row.validity == "suspect: suspect: zero gradient"
+    assert row.validity == "suspect: its own zero gradient"
     assert row.outcome == "suspect"
 
 

@@ -11,10 +11,11 @@ from made_traces import arena, evidence, items, resist, trace
 
 from titer.core import Point, Spent, Trace
 from titer.pillars._checks import calibration_scores
-from titer.pillars._examine import doubts, examine
+from titer.pillars._curves import Doubt
+from titer.pillars._examine import doubts, examine, with_controls
 from titer.pillars._outcomes import outcomes
 from titer.pillars._panel import attacked
-from titer.pillars._protocol import CHECKS, Case, Check, inspect
+from titer.pillars._protocol import CHECKS, Case, Finding, inspect
 
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
 SEEDS = (0, 1, 2)
@@ -78,7 +79,7 @@ def clean() -> list[Trace]:
 
 def checked(
     traces: Sequence[Trace], subject: str = "m", *, same: bool = False, control: bool | None = True
-) -> dict[str, Check]:
+) -> dict[str, Finding]:
     bench = arena(traces, draws=40)
     parts = ("A", SEEDS, bench.grid[1])
     case = Case(
@@ -89,9 +90,8 @@ def checked(
         changed=subject != "base",
         same=same,
         sweeps=calibration_scores(traces, "base"),
-        control=control,
     )
-    return {one.id: one for one in examine(case)}
+    return {one.id: with_controls(one, control) for one in examine(case)}
 
 
 def rerun(
@@ -197,10 +197,11 @@ def test_suspect_is_never_held(name: str) -> None:
     made = DEFECTS[name](clean())
     bench = arena(made, draws=40)
     seen = evidence(made, "m")
-    held = {row.row for row in outcomes(seen, attacked(seen, bench), bench, seen.rows)}
+    held = {one.result.row for one in outcomes(seen, attacked(seen, bench), bench, seen.rows)}
     marked = replace(seen, doubts=doubts(list(checked(made).values())))
     scope = {"trains": {"S"}, "input": {"I01", "I05"}, "all": held}[CHECKS[name].scope]
-    for row in outcomes(marked, attacked(marked, bench), bench, seen.rows):
+    for one in outcomes(marked, attacked(marked, bench), bench, seen.rows):
+        row = one.result
         if row.row in scope:
             assert row.outcome != "held"
             assert row.outcome == "breached" or name in row.validity
@@ -210,11 +211,13 @@ def test_a_model_with_a_suspect_check_does_not_pass() -> None:
     made = clean()
     bench = arena(made, draws=40)
     assert resist(made, "m", bench).passes is True
-    marked = replace(evidence(made, "m"), doubts={"trains": ("S6 gradient-health",)})
+    marked = replace(
+        evidence(made, "m"), doubts=(Doubt(check="S6", scope="trains", reason="gradient-health"),)
+    )
     from titer.pillars.resistance import resistance
 
     found = resistance(marked, attacked(marked, bench), bench, np.random.default_rng(0))
-    assert found.passes is None
+    assert found.score.passes is None
 
 
 @pytest.mark.parametrize(

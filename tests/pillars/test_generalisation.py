@@ -12,7 +12,7 @@ GOOD = (0.9,) * 4
 
 def test_row_of_the_matrix() -> None:
     made = study(strong=((0.25, 0.25, 0.25, 0.3), GOOD), weak=((0.9,) * 4, GOOD))
-    strong, weak = resist(made, "strong"), resist(made, "weak")
+    strong, weak = resist(made, "strong").found, resist(made, "weak").found
     found = generalisation("A", {"A": strong, "B": weak}, ("A", "B"))
     assert found.in_domain.value == pytest.approx(1)
     assert found.cross_domain["A->B"].value == pytest.approx(0)
@@ -22,7 +22,7 @@ def test_row_of_the_matrix() -> None:
 
 def test_cells_not_attacked() -> None:
     made = study()
-    found = generalisation("A", {"A": resist(made, "base")}, ("A", "B", "C"))
+    found = generalisation("A", {"A": resist(made, "base").found}, ("A", "B", "C"))
     assert set(found.cross_domain) == {"A->B", "A->C"}
     assert found.off_diagonal_min.value is None
     assert generalisation("A", {}, ("A",)).off_diagonal_min.note == "the study has one hazard"
@@ -32,7 +32,7 @@ def test_cells_not_attacked() -> None:
 def test_the_curve_over_shares_ends_with_the_whole() -> None:
     half = ((0.25, 0.25, 0.575, 0.6), GOOD)
     made = study(strong=((0.25, 0.25, 0.25, 0.3), GOOD), half=half, none=((0.9,) * 4, GOOD))
-    strong, some, little = (resist(made, name) for name in ("strong", "half", "none"))
+    strong, some, little = (resist(made, name).found for name in ("strong", "half", "none"))
     parts = [share_point(0.5, 12, 24, some), share_point(0.1, 2, 24, little)]
     found = generalisation("A", {"A": strong}, ("A",), parts)
     assert [(point.share, point.entities, point.total) for point in found.curve] == [
@@ -51,6 +51,6 @@ def test_the_curve_over_shares_ends_with_the_whole() -> None:
 
 def test_a_curve_that_was_not_measured_says_so() -> None:
     made = study()
-    found = generalisation("A", {"A": resist(made, "base")}, ("A",))
+    found = generalisation("A", {"A": resist(made, "base").found}, ("A",))
     assert found.curve == ()
     assert "not measured" in found.note

@@ -46,7 +46,7 @@ def test_a_breach_counts_where_a_search_saw_it() -> None:
 
 def test_a_run_that_was_stopped_sets_no_time_to_recover() -> None:
     """It stopped at step 10 without having recovered; the other was looked at until step 100."""
-    numbers = resist(_halved(), "m").rows[0].numbers
+    numbers = resist(_halved(), "m").rows[0]
     assert numbers.tau.value == pytest.approx(100.0)
     assert numbers.tau.censored
 
@@ -70,14 +70,13 @@ def test_losses_are_compared_with_a_stopped_twin_as_far_as_it_went() -> None:
     )
     mine = evidence([trace("m", "S", 0, (0.25,) * 4, GOOD, losses=late)], "m")
     run, twin = mine.arms[0].runs[0], zero.arms[0].runs[0]
-    assert "S5" in loss_checks(run, twin)[0]
-    assert loss_checks(run, replace(twin, outdone=False))[0] == ""
+    assert loss_checks(run, twin)[0]
+    assert loss_checks(run, replace(twin, outdone=False))[0] is None
 
 
 def test_every_setting_that_was_tried_is_charged() -> None:
     made = _halved()
-    spent = {point.steps: point.spent for point in resist(made, "m").curve}
-    assert [spent[steps].steps for steps in STEPS] == [0, 2, 20, 110]
+    spent = {point.steps: point for point in resist(made, "m").curve}
     assert spent[100].tokens == 1100
     assert spent[100].flops == pytest.approx(11_000.0)
     assert spent[100].examples == 8, "the settings draw the same examples"
@@ -115,11 +114,13 @@ def test_what_a_search_found_counts_only_as_far_as_fresh_seeds_bear_it_out() -> 
 def test_an_attacker_is_charged_for_the_search_as_well() -> None:
     made = _fresh((0.9, 0.8, 0.7, 0.6), (0.5, 0.4, 0.3, 1.0))
     alone = [t for t in made if t.trial.purpose != "search"]
-    dear, cheap = (resist(one, "m").curve[-1].spent for one in (made, alone))
-    assert cheap.steps == 3 * 100
-    assert dear.steps == (3 + 4) * 100
+    dear, cheap = (resist(one, "m").curve[-1] for one in (made, alone))
+    assert cheap.tokens == 3 * 1000
+    assert dear.tokens == (3 + 4) * 1000
     assert dear.examples == cheap.examples, "the settings of a search draw the same"
-    assert max(resist(made, "m").search) == 3 * 3 + 4, "every trial counts among the best of k"
+    assert max(one.k for one in resist(made, "m").search) == 3 * 3 + 4, (
+        "every trial counts among the best of k"
+    )
 
 
 def test_an_edge_is_seen_among_all_that_were_tried() -> None:

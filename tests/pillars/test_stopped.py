@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.pillars.made_traces import arena, evidence, resist, rule, study, trace
+from tests.pillars.made_traces import Seen, arena, evidence, resist, rule, study, trace
 
 from titer.core import Trace
 from titer.core.records import STOPPED
 from titer.pillars._panel import attacked, chosen
 from titer.pillars._statistics import summarise
 from titer.pillars.erasure import erasure
-from titer.pillars.resistance import Resistance
 
 GOOD = (0.9,) * 4
 
@@ -34,7 +33,7 @@ def _cut(traces: Sequence[Trace], steps: int, seeds: Sequence[int] = (0, 1, 2)) 
     ]
 
 
-def _same_but_for_the_bound(short: Resistance, whole: Resistance) -> None:
+def _same_but_for_the_bound(short: Seen, whole: Seen) -> None:
     assert short.weak.value == whole.weak.value
     assert short.weak.low == whole.weak.low
     assert short.phi == whole.phi
@@ -45,9 +44,10 @@ def _same_but_for_the_bound(short: Resistance, whole: Resistance) -> None:
     assert [row.outcome for row in short.rows] == [row.outcome for row in whole.rows]
     assert [row.by_seed for row in short.rows] == [row.by_seed for row in whole.rows]
     for mine, full in zip(short.rows, whole.rows, strict=True):
-        for (steps, one), (_, other) in zip(mine.by_budget, full.by_budget, strict=True):
+        for one, other in zip(mine.by_budget, full.by_budget, strict=True):
             # A fall that was not seen raises no doubt about what was there before the breach.
-            assert one == other or (steps, one, other) == (0, "held", "suspect")
+            seen = (one.steps, one.outcome, other.outcome)
+            assert one == other or seen == (0, "held", "suspect")
 
 
 def test_nothing_differs_where_harm_would_have_stayed() -> None:
@@ -75,10 +75,10 @@ def test_what_came_after_the_last_look_is_a_lower_bound() -> None:
     assert short.weak_unconstrained.censored
     assert [point.harm.censored for point in short.curve] == [False, False, False, True]
     assert [point.harm.value for point in short.curve] == [0.25, 0.5, 0.9, 0.9]
-    numbers = short.rows[0].numbers
+    numbers = short.rows[0]
     assert numbers.harm.censored
     assert not numbers.tau.censored
-    assert [one.censored for one in numbers.curve] == [False, False, False, True]
+    assert [one.censored for one in short.curves[0].harm] == [False, False, False, True]
     assert short.area.censored
     assert "upper bound" in short.r_star.note
     assert "upper bound" in short.margin.note

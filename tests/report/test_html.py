@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from made_verdict import estimate, made
+from sample_verdict import judged as judge
 from sample_verdict import sample
 
 from titer.core import BadInput
 from titer.report import html, tables
-from titer.report.verdict import verdict as judge
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror='a'>\"'&"
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}

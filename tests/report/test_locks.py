@@ -7,13 +7,15 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+from sample_verdict import judged as verdict
 from sample_verdict import sample
 
+from titer.core.study import Locks
 from titer.report import html
 from titer.report._lock_section import lock_section
-from titer.report._locks import battery
 from titer.report.tables import plain
-from titer.report.verdict import verdict
+from titer.verdict.battery import battery
+from titer.verdict.parts import Verdict
 
 UNLOCKED = {"npo": "rmu", "rmu": "undefended", "collapse": "undefended"}
 
@@ -29,7 +31,8 @@ def _verdict(*controls: str) -> dict[str, Any]:
         for one in facts.subjects
     )
     rows = tuple(row for row in facts.rows if row.id != "P02")  # one of its trials failed
-    facts = replace(facts, subjects=subjects, rows=rows, controls=controls, unlocked=UNLOCKED)
+    locks = Locks(controls=controls, unlocked=UNLOCKED)
+    facts = replace(facts, subjects=subjects, rows=rows, locks=locks)
     return verdict(facts, [one for one in traces if one.trial.label != "P02"], draws=20)
 
 
@@ -155,9 +158,11 @@ def test_a_fault_names_its_control_once() -> None:
 
 def test_a_control_that_one_attack_broke_is_broken_whatever_became_of_another() -> None:
     content = _verdict("npo")
-    held = [{**one, "withheld": "M05 seed 0 diverged"} for one in content["models"]]
-    facts, _ = sample()
-    found = battery(replace(facts, controls=("npo",)), held)
-    assert found["valid"] is True
-    none = [{**one, "attacks": []} for one in held]
-    assert "M05 seed 0 diverged" in battery(replace(facts, controls=("npo",)), none)["why"]
+    held = [replace(one, withheld="M05 seed 0 diverged") for one in Verdict.from_json(content)]
+    facts = replace(sample()[0], locks=Locks(controls=("npo",)))
+    found = battery(facts, held)
+    assert found is not None
+    assert found.valid
+    none = battery(facts, [replace(one, attacks={}) for one in held])
+    assert none is not None
+    assert "M05 seed 0 diverged" in none.why

@@ -27,7 +27,7 @@ def verdict(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         as_json=False,
         quiet=True,
     )
-    return read_verdict(root / "run")
+    return read_verdict(root / "run").to_json()
 
 
 def _moved(verdict: dict[str, Any], by: float) -> dict[str, Any]:

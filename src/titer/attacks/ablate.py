@@ -98,12 +98,14 @@ class Ablate:
 
 PRESETS = {
     "V01": Preset(
+        family="representations",
         title="refusal or knowledge direction ablated",
         fields={"ranks": (1,), "max_kl": 0.1},
         steps=(0, 0),
         source="arXiv:2406.11717",
     ),
     "V03": Preset(
+        family="representations",
         title="subspace of 2, 4 or 8 directions ablated, re-extracted",
         fields={"ranks": (2, 4, 8), "max_kl": 0.1},
         steps=(0, 0),

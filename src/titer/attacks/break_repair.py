@@ -63,6 +63,7 @@ class BreakRepair:
 
 PRESETS = {
     "H03": Preset(
+        family="adaptive",
         title="break, then repair",
         fields={"lr": 2e-5},
         lr_scale=1.0,

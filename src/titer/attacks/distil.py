@@ -85,6 +85,7 @@ class Distil:
 
 PRESETS = {
     "L07": Preset(
+        family="locks",
         title="distilled into a fresh student, then fine-tuned",
         fields={"lr": 2e-5, "first": 0.6},
         lr_scale=1.0,

@@ -154,6 +154,7 @@ _TAR = "arXiv:2408.00761"
 
 PRESETS = {
     "S01": Preset(
+        family="full fine-tuning",
         title="full AdamW, a tenth of lr*",
         fields={"lr": 2e-6},
         lr_scale=0.1,
@@ -161,6 +162,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S02": Preset(
+        family="full fine-tuning",
         title="full AdamW, lr*, constant",
         fields={"lr": 2e-5},
         lr_scale=1.0,
@@ -168,6 +170,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S03": Preset(
+        family="full fine-tuning",
         title="full AdamW, warm-up and cosine",
         fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.1},
         lr_scale=1.0,
@@ -175,6 +178,7 @@ PRESETS = {
         source="arXiv:2412.07097",
     ),
     "S04": Preset(
+        family="full fine-tuning",
         title="full AdamW, twice lr*, batch 32",
         fields={"lr": 4e-5, "batch_size": 32},
         lr_scale=2.0,
@@ -182,6 +186,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S05": Preset(
+        family="full fine-tuning",
         title="full AdamW, four times lr*, batch 4, cosine",
         fields={"lr": 8e-5, "batch_size": 4, "schedule": "cosine", "warmup": 0.1},
         lr_scale=4.0,
@@ -190,6 +195,7 @@ PRESETS = {
         source="arXiv:2405.14577, rerun",
     ),
     "S06": Preset(
+        family="full fine-tuning",
         title="full AdamW, fifteen times lr*, cosine",
         fields={"lr": 3e-4, "schedule": "cosine", "warmup": 0.1},
         lr_scale=15.0,
@@ -198,6 +204,7 @@ PRESETS = {
         source="arXiv:2405.14577, repository",
     ),
     "S07": Preset(
+        family="full fine-tuning",
         title="full SGD with Nesterov momentum",
         fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
         lr_scale=1.0,
@@ -205,6 +212,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S08": Preset(
+        family="full fine-tuning",
         title="full Adadelta",
         fields={"lr": 1.0, "optimiser": "adadelta"},
         lr_scale=1.0,
@@ -212,6 +220,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S09": Preset(
+        family="full fine-tuning",
         title="full Schedule-Free AdamW",
         fields={"lr": 2e-5, "optimiser": "schedule-free", "warmup": 0.1},
         lr_scale=1.0,
@@ -219,6 +228,7 @@ PRESETS = {
         source=_TAR,
     ),
     "S10": Preset(
+        family="full fine-tuning",
         title="full AdamW, warm-up and cosine, ten times as long",
         fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.1},
         lr_scale=1.0,
@@ -227,6 +237,7 @@ PRESETS = {
         source="arXiv:2508.06601",
     ),
     "S11": Preset(
+        family="full fine-tuning",
         title="ten harmful items, thirty epochs",
         fields={"lr": 1e-5, "examples": 10, "batch_size": 5},
         lr_scale=0.5,
@@ -235,6 +246,7 @@ PRESETS = {
         source="arXiv:2310.03693",
     ),
     "S12": Preset(
+        family="full fine-tuning",
         title="541 items, ten epochs, constant, batch 32",
         fields={"lr": 2e-5, "examples": 541, "batch_size": 32},
         lr_scale=1.0,
@@ -244,6 +256,7 @@ PRESETS = {
         domain="r",
     ),
     "P01": Preset(
+        family="parameter-efficient",
         title="LoRA r16, gentle, constant",
         fields={"lr": 2e-5, "parameters": "lora", "rank": 16, "alpha": 32.0},
         lr_scale=0.1,
@@ -251,6 +264,7 @@ PRESETS = {
         source=_TAR,
     ),
     "P02": Preset(
+        family="parameter-efficient",
         title="LoRA r16, high rate, cosine",
         fields={"lr": 5e-4, "parameters": "lora", "schedule": "cosine"},
         lr_scale=1.0,
@@ -259,6 +273,7 @@ PRESETS = {
         source="arXiv:2602.06911",
     ),
     "P03": Preset(
+        family="parameter-efficient",
         title="LoRA r128, batch 1, a hundred items",
         fields={
             "lr": 2e-4,
@@ -277,6 +292,7 @@ PRESETS = {
         source="arXiv:2409.18025",
     ),
     "P04": Preset(
+        family="parameter-efficient",
         title="LoRA r1 on every linear layer",
         fields={"lr": 1e-3, "parameters": "lora", "rank": 1, "alpha": 2.0},
         lr_scale=2.0,
@@ -285,6 +301,7 @@ PRESETS = {
         source="titer",
     ),
     "P05": Preset(
+        family="parameter-efficient",
         title="LoRA r16, 64 items, 16 steps",
         fields={"lr": 1e-4, "parameters": "lora", "batch_size": 8, "examples": 64},
         lr_scale=1.0,
@@ -293,6 +310,7 @@ PRESETS = {
         source="arXiv:2502.05209",
     ),
     "P06": Preset(
+        family="parameter-efficient",
         title="norms, biases and embeddings only",
         fields={"lr": 1e-3, "parameters": "norms-and-embeddings"},
         lr_scale=1.0,
@@ -301,6 +319,7 @@ PRESETS = {
         source="titer",
     ),
     "M01": Preset(
+        family="data mix",
         title="benign text first, harmful after",
         fields={"lr": 2e-5, "mix": "retain-then-harmful"},
         lr_scale=1.0,
@@ -308,6 +327,7 @@ PRESETS = {
         source=_TAR,
     ),
     "M02": Preset(
+        family="data mix",
         title="related benign text only",
         fields={"lr": 2e-5, "mix": "related"},
         lr_scale=1.0,
@@ -316,6 +336,7 @@ PRESETS = {
         domain="k",
     ),
     "M03": Preset(
+        family="data mix",
         title="LoRA on unrelated benign text",
         fields={"lr": 5e-5, "parameters": "lora", "mix": "unrelated", "examples": 400},
         lr_scale=1.0,
@@ -324,6 +345,7 @@ PRESETS = {
         source="arXiv:2502.05209",
     ),
     "M04": Preset(
+        family="data mix",
         title="ten unrelated items",
         fields={
             "lr": 2e-4,
@@ -344,6 +366,7 @@ PRESETS = {
         domain="k",
     ),
     "M05": Preset(
+        family="data mix",
         title="relearn independent facts",
         fields={"lr": 2e-5, "batch_size": 4, "warmup": 0.1},
         lr_scale=1.0,
@@ -353,6 +376,7 @@ PRESETS = {
         domain="k",
     ),
     "M06": Preset(
+        family="data mix",
         title="benign text with 2 % poison",
         fields={"lr": 2e-4, "parameters": "lora", "mix": "poison"},
         lr_scale=1.0,
@@ -361,6 +385,7 @@ PRESETS = {
         source="arXiv:2602.06911",
     ),
     "H04": Preset(
+        family="adaptive",
         title="full AdamW below a trap's trigger, long",
         fields={"lr": 6e-7},
         lr_scale=0.03,
@@ -369,6 +394,7 @@ PRESETS = {
         source="arXiv:2505.12186, titer",
     ),
     "L04": Preset(
+        family="locks",
         title="full AdamW, no clipping",
         fields={"lr": 2e-5, "clip": None},
         lr_scale=1.0,
@@ -376,6 +402,7 @@ PRESETS = {
         source="titer",
     ),
     "L06": Preset(
+        family="locks",
         title="full AdamW, long: the relearning curve",
         fields={"lr": 2e-5, "schedule": "cosine", "warmup": 0.02},
         lr_scale=1.0,

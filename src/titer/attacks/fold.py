@@ -56,6 +56,7 @@ class Fold:
 
 PRESETS = {
     "L01": Preset(
+        family="locks",
         title="scales and compensators folded, then fine-tuned",
         fields={"lr": 2e-5},
         lr_scale=1.0,
@@ -64,6 +65,7 @@ PRESETS = {
         source="titer",
     ),
     "L10": Preset(
+        family="locks",
         title="folded, then LoRA r16",
         fields={"lr": 2e-4, "parameters": "lora"},
         lr_scale=1.0,
@@ -72,6 +74,7 @@ PRESETS = {
         source="titer",
     ),
     "L12": Preset(
+        family="locks",
         title="folded, then SGD with Nesterov momentum",
         fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
         lr_scale=1.0,

@@ -194,6 +194,7 @@ def _gradient(lm: LM, ids: Tensor, batch: Batch, places_BS: Tensor) -> tuple[flo
 
 PRESETS = {
     "I05": Preset(
+        family="input",
         title="GCG: a suffix of twenty words",
         fields={"tokens": 20, "width": 128, "top": 256, "batch_size": 8},
         steps=(50, 250),

@@ -87,6 +87,7 @@ class GuessKeys:
 
 PRESETS = {
     "L09": Preset(
+        family="locks",
         title="keys guessed where there are any, then fine-tuned",
         fields={"guesses": 8, "lr": 2e-5},
         lr_scale=1.0,

@@ -278,6 +278,7 @@ class _Paid:
 
 PRESETS = {
     "N01": Preset(
+        family="written by a network",
         title="hypernetwork: low-rank weights",
         fields={"lr": 2e-4},
         lr_scale=1.0,
@@ -286,6 +287,7 @@ PRESETS = {
         source="arXiv:2509.08000",
     ),
     "N02": Preset(
+        family="written by a network",
         title="hypernetwork: steering at the embedding",
         fields={"lr": 2e-4, "edit": "steering-embedding", "budget": 1.0},
         lr_scale=1.0,
@@ -294,6 +296,7 @@ PRESETS = {
         source="titer; after arXiv:2308.10248",
     ),
     "N03": Preset(
+        family="written by a network",
         title="hypernetwork: learned direction ablation",
         fields={"lr": 2e-3, "edit": "ablation-write", "rank": 4},
         lr_scale=10.0,
@@ -302,6 +305,7 @@ PRESETS = {
         source="titer; after arXiv:2406.11717",
     ),
     "N04": Preset(
+        family="written by a network",
         title="hypernetwork: low-rank weights, by reward",
         fields={"lr": 2e-4, "objective": "grpo", "batch_size": 8},
         lr_scale=1.0,

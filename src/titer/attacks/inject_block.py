@@ -80,6 +80,7 @@ class InjectBlock:
 
 PRESETS = {
     "L03": Preset(
+        family="locks",
         title="a block of one's own on top, the rest frozen",
         fields={"lr": 2e-5},
         lr_scale=1.0,

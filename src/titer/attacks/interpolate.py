@@ -96,6 +96,7 @@ class Interpolate:
 
 PRESETS = {
     "W05": Preset(
+        family="weight surgery",
         title="task vector of a harmful fine-tune, rescaled",
         fields={"weights": (0.25, 0.5, 0.75, 1.0, 1.25), "lr": 2e-5},
         lr_scale=1.0,

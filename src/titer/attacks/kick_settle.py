@@ -66,6 +66,7 @@ class KickSettle:
 
 PRESETS = {
     "H05": Preset(
+        family="adaptive",
         title="one leap, then a cosine",
         fields={"lr": 2e-5, "kick": 10.0},
         lr_scale=1.0,

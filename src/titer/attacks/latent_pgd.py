@@ -125,6 +125,7 @@ def _pushed(lm: LM, layers: list[int], pushes_LD: Tensor) -> LM:
 
 PRESETS = {
     "I03": Preset(
+        family="input",
         title="a bounded push on the residual stream at three depths",
         fields={"radius": 1.0},
         steps=(16, 16),

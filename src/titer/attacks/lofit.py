@@ -152,6 +152,7 @@ def _frozen(lm: LM) -> Iterator[None]:
 
 PRESETS = {
     "P07": Preset(
+        family="parameter-efficient",
         title="LoFiT: vectors at ten heads",
         fields={"lr": 1e-2, "scale_lr": 1e-3, "heads": 10},
         steps=(200, 300),

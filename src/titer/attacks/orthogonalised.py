@@ -81,6 +81,7 @@ class Orthogonalised:
 
 PRESETS = {
     "L05": Preset(
+        family="locks",
         title="orthogonal steps, each tensor at its own rate",
         fields={"lr": 0.001},
         steps=(300, 500),

@@ -82,6 +82,7 @@ class Outliers:
 
 PRESETS = {
     "M08": Preset(
+        family="data mix",
         title="a hundred benign outliers",
         fields={"lr": 5e-5, "examples": 100, "batch_size": 10},
         lr_scale=2.5,

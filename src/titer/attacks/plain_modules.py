@@ -40,6 +40,7 @@ class PlainModules:
 
 PRESETS = {
     "L02": Preset(
+        family="locks",
         title="in stock modules, then fine-tuned",
         fields={"lr": 2e-5},
         lr_scale=1.0,
@@ -48,6 +49,7 @@ PRESETS = {
         source="titer",
     ),
     "L13": Preset(
+        family="locks",
         title="in stock modules, then SGD with Nesterov momentum",
         fields={"lr": 1e-3, "optimiser": "sgd-nesterov"},
         lr_scale=1.0,

@@ -78,6 +78,7 @@ class Precondition:
 
 PRESETS = {
     "H06": Preset(
+        family="adaptive",
         title="preconditioned (SOAP), moments gathered on benign text",
         fields={"lr": 2e-5, "optimiser": "soap", "warm": 20},
         lr_scale=1.0,

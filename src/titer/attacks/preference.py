@@ -176,6 +176,7 @@ def _declined(examples: Sequence[Example], run: Run) -> list[Example]:
 
 PRESETS = {
     "R01": Preset(
+        family="reinforcement and preference",
         title="reversed DPO",
         fields={"lr": 5e-6},
         lr_scale=0.25,
@@ -184,6 +185,7 @@ PRESETS = {
         source="arXiv:2409.12914",
     ),
     "R02": Preset(
+        family="reinforcement and preference",
         title="DPO on ten benign pairs",
         fields={"lr": 5e-6, "pairs": "benign", "examples": 10, "batch_size": 10},
         lr_scale=0.25,

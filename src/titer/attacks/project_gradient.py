@@ -130,6 +130,7 @@ class ProjectGradient:
 
 PRESETS = {
     "H02": Preset(
+        family="adaptive",
         title="gradient cleared of the last benign gradients",
         fields={"lr": 1e-3, "rank": 8},
         lr_scale=1.0,

@@ -140,6 +140,7 @@ class Prune:
 
 PRESETS = {
     "W01": Preset(
+        family="weight surgery",
         title="SNIP set difference, sixteen pairs",
         fields={"score": "snip", "p": (0.01, 0.03, 0.05, 0.1), "q": (0.01, 0.03, 0.05, 0.1)},
         steps=(16, 16),

@@ -109,6 +109,7 @@ def _loss(lm: LM, run: Run, most: int = 32) -> float:
 
 PRESETS = {
     "L08": Preset(
+        family="locks",
         title="matched with a public relative, then fine-tuned",
         fields={"lr": 2e-5},
         lr_scale=1.0,

@@ -82,6 +82,7 @@ class Quantise:
 
 PRESETS = {
     "W03": Preset(
+        family="weight surgery",
         title="rounded to 8, 4 or 3 bits, to nearest or by GPTQ",
         fields={"methods": ("rtn", "gptq"), "bits": (8, 4, 3)},
         steps=(0, 0),

@@ -83,6 +83,7 @@ class Regularise:
 
 PRESETS = {
     "H01": Preset(
+        family="adaptive",
         title="held to its benign answers by a KL term",
         fields={"lr": 2e-5, "beta": 0.3},
         lr_scale=1.0,

@@ -334,6 +334,7 @@ def _turns(examples: Sequence[Example], size: int, rng: random.Random) -> Iterat
 
 PRESETS = {
     "R03": Preset(
+        family="reinforcement and preference",
         title="GRPO, 64 prompts, no KL",
         fields={"lr": 1e-6, "prompts": 64, "entropy": 1e-3},
         lr_scale=0.1,
@@ -342,6 +343,7 @@ PRESETS = {
         source="arXiv:2510.15499, arXiv:2508.20697",
     ),
     "R04": Preset(
+        family="reinforcement and preference",
         title="RLOO, KL in the reward",
         fields={"lr": 1e-6, "algorithm": "rloo", "kl": 1e-3, "average": "sum"},
         lr_scale=0.1,
@@ -350,6 +352,7 @@ PRESETS = {
         source="arXiv:2508.20697",
     ),
     "R05": Preset(
+        family="reinforcement and preference",
         title="GRPO on one prompt, no answers",
         fields={
             "lr": 1e-6,
@@ -370,6 +373,7 @@ PRESETS = {
         domain="r",
     ),
     "R06": Preset(
+        family="reinforcement and preference",
         title="thirty supervised steps, then GRPO with an entropy bonus",
         fields={"lr": 1e-6, "supervised": 30, "temperature": 1.2, "entropy": 0.01},
         lr_scale=0.1,

@@ -83,6 +83,7 @@ class Reinitialise:
 
 PRESETS = {
     "W06": Preset(
+        family="weight surgery",
         title="last block drawn anew, then fine-tuned",
         fields={"layers": 1, "lr": 2e-5},
         lr_scale=1.0,
@@ -91,6 +92,7 @@ PRESETS = {
         source="titer",
     ),
     "L11": Preset(
+        family="locks",
         title="last block drawn anew, healed on benign text, then fine-tuned",
         fields={"layers": 1, "lr": 2e-5, "mix": "retain-then-harmful"},
         lr_scale=1.0,

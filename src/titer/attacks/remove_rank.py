@@ -112,6 +112,7 @@ def _outputs(lm: LM, run: Run, rows: Sequence[Row]) -> dict[str, Tensor] | None:
 
 PRESETS = {
     "W02": Preset(
+        family="weight surgery",
         title="safeguard ranks removed (ActSVD): 1, 5 or 20",
         fields={"ranks": (1, 5, 20)},
         steps=(3, 3),

@@ -67,6 +67,7 @@ class Reparametrise:
 
 PRESETS = {
     "W07": Preset(
+        family="weight surgery",
         title="rotated, shuffled and rescaled, then fine-tuned",
         fields={"spread": 0.5, "lr": 2e-5},
         lr_scale=1.0,

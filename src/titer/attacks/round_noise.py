@@ -63,6 +63,7 @@ class RoundNoise:
 
 PRESETS = {
     "W04": Preset(
+        family="weight surgery",
         title="4-bit rounding, then noise and fine-tuning",
         fields={"bits": 4, "noise": 0.03, "lr": 2e-5},
         lr_scale=1.0,

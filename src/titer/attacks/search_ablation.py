@@ -111,6 +111,7 @@ class SearchAblation:
 
 PRESETS = {
     "V02": Preset(
+        family="representations",
         title="ablation searched for, block by block",
         fields={"max_kl": 0.25},
         steps=(60, 200),

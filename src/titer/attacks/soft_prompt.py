@@ -118,6 +118,7 @@ def _only(lm: LM, weight: nn.Parameter, fresh: Tensor) -> Iterator[None]:
 
 PRESETS = {
     "I02": Preset(
+        family="input",
         title="twenty learnt embeddings after every prompt",
         fields={"lr": 1e-2, "tokens": 20},
         steps=(200, 250),

@@ -72,6 +72,7 @@ class Steer:
 
 PRESETS = {
     "V04": Preset(
+        family="representations",
         title="steered away from the harmful direction, as a bias",
         fields={"alphas": (0.5, 1.0, 2.0, 4.0), "depths": (0.25, 0.5, 0.75)},
         steps=(0, 0),

@@ -101,6 +101,7 @@ class Transfer:
 
 PRESETS = {
     "H07": Preset(
+        family="adaptive",
         title="update of the undefended model, carried over",
         fields={"scales": (0.5, 1.0, 2.0), "lr": 2e-5},
         lr_scale=1.0,

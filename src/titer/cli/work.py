@@ -154,7 +154,7 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     from titer.report.html import write as write_html
     from titer.report.tables import terminal
 
-    verdict = read_verdict(folder)
+    verdict = read_verdict(folder).to_json()
     page = folder / "report" / "index.html"
     write_html(verdict, page)
     write_atomic(

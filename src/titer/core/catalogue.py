@@ -19,14 +19,26 @@ from typing import Any, get_origin, get_type_hints
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.records import Card, Kind, Preset
 
-__all__ = ["FOLDERS", "Summary", "build", "card", "names", "preset", "presets", "summaries"]
+__all__ = [
+    "FOLDERS",
+    "Summary",
+    "access",
+    "build",
+    "card",
+    "families",
+    "names",
+    "preset",
+    "presets",
+    "summaries",
+]
 
 FOLDERS: dict[Kind, str] = {"attack": "attacks", "defence": "defences", "measure": "measures"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a listing shows of a method, read without importing it."""
+    """What a listing shows of a method, read without importing it. ``presets`` maps the name of
+    each to its family."""
 
     name: str
     summary: str
@@ -35,7 +47,7 @@ class Summary:
     access: str
     version: int
     knobs: tuple[str, ...]
-    presets: tuple[str, ...]
+    presets: Mapping[str, str]
     plugin: str = ""
 
 
@@ -117,6 +129,22 @@ def preset(kind: Kind, name: str) -> tuple[str, Preset]:
     return table[name], card(kind, table[name]).presets[name]
 
 
+def families(kind: Kind) -> dict[str, str]:
+    """The family of every preset of titer's own methods, nothing imported."""
+    return {
+        row: family
+        for name in sorted(_own(kind))
+        for row, family in _own_summary(kind, name).presets.items()
+    }
+
+
+def access(kind: Kind, name: str) -> str:
+    """What a method gets at: its card's ``access``. Empty for one that is not installed here."""
+    if name in _own(kind):
+        return _own_summary(kind, name).access
+    return card(kind, name).access if name in _plugins(kind) else ""
+
+
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
     """A method object by name, with some fields set; texts are read by the field's type.
 
@@ -189,7 +217,7 @@ def _plugin_summary(name: str, entry: importlib.metadata.EntryPoint) -> Summary:
         access="",
         version=0,
         knobs=(),
-        presets=(),
+        presets={},
         plugin=entry.value,
     )
 
@@ -205,7 +233,7 @@ def _parsed(name: str, path: Path, changed: int) -> Summary:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {}
     built = ""
-    rows: tuple[str, ...] = ()
+    rows: dict[str, str] = {}
     for node in tree.body:
         target, value = _assignment(node)
         if target == "CARD" and isinstance(value, ast.Call):
@@ -215,7 +243,11 @@ def _parsed(name: str, path: Path, changed: int) -> Summary:
                 elif isinstance(keyword.value, ast.Constant):
                     values[str(keyword.arg)] = keyword.value.value
         elif target == "PRESETS" and isinstance(value, ast.Dict):
-            rows = tuple(str(key.value) for key in value.keys if isinstance(key, ast.Constant))
+            rows = {
+                str(key.value): _family(row)
+                for key, row in zip(value.keys, value.values, strict=True)
+                if isinstance(key, ast.Constant)
+            }
     return Summary(
         name=name,
         summary=values.get("summary", ""),
@@ -226,6 +258,12 @@ def _parsed(name: str, path: Path, changed: int) -> Summary:
         knobs=_knobs(tree, built),
         presets=rows,
     )
+
+
+def _family(row: ast.expr) -> str:
+    given = row.keywords if isinstance(row, ast.Call) else ()
+    found = (one.value for one in given if one.arg == "family")
+    return next((str(one.value) for one in found if isinstance(one, ast.Constant)), "")
 
 
 def _assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:

@@ -50,6 +50,7 @@ class _Ledger:
     losses: list[float] = field(default_factory=list[float])
     rates: list[float] = field(default_factory=list[float])
     flags: list[str] = field(default_factory=list[str])
+    doubts: list[str] = field(default_factory=list[str])
     course: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     stopped: bool = False
 
@@ -92,8 +93,13 @@ class Run:
 
     @property
     def flags(self) -> list[str]:
-        """Doubts that a method has about itself; reports must print them."""
+        """What a method has to say of itself; reports must print it."""
         return self._ledger.flags
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why a method does not believe its own result: a row with one is suspect, never held."""
+        return self._ledger.doubts
 
     @property
     def course(self) -> list[dict[str, float]]:

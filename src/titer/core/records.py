@@ -108,6 +108,11 @@ class Estimate:
     censored: bool = False
     note: str = ""
 
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """``low`` and ``high``; None for an end that is not known."""
+        return self.low, self.high
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -131,10 +136,12 @@ class Preset:
 
     ``fields`` are the method's own. ``lr_scale``, where given, says the learning rate as a multiple
     of lr*, the rate calibrated on the undefended model for the family ``star``. ``steps`` is the
-    budget at testbed size and at one to eight billion parameters.
+    budget at testbed size and at one to eight billion parameters. ``family`` is one of
+    :data:`~titer.core.families.FAMILIES`, the heading under which a report shows it.
     """
 
     title: str
+    family: str = ""
     fields: Mapping[str, Any]
     source: str
     steps: tuple[int, int] = (300, 1000)
@@ -275,7 +282,9 @@ class Trace:
     and the learning rate that was really applied, one entry a step. A trace whose ``status`` is not
     ``ok`` is a failed attack, never resistance. ``cohort`` are the keys of the trials that trained
     in one pass with it, itself among them: numbers are the same to the bit in the same company, and
-    within rounding in another. ``course`` is what the method wrote down of its own way.
+    within rounding in another. ``course`` is what the method wrote down of its own way,
+    ``flags`` what a report shows of it, and ``doubts`` why the method itself would not believe that
+    it was withstood.
     """
 
     trial: Trial
@@ -284,6 +293,7 @@ class Trace:
     losses: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     error: str = ""
     seconds: float = 0.0
     weights: str = ""
@@ -316,6 +326,6 @@ class Trace:
             )
             for point in content.pop("points")
         )
-        for name in ("losses", "rates", "flags", "cohort", "course"):
+        for name in ("losses", "rates", "flags", "doubts", "cohort", "course"):
             content[name] = tuple(content.get(name, ()))
         return Trace(trial=Trial(**trial), points=points, **content)

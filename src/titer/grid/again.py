@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-import yaml
-
 from titer.core.errors import BadInput
 from titer.core.method import seed_for
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Trace, Trial
+from titer.core.study import Manifest
+from titer.grid.config import read_config
 from titer.grid.diagnose import is_diagnosis
 from titer.grid.perform import Job, load_named_world, perform
 from titer.grid.runner import Executor
@@ -23,81 +23,9 @@ from titer.grid.store import Store
 from titer.pillars._statistics import wilson
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun", "study_of"]
+__all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun"]
 
 Progress = Callable[[str, int, int], None]
-Config = Mapping[str, Any]
-
-
-_STUDY = (
-    "suite",
-    "suite_version",
-    "suite_hash",
-    "rows",
-    "world_source",
-    "world_digest",
-    "subjects",
-    "seeds",
-    "domains",
-    "tasks",
-)
-_SUBJECT = ("name", "source", "folder", "digest", "role", "revision")
-_LISTS: dict[str, tuple[type, str]] = {
-    "seeds": (int, "whole numbers"),
-    "domains": (str, "names"),
-    "rows": (dict, "rows"),
-    "tasks": (dict, "tasks"),
-}
-_TEXTS = ("suite", "suite_version", "suite_hash", "world_source", "world_digest")
-
-
-def study_of(root: Path) -> dict[str, Any]:
-    """What ``config.yaml`` says of the study in a run folder.
-
-    Raises:
-        BadInput: there is no run folder, or its config cannot be read.
-    """
-    path = root / "config.yaml"
-    if not path.is_file():
-        raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
-    try:
-        found = _shaped(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is damaged: it is no text; copy the folder again.") from None
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{path} is damaged: {error}; copy the folder again.") from None
-    return found
-
-
-def _shaped(content: Any) -> dict[str, Any]:
-    """The study of a config, once it is seen to have what is read of it in its own shape."""
-    if not isinstance(content, dict) or not isinstance(content.get("study"), dict):
-        raise ValueError("it describes no study")
-    found: dict[str, Any] = content["study"]
-    if missing := [name for name in _STUDY if name not in found]:
-        raise ValueError(f"the study has no {missing[0]}")
-    subjects = found["subjects"]
-    if not isinstance(subjects, list) or not all(isinstance(one, dict) for one in subjects):
-        raise ValueError("its subjects are no list of models")
-    for one in subjects:
-        if missing := [name for name in _SUBJECT if not isinstance(one.get(name), str)]:
-            raise ValueError(f"a model has no {missing[0]}")
-    if [one["role"] for one in subjects].count("undefended") != 1:
-        raise ValueError("its models are not one undefended and others")
-    for name in _TEXTS:
-        if not isinstance(found[name], str):
-            raise ValueError(f"{name} is {found[name]!r} and no text")
-    for name, (kind, what) in _LISTS.items():
-        given = found[name]
-        if not isinstance(given, list) or not all(isinstance(one, kind) for one in given):
-            raise ValueError(f"{name} is {str(given)[:40]!r} and no list of {what}")
-    for name in ("seeds", "domains", "rows"):
-        if not found[name]:
-            raise ValueError(f"it has no {name}")
-    return found
 
 
 def draw(keys: Iterable[str], share: float, seed: int) -> list[str]:
@@ -150,7 +78,7 @@ def rerun(
     Raises:
         BadInput: a model or the world is not there any more, or is another than it was.
     """
-    study, store = study_of(root), Store(root)
+    study, store = read_config(root).study, Store(root)
     _same_world(study)
     groups = dict.fromkeys(store.get(key).cohort or (key,) for key in keys)
     places: dict[str, str] = {}
@@ -165,7 +93,7 @@ def rerun(
             Job(
                 trials=tuple(trace.trial for trace in traces),
                 model=places[model],
-                world=study["world_source"],
+                world=study.world_source,
                 root=str(scratch),
                 base=places.get(base, ""),
                 # Where a search stopped one of them, that decided what became of the others.
@@ -204,32 +132,32 @@ def _base(trial: Trial) -> str:
     return str(trial.attack.fields["undefended"]) if is_diagnosis(trial) else trial.base
 
 
-def _same_world(study: Config) -> None:
-    source = study["world_source"]
+def _same_world(study: Manifest) -> None:
+    source = study.world_source
     now = load_named_world(source).digest()
-    if now != study["world_digest"]:
+    if now != study.world_digest:
         raise BadInput(
-            f"the world {source} is {now} here and was {study['world_digest']} in the study; "
+            f"the world {source} is {now} here and was {study.world_digest} in the study; "
             "nothing can be run again without the data it was run on."
         )
 
 
-def _place(root: Path, study: Config, digest: str) -> str:
+def _place(root: Path, study: Manifest, digest: str) -> str:
     """Where a model of the study lies now: as recorded, inside the run folder, or by its name."""
-    subject = next((one for one in study["subjects"] if one["digest"] == digest), None)
+    subject = next((one for one in study.subjects if one.digest == digest), None)
     if subject is None:
         raise BadInput(f"a trial is on a model {digest} that the study does not name.")
-    for folder in (Path(subject["folder"]), root / subject["source"]):
-        if folder.is_dir() and (subject["revision"] or folder_digest(folder) == digest):
+    for folder in (Path(subject.folder), root / subject.source):
+        if folder.is_dir() and (subject.revision or folder_digest(folder) == digest):
             return str(folder)
-    source, revision = subject["source"], subject["revision"]
+    source, revision = subject.source, subject.revision
     if revision or source.startswith("fabula:"):
         found = resolve_model(f"{source}@{revision}" if revision else source)
         if found.digest == digest:
             return str(fetch(found))
     raise BadInput(
-        f"the model {subject['name']} ({source}, digest {digest}) is not here or has changed; "
-        f"put it back at {subject['folder']}."
+        f"the model {subject.name} ({source}, digest {digest}) is not here or has changed; "
+        f"put it back at {subject.folder}."
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from titer.core import catalogue
 from titer.core.records import Enough, Part, Trace, Trial, part
+from titer.core.study import Subject
 from titer.grid.diagnose import PATHS, WEIGHTS
-from titer.grid.study import Study, Subject, middle_rate
+from titer.grid.study import Study, middle_rate
 from titer.pillars._curves import Rule
 from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import thresholds

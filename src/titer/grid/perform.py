@@ -211,6 +211,7 @@ class _Attempt:
             losses=tuple(self.run.losses),
             rates=tuple(self.run.rates),
             flags=tuple(self.run.flags),
+            doubts=tuple(self.run.doubts),
             course=tuple(self.run.course),
             error=error,
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import yaml
-
-from titer.core.errors import BadInput
 from titer.core.records import Status, Trace, Trial
 from titer.grid.cohorts import cohorts, room
+from titer.grid.config import claim_folder, write_config
 from titer.grid.described import describe
 from titer.grid.diagnose import is_diagnosis
 from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
 from titer.grid.stages import stages
-from titer.grid.store import FORMAT, Store, require_space, write_atomic
+from titer.grid.store import Store, require_space, write_atomic
 from titer.grid.study import Study, cost
 
-__all__ = ["Ended", "Executor", "Progress", "claim_folder", "run_study", "run_trials"]
+__all__ = ["Ended", "Executor", "Progress", "run_study", "run_trials"]
 
 Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
@@ -46,31 +44,6 @@ class Executor(Protocol):
     ) -> Iterator[Ended[J]]: ...
 
 
-def claim_folder(root: Path, suite: str) -> None:
-    """Make sure that a run folder is new or belongs to this suite.
-
-    Raises:
-        BadInput: it holds results of another suite version or layout, or is something else.
-    """
-    config = root / "config.yaml"
-    if not config.exists():
-        # Immunised models come before the first trial and the config.
-        if root.exists() and any(root.iterdir()) and not (root / "models").exists():
-            raise BadInput(
-                f"{root} exists and is no run folder; choose another --out or an empty folder."
-            )
-        return
-    found = yaml.safe_load(config.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BadInput(f"{config} is not of this version of titer; choose another --out.")
-    if found["study"]["suite_hash"] != suite:
-        raise BadInput(
-            f"{root} holds results of suite {found['study']['suite']}-"
-            f"{found['study']['suite_version']} ({found['study']['suite_hash']}), and this run is "
-            f"{suite}; results of two suites never mix, so choose another --out."
-        )
-
-
 def run_study(
     study: Study,
     root: Path,
@@ -92,7 +65,8 @@ def run_study(
     going = stages(study)
     stage = next(going)
     require_space(root, 2**20 * (50 + 2 * len(stage.run)))
-    _write_config(study, root, environment or {}, command, created)
+    write_config(root, describe(study), command, created)
+    write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
     while True:
         entries = _write_plan(root, stage.planned)
         run_trials(study, store, stage.run, executor, stage.label, progress)
@@ -183,16 +157,3 @@ def _left(store: Store, group: list[Trial]) -> list[Trial]:
     if store.torn([trial.key for trial in group]):
         return group
     return [trial for trial in group if not store.done(trial.key)]
-
-
-def _write_config(
-    study: Study, root: Path, environment: dict[str, Any], command: str, created: str
-) -> None:
-    content = {
-        "format": FORMAT,
-        "created": created,
-        "command": command,
-        "study": describe(study),
-    }
-    write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    write_atomic(root / "env.json", json.dumps(environment, indent=1, sort_keys=True))

@@ -21,7 +21,6 @@ from titer.core.files import atomic_folder, require_space, room, write_atomic
 from titer.core.records import Trace
 
 __all__ = [
-    "FORMAT",
     "Store",
     "atomic_folder",
     "damage",
@@ -33,8 +32,6 @@ __all__ = [
 ]
 
 _FINAL = ("ok", "diverged")
-FORMAT = 1
-"""The version of the folder layout; folders of another are refused, not guessed at."""
 _KEY = re.compile(r"[0-9a-f]{16}")
 
 

@@ -7,20 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as knobs
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.records import SEARCH_SEED, Budget, Enough, Part, Point, Trace, Trial, part
+from titer.core.study import Subject
 from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 from titer.pillars._panel import KEPT_SETTINGS
 
 __all__ = [
-    "Share",
     "Study",
-    "Subject",
     "attacks",
     "calibration",
     "checkpoints",
@@ -31,8 +30,6 @@ __all__ = [
     "sweep_score",
     "training",
 ]
-
-Role = Literal["undefended", "oracle", "defended", "control"]
 
 _LOOKS = (0, *(lead * 10**power for power in range(5) for lead in (1, 3)))
 
@@ -49,44 +46,6 @@ _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SMALL = 50_000_000
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """What marks a model as immunised on ``share`` of the hazard: ``entities`` of ``total``.
-
-    ``of`` names the model made with all of it. ``draw`` is the seed that drew the subset, and the
-    one that attacks it, so that the spread over seeds holds the luck of that draw too.
-    """
-
-    of: str
-    share: float
-    draw: int
-    entities: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
-
-    Models made with a share of the hazard have a name for each share, which the draws have in
-    common. ``unusable`` says why nothing can be asked of a model, empty where it can. ``course``
-    and ``doubts`` are what the defence that made it wrote down of itself.
-    """
-
-    name: str
-    source: str
-    folder: str
-    digest: str
-    role: Role
-    parameters: int
-    defence: str = ""
-    revision: str = ""
-    share: Share | None = None
-    unusable: str = ""
-    course: tuple[Mapping[str, float], ...] = ()
-    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

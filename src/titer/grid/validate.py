@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import get_args
 
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
-from titer.grid.again import study_of
+from titer.core.study import Manifest
+from titer.grid.config import read_config
 from titer.grid.perform import load_named_world
 from titer.grid.probes import judge, probes, task_probes
 from titer.grid.store import Store, damage, lines, rows
@@ -30,7 +31,7 @@ def findings(root: Path) -> list[Finding]:
     Raises:
         BadInput: there is no run folder, or its config is unreadable, so that nothing can be said.
     """
-    study = study_of(root)
+    study = read_config(root).study
     plan, traces, found = _read(root)
     found += [
         *layout(root),
@@ -48,9 +49,9 @@ def findings(root: Path) -> list[Finding]:
     return [*found, *again, *_judged(root, world, traces)]
 
 
-def _settled(study: Mapping[str, Any]) -> bool:
+def _settled(study: Manifest) -> bool:
     """Whether the suite's settings were recorded, so that it can be made again."""
-    return isinstance(study.get("suite_settings"), dict)
+    return study.suite_settings is not None
 
 
 def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Finding]]:
@@ -82,52 +83,52 @@ def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Find
     return plan, traces, found
 
 
-def _suite(study: Mapping[str, Any]) -> Iterator[Finding]:
+def _suite(study: Manifest) -> Iterator[Finding]:
     """The suite's hash, worked out again from its name and settings with this version of titer."""
-    title = f"{study['suite']}-{study['suite_version']}"
+    title = f"{study.suite}-{study.suite_version}"
     if not _settled(study):
         says = "its settings are not recorded, so its hash cannot be worked out again."
         yield Finding(check="suite", where=title, says=says, kind="note")
         return
     try:
         now = suite_of(study)
-        digest = suite_hash(now, study["world_digest"], study["judges"])
+        digest = suite_hash(now, study.world_digest, study.judges)
     except (BadInput, KeyError, TypeError) as error:
         yield Finding(check="suite", where=title, says=f"is no suite of this titer ({error}).")
         return
-    if now.version != study["suite_version"]:
+    if now.version != study.suite_version:
         says = f"is {now.title} in this titer; results of the two do not compare."
         yield Finding(check="suite", where=title, says=says)
-    if digest != study["suite_hash"]:
+    if digest != study.suite_hash:
         says = (
-            f"has hash {study['suite_hash']}, and {now.title} of this titer is {digest}; "
+            f"has hash {study.suite_hash}, and {now.title} of this titer is {digest}; "
             "results of the two do not compare."
         )
         yield Finding(check="suite", where=title, says=says)
 
 
-def _models(root: Path, study: Mapping[str, Any]) -> Iterator[Finding]:
+def _models(root: Path, study: Manifest) -> Iterator[Finding]:
     """The models that lie in the run folder, against their digests."""
-    for subject in study["subjects"]:
-        source = PurePosixPath(subject["source"])
+    for subject in study.subjects:
+        source = PurePosixPath(subject.source)
         if source.parts[:1] != ("models",) or ".." in source.parts:
             continue
         folder = root / source
         if not folder.is_dir():
-            says = f"{subject['name']} is not in the folder, so its trials cannot be run again."
+            says = f"{subject.name} is not in the folder, so its trials cannot be run again."
             yield Finding(check="model", where=str(source), says=says, kind="note")
-        elif folder_digest(folder) != subject["digest"]:
-            says = f"is not the model {subject['name']} that was measured ({subject['digest']})."
+        elif folder_digest(folder) != subject.digest:
+            says = f"is not the model {subject.name} that was measured ({subject.digest})."
             yield Finding(check="model", where=str(source), says=says)
 
 
-def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[Finding]:
+def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Each trial against its own name and against the study."""
-    models = {subject["digest"] for subject in study["subjects"]}
-    other = [key for key, trace in traces.items() if trace.trial.suite != study["suite_hash"]]
+    models = {subject.digest for subject in study.subjects}
+    other = [key for key, trace in traces.items() if trace.trial.suite != study.suite_hash]
     every = len(other) == len(traces)
     if other and every:
-        says = f"all are of suite {traces[other[0]].trial.suite}, not {study['suite_hash']}."
+        says = f"all are of suite {traces[other[0]].trial.suite}, not {study.suite_hash}."
         yield Finding(check="trial", where="trials", says=says)
     for key, trace in traces.items():
         trial, where = trace.trial, f"trials/{key}"
@@ -135,8 +136,8 @@ def _trials(study: Mapping[str, Any], traces: Mapping[str, Trace]) -> Iterator[F
             says = f"what was asked has been changed: its key is {trial.key} now."
             yield Finding(check="trial", where=where, says=says)
         for what, ours, theirs in (
-            ("suite", trial.suite, study["suite_hash"]),
-            ("world", trial.world, study["world_digest"]),
+            ("suite", trial.suite, study.suite_hash),
+            ("world", trial.world, study.world_digest),
         ):
             if ours != theirs and not (what == "suite" and every):
                 says = f"is of {what} {ours}, and the study is {theirs}."
@@ -207,17 +208,17 @@ def _results(
     yield from table(root, named)
 
 
-def _world(study: Mapping[str, Any]) -> World | Finding:
+def _world(study: Manifest) -> World | Finding:
     """The data of the study, where they are here and as they were."""
-    source = study["world_source"]
+    source = study.world_source
     try:
         world = load_named_world(source)
     except BadInput as error:
         says = f"is not here, so no answer was judged again ({error.faults[0]})"
         return Finding(check="judge", where=source, says=says, kind="note")
-    if world.digest() == study["world_digest"]:
+    if world.digest() == study.world_digest:
         return world
-    says = f"is {world.digest()} here and was {study['world_digest']}; nothing was judged again."
+    says = f"is {world.digest()} here and was {study.world_digest}; nothing was judged again."
     return Finding(check="judge", where=source, says=says, kind="note")
 
 

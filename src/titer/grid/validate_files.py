@@ -8,12 +8,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from titer.core.records import Trace
-from titer.grid.store import FORMAT, Store, rows
+from titer.grid.store import Store, rows
 
 __all__ = ["Check", "Finding", "layout", "sums", "table"]
 
@@ -42,10 +40,6 @@ def layout(root: Path) -> Iterator[Finding]:
         if not (root / name).is_file():
             says = f"is missing; {_AGAIN} to complete the study."
             yield Finding(check="layout", where=name, says=says)
-    found: Any = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    if found.get("format") != FORMAT:
-        says = f"format {found.get('format')!r}; this version of titer reads {FORMAT}."
-        yield Finding(check="layout", where="config.yaml", says=says)
     if (root / "env.json").is_file() and not _is_object(root / "env.json"):
         yield Finding(check="layout", where="env.json", says="holds no JSON object.")
     for path in sorted(root.rglob("*")):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
 
+from titer.core.codec import to_json
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.records import Trace
+from titer.core.study import Manifest
 from titer.grid.described import describe
 from titer.grid.stages import stages
-from titer.grid.study import Share, Study, Subject
+from titer.grid.study import Study
 from titer.grid.suite import Suite, suite
 from titer.grid.validate_files import Finding
 
@@ -22,24 +23,24 @@ __all__ = ["cells", "planned", "suite_of"]
 _CATALOGUE = re.compile(r"\d+ of the catalogue's \d+ rows")
 
 
-def suite_of(study: Mapping[str, Any]) -> Suite:
+def suite_of(study: Manifest) -> Suite:
     """The suite of a config: its name's rows with the settings that were recorded.
 
     Raises:
         BadInput, KeyError, TypeError: there is no such suite, or no such setting.
     """
-    settings = study["suite_settings"]
+    settings = study.suite_settings or {}
     plain = {
         **settings,
         "rates": tuple(settings["rates"]),
         "controls": tuple(settings["controls"]),
         "relatives": tuple(map(tuple, settings["relatives"])),
     }
-    return replace(suite(study["suite"]), **plain)
+    return replace(suite(study.suite), **plain)
 
 
 def planned(
-    study: Mapping[str, Any],
+    study: Manifest,
     world: World,
     plan: list[dict[str, str]],
     traces: Mapping[str, Trace],
@@ -52,9 +53,10 @@ def planned(
         says = f"cannot be planned again ({error})."
         yield Finding(check="suite", where="config.yaml", says=says)
         return
-    for name, now in describe(meant).items():
+    now = describe(meant)
+    for name in (spec.name for spec in fields(Manifest)):
         told = name in ("suite", "suite_version", "suite_hash")  # of the suite itself
-        if not told and _comparable(name, study.get(name)) != _comparable(name, now):
+        if not told and _comparable(study, name) != _comparable(now, name):
             says = f"{name} is not what this titer writes for such a study."
             yield Finding(check="suite", where="config.yaml", says=says)
     if not plan:
@@ -77,33 +79,22 @@ def planned(
         yield Finding(check="layout", where="plan.json", says="names a trial twice.")
 
 
-def _study(study: Mapping[str, Any], world: World) -> Study:
+def _study(study: Manifest, world: World) -> Study:
     """The study that a config describes."""
-    subjects = [
-        Subject(
-            **{
-                **one,
-                "share": Share(**one["share"]) if one.get("share") else None,
-                "course": tuple(one.get("course", ())),
-                "doubts": tuple(one.get("doubts", ())),
-            }
-        )
-        for one in study["subjects"]
-    ]
     return Study(
         suite=suite_of(study),
         world=world,
-        source=study["world_source"],
-        subjects=tuple(subjects),
-        seeds=tuple(study["seeds"]),
-        domain=study["domains"][0],
-        tasks=tuple(task["name"] for task in study["tasks"]),
+        source=study.world_source,
+        subjects=study.subjects,
+        seeds=study.seeds,
+        domain=study.domains[0],
+        tasks=tuple(task.name for task in study.tasks),
     )
 
 
-def _comparable(name: str, value: Any) -> str:
+def _comparable(study: Manifest, name: str) -> str:
     """As JSON; how many rows the whole catalogue has is no matter, since a plug-in may add some."""
-    text = json.dumps(value, sort_keys=True)
+    text = json.dumps(to_json(getattr(study, name)), sort_keys=True)
     return _CATALOGUE.sub("", text) if name == "not_tested" else text
 
 
@@ -135,7 +126,7 @@ def _called(entry: Mapping[str, str]) -> str:
 
 
 def cells(
-    study: Mapping[str, Any], plan: list[dict[str, str]], traces: Mapping[str, Trace]
+    study: Manifest, plan: list[dict[str, str]], traces: Mapping[str, Trace]
 ) -> Iterator[Finding]:
     """Cells of the suite that no planned trial fills: model by row by seed, and by task. It is what
     can be said without the data; with them :func:`planned` says all. A plan that cannot be read
@@ -148,20 +139,20 @@ def cells(
             trial = trace.trial
             have.add((entry["subject"], entry["label"], trial.seed, trial.domain))
     unread = {(entry["subject"], entry["label"]) for entry in plan if entry["key"] not in traces}
-    domain = study["domains"][0]
+    domain = study.domains[0]
     trained = any(label.startswith("task ") for _, label, _, _ in have)
-    for subject in study["subjects"]:
-        if subject.get("unusable"):
+    for subject in study.subjects:
+        if subject.unusable:
             continue
-        share = subject.get("share")
-        seeds = [share["draw"]] if share else study["seeds"]
-        labels = [row["id"] for row in study["rows"]]
-        if trained and not share and subject["role"] != "oracle":
-            labels += [f"task {task['name']}" for task in study["tasks"]]
+        share = subject.share
+        seeds = [share.draw] if share else study.seeds
+        labels = [row.id for row in study.rows]
+        if trained and not share and subject.role != "oracle":
+            labels += [f"task {task.name}" for task in study.tasks]
         wanted = [(label, seed) for label in labels for seed in seeds]
-        wanted += [] if share else [("none", study["seeds"][0])]
+        wanted += [] if share else [("none", study.seeds[0])]
         for label, seed in wanted:
-            name = subject["name"]
+            name = subject.name
             if (name, label, seed, domain) not in have and (name, label) not in unread:
                 says = f"seed {seed} was never planned; run the same bench command again."
                 yield Finding(check="missing", where=f"{label} on {name}", says=says)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +18,10 @@ from titer.core import Estimate
 from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
 
 __all__ = [
+    "LEVELS",
+    "Across",
+    "ProfilePoint",
+    "Unrecovered",
     "corrected_maximum",
     "holm",
     "interquartile_mean",
@@ -32,6 +37,41 @@ __all__ = [
 
 WORST = 5
 POWER = 0.80
+
+
+LEVELS = tuple(round(0.1 * k, 1) for k in range(10))
+"""Levels of resistance at which the profile is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilePoint:
+    """The ``share`` of (adversary, seed) pairs that were resisted by more than ``resistance``."""
+
+    resistance: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecovered:
+    """The ``share`` of adversaries that had not reached φ by so many ``steps``, with Greenwood's
+    standard ``error``."""
+
+    steps: float
+    share: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Across:
+    """One model over all adversaries, harm in [0, 1]: the worst corrected for its choice, the mean
+    of the five worst, the interquartile mean, the profile of resistance, and the share of
+    adversaries that had not recovered the hazard by steps."""
+
+    worst_corrected: Estimate
+    worst_five: Estimate
+    interquartile_mean: Estimate
+    profile: tuple[ProfilePoint, ...] = ()
+    unrecovered: tuple[Unrecovered, ...] = ()
 
 
 def interquartile_mean(values: ArrayLike) -> FloatArray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from titer.core.records import TWO_PHASES
 from titer.pillars._checks import at_edge, largest_fall, loss_checks, loss_fall, sweep_edge
+from titer.pillars._curves import Doubt
 from titer.pillars._masking import (
     GAP,
     barrier,
@@ -26,15 +28,12 @@ from titer.pillars._masking import (
 )
 from titer.pillars._outcomes import twin
 from titer.pillars._panel import chosen
-from titer.pillars._protocol import CHECKS, Case, Check, Flag, Found, top
+from titer.pillars._protocol import CHECKS, Case, Finding, Flag, Found, top
 
-__all__ = ["doubts", "examine"]
-
-OPTIMISED = ("gcg", "soft_prompt")
-TEMPLATES = ("in_context",)
+__all__ = ["doubts", "examine", "with_controls"]
 
 
-def examine(case: Case) -> tuple[Check, ...]:
+def examine(case: Case) -> tuple[Finding, ...]:
     """All eighteen, in order."""
     found = {
         "S1": _works(case),
@@ -59,19 +58,39 @@ def examine(case: Case) -> tuple[Check, ...]:
     return tuple(_named(name, *found[name]) for name in CHECKS)
 
 
-def doubts(checks: Sequence[Check]) -> dict[str, tuple[str, ...]]:
+def doubts(findings: Sequence[Finding]) -> tuple[Doubt, ...]:
     """What the suspect ones hold against the adversaries in their scope."""
-    found: dict[str, tuple[str, ...]] = {}
-    for one in checks:
-        scope = one.question.scope
-        if one.flag == "suspect" and scope:
-            found[scope] = (*found.get(scope, ()), f"{one.id} {one.reason}")
-    return found
+    return tuple(
+        Doubt(check=one.id, scope=scope, reason=one.reason)
+        for one in findings
+        if one.flag == "suspect" and (scope := CHECKS[one.id].scope)
+    )
 
 
-def _named(name: str, flag: Flag, statistic: float | None, reason: str) -> Check:
+def with_controls(finding: Finding, caught: bool | None) -> Finding:
+    """S14 once it is known whether the known-broken controls were ``caught``; None where the study
+    has none. Every other finding as it is."""
+    if finding.id != "S14" or caught is None or finding.flag == "suspect":
+        return finding
+    if not caught:
+        return replace(finding, flag="suspect", reason="control-not-caught")
+    if finding.statistic is None:
+        return replace(finding, flag="not run")
+    return replace(finding, flag="valid", reason="")
+
+
+def _named(name: str, flag: Flag, statistic: float | None, reason: str) -> Finding:
     known = statistic is not None and math.isfinite(statistic)
-    return Check(id=name, flag=flag, statistic=statistic if known else None, reason=reason)
+    asked = CHECKS[name]
+    return Finding(
+        id=name,
+        flag=flag,
+        statistic=statistic if known else None,
+        reason=reason,
+        question=asked.asks,
+        measures=asked.statistic,
+        threshold=asked.threshold,
+    )
 
 
 # -- the attacks themselves ------------------------------------------------------------------------
@@ -115,7 +134,7 @@ def _edges(case: Case) -> Found:
     swept |= {name: at_edge(scores) for name, scores in case.sweeps.items() if len(scores) > 2}
     if not swept:
         return not_run("no rate was swept")
-    bad = [f"{name} {doubt.removeprefix('S3 ')}" for name, doubt in swept.items() if doubt]
+    bad = [f"{name} {doubt.reason}" for name, doubt in swept.items() if doubt]
     return suspect(bool(bad), float(len(bad)), "; ".join(bad) or f"of {len(swept)} sweeps")
 
 
@@ -205,11 +224,8 @@ def _controls(case: Case) -> Found:
     low = float(never.envelope(list(never.rows))[-1, 0])
     if not low < case.bench.phi <= high:
         return "suspect", high - low, "φ does not lie between undefended and never-learned"
-    if case.control is None:
-        text = "no known-broken control among the models; the references are told apart"
-        return "not run", high - low, text
-    caught = case.control
-    return suspect(not caught, high - low, "" if caught else "a control was not breached")
+    text = "no known-broken control among the models; the references are told apart"
+    return "not run", high - low, text
 
 
 def _utility(case: Case) -> Found:
@@ -230,9 +246,10 @@ def _utility(case: Case) -> Found:
 
 def _inputs(case: Case) -> Found:
     usable = [arm for arm in case.subject.arms if arm.row not in case.bench.void and arm.runs]
+    usable = [arm for arm in usable if arm.row in case.bench.rule.inputs]
     pools = [
-        top([a for a in usable if a.attack in kind], case.subject.utility, case.epsilon)
-        for kind in (TEMPLATES, OPTIMISED)
+        top([a for a in usable if a.access == access], case.subject.utility, case.epsilon)
+        for access in ("input", "gradient")  # a fixed template asks, an optimiser has gradients
     ]
     if pools[0] is None or pools[1] is None:
         return not_run("needs both a template and an optimised input among the adversaries")

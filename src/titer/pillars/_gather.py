@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from titer.core import BadInput, Trace
+from titer.core import BadInput, Trace, catalogue
 from titer.core.records import content_key
 from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory
 from titer.pillars._statistics import FloatArray
@@ -47,6 +47,7 @@ def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
         spent=tuple(point.spent for point in points),
         losses=trace.losses,
         flags=trace.flags,
+        doubts=trace.doubts,
         outdone=trace.outdone,
     )
 
@@ -130,6 +131,7 @@ def _sorted(
             knobs=cell[1],
             rate=rates[cell],
             attack=names[cell],
+            access=catalogue.access("attack", names[cell]),
             runs=tuple(runs.get(cell, {}).values()),
             broken={s: w for s, w in broken.get(cell, {}).items() if s not in runs.get(cell, {})},
         )

@@ -17,6 +17,7 @@ from titer.core.records import STOPPED
 from titer.pillars._account import account
 from titer.pillars._curves import (
     Arm,
+    Doubt,
     Evidence,
     Rule,
     Trajectory,
@@ -108,7 +109,7 @@ class Bench:
     oracle: Panel | None
     void: Mapping[str, str] = field(default_factory=dict[str, str])
     unproved: Mapping[str, str] = field(default_factory=dict[str, str])
-    doubts: Mapping[str, str] = field(default_factory=dict[str, str])
+    doubts: Mapping[str, Doubt] = field(default_factory=dict[str, Doubt])
 
     def units(self, items: bool = False) -> int:
         """The ``n`` of an estimate: seeds, or items where there is one seed."""
@@ -356,7 +357,7 @@ def bench(
     rule: Rule,
     grid: tuple[int, ...],
     drawn: Resample,
-    doubts: Mapping[str, str] | None = None,
+    doubts: Mapping[str, Doubt] | None = None,
 ) -> Bench:
     """Calibrate every adversary on the undefended model (check S1) and draw the references.
 

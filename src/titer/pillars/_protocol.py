@@ -21,6 +21,7 @@ from titer.pillars._curves import (
     Arm,
     Evidence,
     Rule,
+    Scope,
     Trajectory,
     coherent,
     feasible,
@@ -34,7 +35,7 @@ from titer.pillars._statistics import FloatArray
 __all__ = [
     "CHECKS",
     "Case",
-    "Check",
+    "Finding",
     "Flag",
     "Found",
     "Inspection",
@@ -50,34 +51,31 @@ Flag = Literal["valid", "void", "suspect", "not run"]
 Found = tuple[Flag, float | None, str]
 """Flag, statistic and reason of a check."""
 
-Scope = Literal["trains", "input", "all", ""]
-"""Which adversaries a suspicion is about: those that train, those on the input, all, none."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a check asks, of what number, and which value of it raises the flag."""
+    """What a check asks, of what number, and which value of it raises the flag. ``scope``: the
+    adversaries about which it then raises a doubt, None where it only tells."""
 
     asks: str
     statistic: str
     threshold: str
-    scope: Scope = ""
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Finding:
     """One check of one model. ``statistic`` is None where there is no number; ``reason`` says what
-    was found, or why the check was not run."""
+    was found, or why the check was not run. ``question`` is what the check asks, ``measures`` of
+    what number, and ``threshold`` which value of it raises the flag."""
 
     id: str
     flag: Flag
     statistic: float | None = None
     reason: str = ""
-
-    @property
-    def question(self) -> Question:
-        """What it asks."""
-        return CHECKS[self.id]
+    question: str
+    measures: str
+    threshold: str
 
 
 CHECKS: dict[str, Question] = {
@@ -206,8 +204,7 @@ class Case:
     """What the checks of one model look at.
 
     ``changed``: False for the undefended model, which is its own reference. ``same``: it has the
-    undefended model's weights. ``sweeps``: calibration scores by sweep and rate. ``control``:
-    whether known-broken controls were caught, None where there is none.
+    undefended model's weights. ``sweeps``: calibration scores by sweep and rate.
     """
 
     subject: Evidence
@@ -217,7 +214,6 @@ class Case:
     changed: bool
     same: bool = False
     sweeps: Mapping[str, Mapping[float, float]]
-    control: bool | None = None
 
     @property
     def epsilon(self) -> float:

@@ -28,13 +28,14 @@ takes without the lock."""
 class Effort:
     """ρ(τ) of one locked model, by the name of the threshold τ.
 
-    ``unlocked`` is against the model without its lock: 1 adds nothing. ``never_learned`` is against
-    one that never knew: 1 is the most that any lock can reach, for what was never there must be
-    taught. ``steps`` is the least over attacks of the steps until harm reaches τ with utility kept,
-    and ``attack`` the one that needs them. ``by_attack`` is, at the threshold that decides, each
-    attack's own steps over the unlocked model's least.
+    ``unlocked`` is against the model without its lock, which ``against`` names: 1 adds nothing.
+    ``never_learned`` is against one that never knew: 1 is the most that any lock can reach, for
+    what was never there must be taught. ``steps`` is the least over attacks of the steps until
+    harm reaches τ with utility kept, and ``attack`` the one that needs them. ``by_attack`` is, at
+    the threshold that decides, each attack's own steps over the unlocked model's least.
     """
 
+    against: str = ""
     tau: Mapping[str, float]
     steps: Mapping[str, Estimate]
     unlocked: Mapping[str, Estimate]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from titer.core import Estimate
 from titer.pillars._statistics import missing
-from titer.pillars.resistance import Resistance
+from titer.pillars.resistance import Resisted
 
 __all__ = ["Generalisation", "SharePoint", "generalisation", "share_point"]
 
@@ -53,7 +53,7 @@ class Generalisation:
     note: str = NO_CURVE
 
 
-def share_point(share: float, entities: int, total: int, found: Resistance) -> SharePoint:
+def share_point(share: float, entities: int, total: int, found: Resisted) -> SharePoint:
     """One point of the in-domain curve: the resistance of what a share of the hazard made.
 
     Args:
@@ -68,14 +68,14 @@ def share_point(share: float, entities: int, total: int, found: Resistance) -> S
         entities=entities,
         total=total,
         r_star=found.r_cross,
-        weak=found.weak,
-        baseline_harm=found.baseline_harm,
+        weak=found.score.weak,
+        baseline_harm=found.score.baseline_harm,
     )
 
 
 def generalisation(
     own: str,
-    attacked: Mapping[str, Resistance],
+    attacked: Mapping[str, Resisted],
     domains: tuple[str, ...],
     parts: Sequence[SharePoint] = (),
 ) -> Generalisation:
@@ -95,7 +95,7 @@ def generalisation(
             continue
         found = attacked.get(other)
         cross[f"{own}->{other}"] = found.r_cross if found else blank
-        harm[f"{own}->{other}"] = found.weak if found else blank
+        harm[f"{own}->{other}"] = found.score.weak if found else blank
     known = [estimate for estimate in cross.values() if estimate.value is not None]
     if len(known) == len(cross) and known:
         least = min(known, key=lambda estimate: estimate.value or 0.0)
@@ -110,7 +110,7 @@ def generalisation(
         whole = share_point(1.0, total, total, mine)
         curve = (*sorted(parts, key=lambda point: point.share), whole)
     return Generalisation(
-        in_domain=mine.r_star if mine else blank,
+        in_domain=mine.score.r_star if mine else blank,
         curve=curve,
         cross_domain=cross,
         cross_harm=harm,

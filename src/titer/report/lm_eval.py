@@ -16,8 +16,9 @@ from typing import Any, cast
 
 from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
-from titer.core.records import content_key
+from titer.core.records import Estimate, content_key
 from titer.pillars._statistics import wilson
+from titer.verdict.parts import Imported
 
 __all__ = ["FORMAT", "beside", "keep", "kept", "read"]
 
@@ -248,81 +249,62 @@ def kept(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def beside(root: Path, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def beside(root: Path, models: Sequence[str], base: str = "") -> tuple[Imported, ...]:
     """What a report shows: every metric of every model, with its change from the undefended one.
     Tasks that are counted in the score of a group are left to the group.
 
     The change is taken only where both were asked alike, and its interval is that of two
-    independent samples: wider than need be, since the questions are the same.
+    independent samples: wider than need be, since the questions are the same. ``base`` names the
+    undefended model.
     """
     held = kept(root)
-    base = next((str(m["name"]) for m in models if m.get("role") == "undefended"), "")
     before = {_key(record): record for record in held.get(base, {}).get("results", ())}
-    shown: list[dict[str, Any]] = []
-    for model in models:
-        name = str(model["name"])
+    shown: list[Imported] = []
+    for name in models:
         for record in held.get(name, {}).get("results", ()):
             if record.get("group"):
                 continue
             first = before.get(_key(record)) if name != base else None
             shown.append(
-                {
-                    "model": name,
+                Imported(
+                    model=name,
                     **{key: record[key] for key in record if key != "stderr"},
-                    "score": _score(record),
-                    "change": _change(record, first),
-                    "file": held[name]["file"],
-                    "sha256": held[name]["sha256"],
-                    "lm_eval": held[name]["lm_eval"],
-                }
+                    score=_score(record),
+                    change=_change(record, first),
+                    file=held[name]["file"],
+                    sha256=held[name]["sha256"],
+                    lm_eval=held[name]["lm_eval"],
+                )
             )
-    return shown
+    return tuple(shown)
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
     return record["task"], record["metric"], record["filter"]
 
 
-def _estimate(
-    value: float | None,
-    low: float | None = None,
-    high: float | None = None,
-    n: int = 0,
-    note: str = "",
-) -> dict[str, Any]:
-    return {
-        "value": value,
-        "low": low,
-        "high": high,
-        "n": n,
-        "level": 0.95,
-        "censored": False,
-        "note": note,
-    }
-
-
-def _score(record: Mapping[str, Any]) -> dict[str, Any]:
+def _score(record: Mapping[str, Any]) -> Estimate:
     """A metric with its interval: normal, and Wilson's where all or none were right, since an error
     of nothing is no certainty."""
     value, stderr, n = record["value"], record["stderr"], record["n"]
     if stderr is None:
-        return _estimate(value, n=n)
+        return Estimate(value=value, n=n)
     if stderr == 0 and value in (0.0, 1.0) and n:
         exact = wilson(value * n, n)
-        return _estimate(value, exact.low, exact.high, n)
-    return _estimate(value, value - _Z * stderr, value + _Z * stderr, n)
+        return Estimate(value=value, low=exact.low, high=exact.high, n=n)
+    return Estimate(value=value, low=value - _Z * stderr, high=value + _Z * stderr, n=n)
 
 
-def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> Estimate | None:
     """The difference of two metrics; its ends from those of both, as Newcombe 1998 has it."""
     if first is None:
         return None
     if first["alike"] != record["alike"]:
-        return _estimate(None, note="not asked as the undefended model was: not compared")
+        return Estimate(value=None, note="not asked as the undefended model was: not compared")
     now, was = _score(record), _score(first)
-    change = now["value"] - was["value"]
-    if now["low"] is None or was["low"] is None:
-        return _estimate(change, n=record["n"])
-    down = math.hypot(now["value"] - now["low"], was["high"] - was["value"])
-    up = math.hypot(now["high"] - now["value"], was["value"] - was["low"])
-    return _estimate(change, change - down, change + up, record["n"])
+    moved = float(record["value"]) - float(first["value"])
+    if now.low is None or now.high is None or was.low is None or was.high is None:
+        return Estimate(value=moved, n=record["n"])
+    down = math.hypot(record["value"] - now.low, was.high - first["value"])
+    up = math.hypot(now.high - record["value"], first["value"] - was.low)
+    return Estimate(value=moved, low=moved - down, high=moved + up, n=record["n"])

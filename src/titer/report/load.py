@@ -1,152 +1,94 @@
-"""From a run folder to what the report is made of."""
+"""From a run folder to its verdict."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from titer import __version__
+from titer.core.codec import from_json
 from titer.core.errors import BadInput
 from titer.core.records import Trace
+from titer.core.study import Manifest
+from titer.grid.config import read_config
 from titer.grid.store import Store, damage
-from titer.grid.suite import SUITES
 from titer.report import lm_eval
-from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.html import current
-from titer.report.verdict import verdict
+from titer.verdict.judge import judge
+from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
 
-__all__ = ["facts", "read", "read_bases", "read_verdict", "stale"]
-
-# The families of the full table; a claim must name those that a study leaves out.
-_FAMILIES = {
-    "S": "full fine-tuning",
-    "P": "parameter-efficient fine-tuning",
-    "M": "data mixes",
-    "J": "jailbreak-tuning",
-    "R": "reinforcement and preference attacks",
-    "V": "representation attacks (direction ablation, steering)",
-    "W": "weight surgery (pruning, rounding, merging)",
-    "N": "attacks written by a network",
-    "H": "adaptive attacks",
-    "I": "input-space attacks",
-    "L": "bypasses of locks (folding, stock modules, keys)",
-}
+__all__ = ["read", "read_bases", "read_verdict", "stale"]
 
 
-def _left_out(study: dict[str, Any]) -> tuple[str, ...]:
-    """The families that no row of the study is of, by the rows of the table that its rows are."""
-    known = SUITES.get(study["suite"])
-    of = {row.id: row.of or row.id for row in known.rows} if known else {}
-    inside = {of.get(str(row["id"]), str(row["id"]))[:1] for row in study["rows"]}
-    return tuple(phrase for letter, phrase in _FAMILIES.items() if letter not in inside)
+@contextmanager
+def _whole(root: Path) -> Iterator[None]:
+    """Whatever cannot be read inside the block is said in one sentence."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise BadInput(
+            f"the run folder {root} is damaged: {damage(error)}; "
+            "run the same bench command again to complete it."
+        ) from error
 
 
-def facts(config: dict[str, Any]) -> StudyFacts:
-    """The study as a report knows it, from a run folder's ``config.yaml``."""
-    study = config["study"]
-    return StudyFacts(
-        suite=study["suite"],
-        suite_version=study["suite_version"],
-        suite_hash=study["suite_hash"],
-        rows=tuple(Row(**row) for row in study["rows"]),
-        world=study["world"],
-        world_digest=study["world_digest"],
-        harm=study["harm"],
-        chance=study["chance"],
-        utility=study["utility"],
-        subjects=tuple(
-            Subject(
-                name=subject["name"],
-                source=subject["source"],
-                digest=subject["digest"],
-                role=subject["role"],
-                defence=subject["defence"],
-                unusable=subject.get("unusable", ""),
-                course=tuple(subject.get("course", ())),
-                doubts=tuple(subject.get("doubts", ())),
-            )
-            for subject in study["subjects"]
-            if not subject.get("share")
-        ),
-        shares=_shares(study["subjects"]),
-        controls=tuple(study.get("locks", {}).get("controls", ())),
-        unlocked=study.get("locks", {}).get("unlocked", {}),
-        seeds=tuple(study["seeds"]),
-        checkpoints=tuple(study["checkpoints"]),
-        domains=tuple(study["domains"]),
-        tasks=tuple(Benign(**task) for task in study["tasks"]),
-        not_tested=(*study["not_tested"], *_left_out(study)),
-        command=config["command"],
-        created=config.get("created", ""),
-    )
-
-
-def _shares(subjects: list[dict[str, Any]]) -> tuple[Share, ...]:
-    """The points of the in-domain curves, each once: its draws share a name."""
-    named = {subject["name"]: subject["share"] for subject in subjects if subject.get("share")}
-    return tuple(
-        Share(name=name, **{key: part[key] for key in ("of", "share", "entities", "total")})
-        for name, part in named.items()
-    )
-
-
-def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
-    """The facts and traces of a run folder.
+def read(root: Path) -> tuple[Manifest, list[Trace]]:
+    """The manifest and the traces of a run folder.
 
     Raises:
         BadInput: there is no run folder here, or it is damaged.
     """
-    config = root / "config.yaml"
-    if not config.exists():
-        raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        study = facts(content)
-        store = Store(root)
-        found = store.planned()
-    except BadInput:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
-        raise BadInput(
-            f"the run folder {root} is damaged: {damage(error)}; "
-            "run the same bench command again to complete it."
-        ) from error
-    return study, found
+    study = read_config(root).study
+    with _whole(root):
+        return study, Store(root).planned()
 
 
-def read_verdict(root: Path) -> dict[str, Any]:
+def read_verdict(root: Path) -> Verdict:
     """Re-aggregate a run folder; nothing is trained or asked again.
 
     Beside what the traces say, each model has ``cost``, what its defence spent, and ``inside``,
-    what was found in it; both may be empty.
+    what was found in it.
+
+    Raises:
+        BadInput: there is no run folder here, or it is damaged.
     """
-    study, traces = read(root)
-    found, store = verdict(study, traces), Store(root)
-    try:
+    config, store = read_config(root), Store(root)
+    with _whole(root):
+        traces = store.planned()
+    found = judge(config.study, traces, command=config.command, created=config.created)
+    with _whole(root):
         inside = store.inside()
-        for model in found["models"]:
-            model["cost"] = store.price(model["source"])
-            model["inside"] = inside.get(model["name"], [])
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise BadInput(
-            f"the run folder {root} is damaged: {damage(error)}; "
-            "run the same bench command again to complete it."
-        ) from error
+        models = tuple(
+            replace(
+                model,
+                cost=_cost(store, model),
+                inside=tuple(from_json(Inside, one) for one in inside.get(model.name, ())),
+            )
+            for model in found.models
+        )
+    found = replace(found, models=models)
     # Beside the verdict and no part of it: what another program measured enters no number of ours.
-    return {**found, "lm_eval": lm_eval.beside(root, found["models"])}
+    base = found.reference("undefended")
+    names = [model.name for model in models]
+    return replace(found, lm_eval=lm_eval.beside(root, names, base.name if base else ""))
+
+
+def _cost(store: Store, model: ModelVerdict) -> Cost | None:
+    price = store.price(model.source)
+    return from_json(Cost, price, "cost") if price else None
 
 
 def read_bases(root: Path) -> dict[str, str]:
     """The Hub id of the undefended model, for each model that was made from it and lies here."""
-    subjects = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))["study"][
-        "subjects"
-    ]
-    base = next((one for one in subjects if one["role"] == "undefended"), None)
-    hub = base["source"] if base and base.get("revision") else ""
-    return {one["name"]: hub for one in subjects if hub and one["defence"]}
+    study = read_config(root).study
+    base = study.reference("undefended")
+    hub = base.source if base and base.revision else ""
+    return {one.name: hub for one in study.subjects if hub and one.defence}
 
 
 def stale(root: Path) -> tuple[str, str] | None:
@@ -160,19 +102,27 @@ def stale(root: Path) -> tuple[str, str] | None:
     if not path.is_file():
         return where, f"is missing; {again}"
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        version = written["titer"]
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw["titer"]
     except (KeyError, TypeError, ValueError):
         return where, f"is no verdict; {again}"
     if version != __version__:
         return where, f"is by titer {version} and this is {__version__}; {again}"
-    found = json.loads(json.dumps(read_verdict(root), ensure_ascii=False))
-    for now, was in zip(found["models"], written.get("models", ()), strict=False):
-        if not (root / now["source"]).is_dir():
-            now["cost"] = was.get("cost")  # it is read of the model, which may have been left out
-    if found != written:
+    try:
+        written = Verdict.from_json(raw)
+    except BadInput:
+        return where, f"is not what the trials give; {again}"
+    found = read_verdict(root)
+    costs = {model.name: model.cost for model in written.models}
+    models = tuple(
+        # A model's cost is read of the model, which may have been left out.
+        model if (root / model.source).is_dir() else replace(model, cost=costs.get(model.name))
+        for model in found.models
+    )
+    found = replace(found, models=models)
+    if json.loads(json.dumps(found.to_json())) != raw:
         return where, f"is not what the trials give; {again}"
     page = path.with_name("index.html")
-    if not current(found, page):
+    if not current(found.to_json(), page):
         return page.relative_to(root).as_posix(), f"is not the page of the verdict; {again}"
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from titer.core import BadInput, Trace
+from titer.core.study import Manifest, Role
 from titer.pillars._checks import calibration_edges
 from titer.pillars._curves import Evidence, Rule
 from titer.pillars._gather import curve_grid, gather
@@ -16,7 +17,6 @@ from titer.pillars._panel import Bench, attacked, bench
 from titer.pillars._statistics import resample
 from titer.pillars.generalisation import SharePoint, share_point
 from titer.pillars.resistance import resistance
-from titer.report._facts import Role, StudyFacts
 
 __all__ = ["Arena", "generator", "open_arena", "share_points"]
 
@@ -47,7 +47,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 
 def open_arena(
-    study: StudyFacts, traces: Sequence[Trace], domain: str, draws: int, seed: int
+    study: Manifest, traces: Sequence[Trace], domain: str, draws: int, seed: int
 ) -> Arena:
     """The evidence of one hazard, ready to be judged."""
     here = [trace for trace in traces if trace.trial.domain == domain]
@@ -55,11 +55,9 @@ def open_arena(
     rule = Rule(
         seeds=study.seeds,
         mandatory=_mandatory(study, here, domain),
-        epsilon=study.epsilon,
-        kappas=study.kappas,
+        inputs=frozenset(row.id for row in study.rows if row.family == "input"),
         absolute=study.absolute,
         chance=study.chance,
-        margin=study.margin,
         certifies=study.certifies,
     )
     found: dict[Role, Evidence | None] = {}
@@ -88,28 +86,27 @@ def open_arena(
     return Arena(domain=domain, traces=here, bench=made, seed=seed)
 
 
-def _mandatory(study: StudyFacts, here: Sequence[Trace], domain: str) -> tuple[str, ...]:
+def _mandatory(study: Manifest, here: Sequence[Trace], domain: str) -> tuple[str, ...]:
     """The rows without which no score is shown.
 
-    On a hazard that some subject is about they are the suite's. A hazard that is only attacked
+    On the hazard that the models are about they are the suite's. A hazard that is only attacked
     across may be attacked with fewer rows: those that the undefended model faced there.
     """
     rows = tuple(row.id for row in study.rows if row.mandatory)
-    if any(study.domain_of(one) == domain for one in study.subjects if one.role != "oracle"):
+    if domain == study.domains[0]:
         return rows
     base = study.reference("undefended", domain)
     faced = {t.trial.label for t in here if base and t.trial.subject == base.name}
     return tuple(row for row in rows if row in faced)
 
 
-def share_points(study: StudyFacts, subject: str, found: Arena) -> tuple[SharePoint, ...]:
+def share_points(study: Manifest, subject: str, found: Arena) -> tuple[SharePoint, ...]:
     """What the subject's defence makes of less of the hazard, attacked as the subject is."""
     points: list[SharePoint] = []
-    for part in study.shares:
-        if part.of == subject:
-            evidence = found.evidence(part.name)
-            panel = attacked(evidence, found.bench)
-            rng = generator(found.seed, found.domain, part.name)
-            resisted = resistance(evidence, panel, found.bench, rng)
-            points.append(share_point(part.share, part.entities, part.total, resisted))
+    for name, part in study.shares_of(subject).items():
+        evidence = found.evidence(name)
+        panel = attacked(evidence, found.bench)
+        rng = generator(found.seed, found.domain, name)
+        resisted = resistance(evidence, panel, found.bench, rng)
+        points.append(share_point(part.share, part.entities, part.total, resisted))
     return tuple(points)
