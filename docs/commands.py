@@ -10,15 +10,17 @@ from typer.main import get_command
 PAGE = Path(__file__).parent / "reference" / "commands.md"
 HEAD = """# Commands
 
-Written from the command line itself by `python docs/commands.py`. `titer COMMAND --help` prints the
-same. Every command that prints takes `--json`.
+Written from the command line itself by `python docs/commands.py`; with `--help`, every command
+prints the same. Every command that prints takes `--json`.
 
-| exit code | means |
-| --- | --- |
-| 0 | done |
-| 1 | the command ran and found a fault: a folder that `validate` faults, a trial that `verify` cannot repeat, a run that diverged, or an error of titer's |
-| 2 | bad input: one sentence says what came, what is allowed, and what to do; nothing is written |
-| 130 | stopped by Ctrl-C |
+Exit codes:
+
+- **0**: done.
+- **1**: the command ran and met a fault. `validate` found one, `verify` could not repeat a trial, a
+  run diverged, or titer itself failed.
+- **2**: bad input. One sentence says what came, what is allowed, and what to do; nothing is
+  written.
+- **130**: stopped by Ctrl-C.
 """
 
 

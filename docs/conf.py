@@ -32,7 +32,17 @@ include_patterns = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
-exclude_patterns = [".*", ".venv", "**/.venv", "runs", "own", "dist", "src", "tests", "requirements"]
+exclude_patterns = [
+    ".*",
+    ".venv",
+    "**/.venv",
+    "runs",
+    "own",
+    "dist",
+    "src",
+    "tests",
+    "requirements",
+]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
