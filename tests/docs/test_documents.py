@@ -60,7 +60,14 @@ def _python(document: str) -> list[Block]:
     return [block for block in blocks(document) if block.language == "python" and not block.title]
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if _python(name)])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "README.md" else [])
+        for name in DOCUMENTS
+        if _python(name)
+    ],
+)
 def test_python_blocks_run_in_order(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
