@@ -286,6 +286,19 @@ def test_the_tutorial_reads_the_table_that_is_printed() -> None:
             assert name in printed, name
 
 
+def test_the_page_on_the_run_folder_names_files_that_are_written() -> None:
+    page = (ROOT / "docs" / "reference" / "run-folder.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert len(named) > 12
+    for name in named:
+        last = name.rstrip("/").split("/")[-1]
+        for part in name.rstrip("/").split("/") if "KEY" in last else (last,):
+            found = part.removeprefix("KEY")
+            assert not found or found in code, f"{name}: nothing in src writes {found}"
+
+
 def test_the_complete_data_yaml_is_that_of_the_example() -> None:
     (block,) = (one for one in blocks("docs/reference/data-folder.md") if one.language == "yaml")
     kept = (ROOT / "examples" / "own_model" / "data.yaml").read_text(encoding="utf-8")
