@@ -27,6 +27,7 @@ from tests.docs.markdown import (
     calls,
     commands,
     links,
+    prose,
 )
 from titer.cli.app import app
 
@@ -234,6 +235,29 @@ def test_links_lead_to_a_file_and_to_a_heading_in_it(document: str) -> None:
     text = here.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:docs|examples|studies|benchmarks|tests)/[\w/.-]+\.\w+)`", text):
         assert (ROOT / name).exists(), f"{document}: {name}"
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if "decisions/0" not in name])
+def test_code_that_a_document_names_exists(document: str) -> None:
+    """Files of a room and dotted names; decisions may name what is gone."""
+    text = prose(document)
+    for name in re.findall(r"`(?:src/titer/)?([a-z]+/[\w/]+\.py)`", text):
+        assert (ROOT / "src" / "titer" / name).is_file() or (ROOT / name).is_file(), name
+    for dotted in re.findall(r"`titer\.((?!json|toml)[\w.]+)", text):
+        place, *names = _room(dotted.split("."))
+        source = place.read_text("utf-8") if place.is_file() else ""
+        for one in names:
+            assert one in source, f"titer.{dotted}"
+
+
+def _room(parts: list[str]) -> list[Any]:
+    """The file or folder that a dotted name lies in, and the names left to be found in it."""
+    place = ROOT / "src" / "titer"
+    while parts and (place / parts[0]).is_dir():
+        place, parts = place / parts[0], parts[1:]
+    if parts and (place / f"{parts[0]}.py").is_file():
+        place, parts = place / f"{parts[0]}.py", parts[1:]
+    return [place, *parts]
 
 
 def test_code_names_documents_that_exist() -> None:
