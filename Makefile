@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 # Organisms that do not come with the package are grown once and kept here.
 export TITER_CACHE ?= $(HOME)/.cache/titer
 
-.PHONY: demo test lint types contracts check clean
+.PHONY: demo test lint types contracts docs check clean
 
 demo: $(VENV)/.ready
 	$(BIN)/titer demo --out $(OUT)
@@ -22,8 +22,8 @@ test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.ready-dev
-	$(BIN)/ruff check src tests benchmarks examples studies
-	$(BIN)/ruff format --check src tests benchmarks examples studies
+	$(BIN)/ruff check src tests benchmarks examples studies docs/*.py
+	$(BIN)/ruff format --check src tests benchmarks examples studies docs/*.py
 
 types: $(VENV)/.ready-dev
 	$(BIN)/pyright
@@ -31,7 +31,13 @@ types: $(VENV)/.ready-dev
 contracts: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 
-check: lint types contracts
+# Warnings are errors, and a link or a heading that is not there is a warning. No network is used.
+docs: $(VENV)/.ready-docs
+	$(BIN)/python docs/commands.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . runs/docs
+	@echo "runs/docs/docs/index.html"
+
+check: lint types contracts docs
 
 # torch comes first and pinned: a later, unpinned request would bring several gigabytes of CUDA.
 $(VENV)/.ready: requirements/lock.txt pyproject.toml
@@ -43,6 +49,10 @@ $(VENV)/.ready: requirements/lock.txt pyproject.toml
 
 $(VENV)/.ready-dev: $(VENV)/.ready requirements/dev.txt
 	$(PIP) -r requirements/dev.txt
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready requirements/docs.txt
+	$(PIP) -r requirements/docs.txt
 	touch $@
 
 clean:

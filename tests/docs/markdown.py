@@ -1,4 +1,4 @@
-"""What the documents hold: code blocks with their titles, and commands."""
+"""What the documents hold: code blocks with their titles, commands, links and headings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DOCUMENTS", "ROOT", "Block", "Command", "blocks", "commands"]
+__all__ = [
+    "DOCUMENTS",
+    "ROOT",
+    "SHELL",
+    "Block",
+    "Command",
+    "anchors",
+    "blocks",
+    "calls",
+    "commands",
+    "links",
+    "prose",
+]
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -17,30 +29,30 @@ DOCUMENTS = sorted(
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "benchmarks" / "README.md",
-        *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "examples").glob("**/README.md"),
+        *(ROOT / "docs").glob("**/*.md"),
+        *(ROOT / "studies").glob("*.md"),
+        *(ROOT / "examples").glob("*/README.md"),
     )
-    if path.is_file()
 )
+SHELL = "bash"
 
 _FENCE = re.compile(
     r"^(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=fence)\s*$", re.M | re.S
 )
-_NOT_RUN = re.compile(r"<!--\s*not run:[^>]*-->\s*$")
-_SHELL = ("", "bash", "sh", "shell", "console", "text")
+_NOT_RUN = re.compile(r"<!--\s*not run: ([^>]+?)\s*-->\s*$")
 _ENDS = {"|", "||", "&&", ";", ">", ">>", "2>", "<", "&"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: ``title`` is the file it stands for, ``run`` is False under a comment
-    ``<!-- not run: why -->``."""
+    """A fenced block: ``title`` is the file it stands for, ``not_run`` the reason that a comment
+    ``<!-- not run: why -->`` above it gives, else empty."""
 
     where: str
     language: str
     title: str
     text: str
-    run: bool
+    not_run: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ def blocks(document: str) -> list[Block]:
     for match in _FENCE.finditer(text):
         language, _, rest = match["info"].strip().partition(" ")
         title = re.search(r'title="([^"]+)"', rest)
+        reason = _NOT_RUN.search(text[: match.start()])
         line = text.count("\n", 0, match.start()) + 1
         found.append(
             Block(
@@ -67,45 +80,65 @@ def blocks(document: str) -> list[Block]:
                 language=language,
                 title=title[1] if title else "",
                 text=match["text"],
-                run=not _NOT_RUN.search(text[: match.start()]),
+                not_run=reason[1] if reason else "",
             )
         )
     return found
 
 
+def prose(document: str) -> str:
+    """A document without its fenced blocks."""
+    return _FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
+
+
 def commands(document: str, program: str) -> list[Command]:
     """Every call of ``program``, in blocks and in `code` within sentences."""
-    text = (ROOT / document).read_text(encoding="utf-8")
     found: list[Command] = []
     for block in blocks(document):
-        if block.language in _SHELL:
-            for line in _lines(block.text):
-                found += _called(block.where, line, program, whole=True)
-    for match in re.finditer(r"(?<!`)`([^`\n]+)`(?!`)", _FENCE.sub("", text)):
+        if block.language == SHELL:
+            found += [
+                Command(block.where, words[1:], True)
+                for words in calls(block.text)
+                if Path(words[0]).name == program
+            ]
+    for match in re.finditer(r"(?<!`)`([^`\n]+)`(?!`)", prose(document)):
         if match[1].startswith(f"{program} "):
-            found += _called(f"{document}: `{match[1]}`", match[1], program, whole=False)
+            found += [
+                Command(f"{document}: `{match[1]}`", words[1:], False) for words in calls(match[1])
+            ]
     return found
 
 
-def _lines(text: str) -> Iterator[str]:
+def calls(text: str) -> Iterator[tuple[str, ...]]:
+    """The commands of a shell text, one at a time, without leading assignments."""
     for line in text.replace("\\\n", " ").splitlines():
-        yield line.strip().removeprefix("$ ").strip()
+        current: list[str] = []
+        for word in [*shlex.split(line, comments=True), ";"]:
+            if word not in _ENDS:
+                current.append(word)
+                continue
+            while current and re.match(r"[A-Z_]+=", current[0]):
+                current = current[1:]
+            if current:
+                yield tuple(current)
+            current = []
 
 
-def _called(where: str, line: str, program: str, *, whole: bool) -> list[Command]:
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError:
-        return []  # a sentence with an apostrophe, not a command
-    found: list[Command] = []
-    current: list[str] = []
-    for word in [*words, ";"]:
-        if word not in _ENDS:
-            current.append(word)
-            continue
-        while current and ("=" in current[0] and current[0].split("=")[0].isupper()):
-            current = current[1:]
-        if current and Path(current[0]).name == program:
-            found.append(Command(where, tuple(current[1:]), whole))
-        current = []
+def links(document: str) -> list[tuple[str, str]]:
+    """Links to files and headings of the repository, as (path, anchor); path is empty for the
+    document itself."""
+    found: list[tuple[str, str]] = []
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", prose(document)):
+        path, _, anchor = target.partition("#")
+        found.append((path, anchor))
+    return found
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", text, flags=re.M):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
     return found

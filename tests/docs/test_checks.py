@@ -6,7 +6,7 @@ from pathlib import Path
 
 from titer.pillars._protocol import CHECKS
 
-PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"
 
 
 def test_the_page_lists_every_check_as_the_code_has_it() -> None:

@@ -1,110 +1,57 @@
-"""Documents do not rot: their code runs, their commands parse, their files exist."""
+"""Documents do not rot: their code runs, their commands parse, their links lead somewhere."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
-import subprocess
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
+from typer.testing import CliRunner
 
-from tests.docs.markdown import DOCUMENTS, ROOT, Block, Command, blocks, commands
-from titer.cli.app import app
-from titer.core import catalogue
-from titer.core.records import Kind
-
-GUIDE = "CONTRIBUTING.md"
-RUN = ("README.md", GUIDE)
-FILES = {block.title: block for block in blocks(GUIDE) if block.title}
-KINDS: dict[str, Kind] = {"attacks": "attack", "defences": "defence"}
-METHODS = [title for title in FILES if title.startswith("src/titer/")]
-TESTS = [title for title in FILES if title.startswith("tests/")]
-
-
-# -- the worked attack and the worked defence ---------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The worked files as the installed package that the guide describes, metadata and all."""
-    root = tmp_path_factory.mktemp("worked")
-    project = tomllib.loads(FILES["pyproject.toml"].text)["project"]
-    for title in (*METHODS, *TESTS):
-        (root / Path(title).name).write_text(FILES[title].text, encoding="utf-8")
-    info = root / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    heading = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(heading, encoding="utf-8")
-    lines: list[str] = []
-    for group, entries in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return root
-
-
-@pytest.fixture
-def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The package on the path for one test."""
-    monkeypatch.syspath_prepend(str(package))
-    importlib.invalidate_caches()
-    yield package
-    for title in (*METHODS, *TESTS):
-        sys.modules.pop(Path(title).stem, None)
-
-
-def _kind_and_name(title: str) -> tuple[Kind, str]:
-    return KINDS[Path(title).parent.name], Path(title).stem
-
-
-def test_the_guide_works_through_an_attack_and_a_defence_with_tests() -> None:
-    assert {kind for kind, _ in map(_kind_and_name, METHODS)} == {"attack", "defence"}
-    assert [Path(title).name for title in TESTS] == [f"test_{Path(t).name}" for t in METHODS]
-
-
-@pytest.mark.parametrize("title", METHODS)
-def test_a_worked_method_is_installed_listed_and_described(title: str, installed: Path) -> None:
-    kind, name = _kind_and_name(title)
-    assert not (ROOT / title).exists(), f"{title} is in the catalogue now; work through another"
-    assert name in catalogue.names(kind)
-    card = catalogue.card(kind, name)
-    assert card.build.__module__ == name
-    assert "Source:" in (card.build.__doc__ or "")
-    assert "Departs:" in (card.build.__doc__ or "")
-    assert any(line.name == name and line.plugin for line in catalogue.summaries(kind))
-
-
-def _functions(title: str) -> list[str]:
-    return re.findall(r"^def (test_\w+)\(\):", FILES[title].text, flags=re.M)
-
-
-@pytest.mark.parametrize(
-    ("title", "function"), [(title, name) for title in TESTS for name in _functions(title)]
+from tests.docs.markdown import (
+    DOCUMENTS,
+    ROOT,
+    SHELL,
+    Block,
+    Command,
+    anchors,
+    blocks,
+    calls,
+    commands,
+    links,
+    prose,
 )
-def test_a_worked_test_passes(title: str, function: str, installed: Path) -> None:
-    assert FILES[title].text.count("def test_") == len(_functions(title))
-    spec = importlib.util.spec_from_file_location(Path(title).stem, installed / Path(title).name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    getattr(module, function)()
+from titer.cli.app import app
+
+LANGUAGES = {SHELL, "python", "text", "json", "yaml", "toml", "{eval-rst}"}
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+NOT_RUN = {"it needs a model and labelled text of yours": 1}
+"""Why a block is not run, and how many blocks say so."""
 
 
-def test_the_worked_files_are_as_clean_as_ours(package: Path) -> None:
-    config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
-    for words in (["check", *config], ["format", "--check", *config]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *words, str(package)], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def test_every_block_has_a_language_that_is_handled_here() -> None:
+    unknown = [block.where for block in BLOCKS if block.language not in LANGUAGES]
+    assert unknown == [], f"give these blocks one of {', '.join(sorted(LANGUAGES))}"
+
+
+def test_blocks_that_are_not_run_say_why_and_are_counted() -> None:
+    reasons = [block.not_run for block in BLOCKS if block.not_run]
+    assert {reason: reasons.count(reason) for reason in reasons} == NOT_RUN
+
+
+def test_blocks_of_data_can_be_read() -> None:
+    read = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
+    for block in BLOCKS:
+        if block.language in read:
+            assert read[block.language](block.text), block.where
 
 
 # -- python blocks ------------------------------------------------------------------------------
@@ -114,23 +61,22 @@ def _python(document: str) -> list[Block]:
     return [block for block in blocks(document) if block.language == "python" and not block.title]
 
 
-@pytest.mark.parametrize("document", [name for name in RUN if name in DOCUMENTS])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "README.md" else [])
+        for name in DOCUMENTS
+        if _python(name)
+    ],
+)
 def test_python_blocks_run_in_order(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One namespace a document, in an empty folder. A block under a comment
-    ``<!-- not run: why -->`` is treated like one of the reference pages below."""
+    """One namespace a document, in an empty folder. Of a block that is not run, the imports are."""
     monkeypatch.chdir(tmp_path)
     space: dict[str, Any] = {"__name__": "__main__"}
     for block in _python(document):
-        exec(_imports(block) if not block.run else compile(block.text, block.where, "exec"), space)
-
-
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name not in RUN])
-def test_python_blocks_of_reference_pages_import_what_exists(document: str) -> None:
-    """They may grow models or name folders of the reader's, so they are read and not run."""
-    for block in _python(document):
-        exec(_imports(block), {})
+        exec(_imports(block) if block.not_run else compile(block.text, block.where, "exec"), space)
 
 
 def _imports(block: Block) -> CodeType:
@@ -144,6 +90,10 @@ def _imports(block: Block) -> CodeType:
 
 ASKED = [command for document in DOCUMENTS for command in commands(document, "titer")]
 GROUP: Any = get_command(app)
+QUICK = {"list", "card", "doctor"}
+DRY = {"bench", "immunise", "attack", "race"}
+WORKED = {"noise_injection", "inverted_hinge"}
+"""Methods of the how-tos; tests/docs/test_worked_package.py installs and runs them."""
 
 
 def _options(parser: Any) -> set[str]:
@@ -168,7 +118,11 @@ def _parse(command: Command) -> None:
             raise AssertionError(f"{command.where}: {' '.join(command.words)}: {said}") from error
 
 
-@pytest.mark.parametrize("command", ASKED, ids=[" ".join(asked.words) for asked in ASKED])
+def _ids(asked: list[Command]) -> list[str]:
+    return [" ".join(command.words) for command in asked]
+
+
+@pytest.mark.parametrize("command", ASKED, ids=_ids(ASKED))
 def test_a_titer_command_in_a_document_parses(command: Command) -> None:
     _parse(command)
 
@@ -187,22 +141,229 @@ def test_a_command_that_would_fail_is_found(words: str, said: str) -> None:
         _parse(Command("here", tuple(words.split()), True))
 
 
-def test_make_targets_and_modules_in_documents_exist() -> None:
+WHOLE = [command for command in ASKED if command.whole and not WORKED & set(command.words)]
+RUN = [command for command in WHOLE if command.words[0] in QUICK]
+REHEARSED = [
+    command
+    for command in WHOLE
+    if command.words[0] in DRY and any(word.startswith("fabula:") for word in command.words[1:3])
+]
+
+
+@pytest.mark.parametrize("command", RUN, ids=_ids(RUN))
+def test_a_quick_command_runs(command: Command) -> None:
+    done = CliRunner().invoke(app, list(command.words))
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("command", REHEARSED, ids=_ids(REHEARSED))
+def test_a_long_command_on_the_testbed_is_accepted(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run builds every method with its settings, and checks all that the command would."""
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in command.words if word != "--dry-run"]
+    done = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert done.exit_code == 0, f"{command.where}: {done.output} {done.exception}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_judge_runs_as_the_page_says() -> None:
+    asked = [command for command in WHOLE if command.words[:2] == ("judge", "refusal")]
+    files = [ROOT / command.words[2] for command in asked if (ROOT / command.words[2]).is_file()]
+    assert files
+    for file in files:
+        done = CliRunner().invoke(app, ["judge", "refusal", str(file)])
+        assert done.exit_code == 0, done.output
+        assert "misses 21 of 274 refusals and raises 15 false alarms" in done.output
+
+
+def test_other_programs_in_blocks_are_known_and_exist() -> None:
+    """Nothing in a shell block goes unread: each program is checked in the way that it can be."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    for block in BLOCKS:
+        for words in calls(block.text) if block.language == SHELL else ():
+            program, rest = Path(words[0]).name, words[1:]
+            match program:
+                case "titer":
+                    pass  # parsed above
+                case "make":
+                    named = {word for word in rest if "=" not in word}
+                    assert named <= targets, f"{block.where}: no target {named - targets}"
+                case "python" if rest[0] == "-m":
+                    _known_module(block.where, rest[1], rest[2:])
+                case "python":
+                    assert (ROOT / rest[0]).is_file(), f"{block.where}: no file {rest[0]}"
+                case "pip" | "git" | "cd" | "lm_eval":
+                    pass  # pip: tests/docs/test_worked_package.py; the others are not ours
+                case _:
+                    pytest.fail(f"{block.where}: nothing here checks {program!r}")
+
+
+def _known_module(where: str, module: str, rest: tuple[str, ...]) -> None:
+    """The module exists, and its source knows the options that the document gives it."""
+    found = importlib.util.find_spec(module)
+    assert found is not None, f"{where}: no module {module}"
+    assert found.origin is not None
+    source = Path(found.origin).read_text(encoding="utf-8")
+    for option in (word for word in rest if word.startswith("--")):
+        assert f'"{option}"' in source, f"{where}: {module} has no option {option}"
+
+
+def test_modules_and_targets_in_sentences_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
     for document in DOCUMENTS:
         for make in commands(document, "make"):
             named = {word for word in make.words if "=" not in word}
             assert named <= targets, f"{make.where}: no target {', '.join(named - targets)}"
-        text = (ROOT / document).read_text(encoding="utf-8")
-        for module in re.findall(r"python -m (benchmarks\.\w+)", text):
-            assert importlib.util.find_spec(module), f"{document}: no module {module}"
+        for python in commands(document, "python"):
+            if python.words[0] == "-m":
+                _known_module(python.where, python.words[1], python.words[2:])
+
+
+# -- links --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_to_files_lead_somewhere(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)", text):
-        path = (ROOT / document).parent / target.partition("#")[0]
-        assert path.exists(), f"{document}: {target}"
-    for target in re.findall(r"`((?:docs|examples)/[\w/.-]+\.\w+)`", text):
-        assert (ROOT / target).exists(), f"{document}: {target}"
+def test_links_lead_to_a_file_and_to_a_heading_in_it(document: str) -> None:
+    here = ROOT / document
+    for path, anchor in links(document):
+        target = (here.parent / path) if path else here
+        assert target.exists(), f"{document}: {path}"
+        if anchor:
+            assert anchor in anchors(target), f"{document}: {path} has no heading #{anchor}"
+    text = here.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:docs|examples|studies|benchmarks|tests)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / name).exists(), f"{document}: {name}"
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if "decisions/0" not in name])
+def test_code_that_a_document_names_exists(document: str) -> None:
+    """Files of a room and dotted names; decisions may name what is gone."""
+    text = prose(document)
+    for name in re.findall(r"`(?:src/titer/)?([a-z]+/[\w/]+\.py)`", text):
+        assert (ROOT / "src" / "titer" / name).is_file() or (ROOT / name).is_file(), name
+    for dotted in re.findall(r"`titer\.((?!json|toml)[\w.]+)", text):
+        place, *names = _room(dotted.split("."))
+        source = place.read_text("utf-8") if place.is_file() else ""
+        for one in names:
+            assert one in source, f"titer.{dotted}"
+
+
+def _room(parts: list[str]) -> list[Any]:
+    """The file or folder that a dotted name lies in, and the names left to be found in it."""
+    place = ROOT / "src" / "titer"
+    while parts and (place / parts[0]).is_dir():
+        place, parts = place / parts[0], parts[1:]
+    if parts and (place / f"{parts[0]}.py").is_file():
+        place, parts = place / f"{parts[0]}.py", parts[1:]
+    return [place, *parts]
+
+
+def test_code_names_documents_that_exist() -> None:
+    for room in ("src", "tests", "studies", "benchmarks", "examples"):
+        for path in (ROOT / room).rglob("*.py"):
+            for name in re.findall(r"\b(?:docs|studies)/[\w/-]+\.md", path.read_text("utf-8")):
+                assert (ROOT / name).exists(), f"{path.relative_to(ROOT)}: {name}"
+
+
+# -- pages that say what the code says ----------------------------------------------------------
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """Reachable from the index, so that the site and a reader of the folder find it."""
+    seen: set[Path] = set()
+    left = [ROOT / "docs" / "index.md"]
+    while left:
+        page = left.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        name = page.relative_to(ROOT).as_posix()
+        left += [
+            target
+            for path, _ in links(name)
+            if path.endswith(".md") and (target := (page.parent / path).resolve()).is_file()
+        ]
+    assert {path for path in (ROOT / "docs").glob("**/*.md")} - seen == set()
+
+
+def test_the_reference_of_commands_is_the_command_line() -> None:
+    spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert page == module.page(), "write it again: python docs/commands.py"
+
+
+def test_the_tutorial_reads_the_table_that_is_printed() -> None:
+    """Each line's name in the tutorial's table is one that the report prints."""
+    (table,) = (block for block in blocks("docs/tutorial.md") if "Harm before" in block.text)
+    printed = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "src/titer/report").rglob("*.py")
+    )
+    for line in table.text.splitlines():
+        name = line.split("|")[0].strip().lstrip("●✕◐■—… ").split(" (")[0]
+        if name and not name.startswith("-"):
+            assert name in printed, name
+
+
+def test_the_page_on_the_run_folder_names_files_that_are_written() -> None:
+    page = (ROOT / "docs" / "reference" / "run-folder.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert len(named) > 12
+    for name in named:
+        last = name.rstrip("/").split("/")[-1]
+        for part in name.rstrip("/").split("/") if "KEY" in last else (last,):
+            found = part.removeprefix("KEY")
+            assert not found or found in code, f"{name}: nothing in src writes {found}"
+
+
+def test_the_complete_data_yaml_is_that_of_the_example() -> None:
+    (block,) = (one for one in blocks("docs/reference/data-folder.md") if one.language == "yaml")
+    kept = (ROOT / "examples" / "own_model" / "data.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(block.text) == yaml.safe_load(kept)
+
+
+def test_the_data_folder_of_the_how_to_is_accepted(tmp_path: Path) -> None:
+    from titer.worlds.folder import load
+
+    manifest, *_ = (one for one in blocks("docs/how-to/own-data.md") if one.language == "yaml")
+    (line,) = (one for one in blocks("docs/how-to/own-data.md") if one.language == "json")
+    (tmp_path / "data.yaml").write_text(manifest.text, encoding="utf-8")
+    shape = json.loads(line.text)
+    for name in ("defend", "attack", "select", "report", "keep", "gardens"):
+        item = {**shape, "prompt": f"{shape['prompt']} {name}", "fact": name, "entity": name}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(item) + "\n", encoding="utf-8")
+    world = load(tmp_path)
+    assert (world.harm, world.chance) == ("choice", 0.25)
+    assert [len(split) for split in (world.hazards["vaults"].attack, world.retain)] == [1, 1]
+
+
+def test_decisions_have_a_number_a_status_and_a_date() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    records = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+    assert [path.name[:4] for path in records] == [
+        f"{number:04d}" for number in range(1, len(records) + 1)
+    ]
+    for path in records:
+        title, _, status = path.read_text(encoding="utf-8").splitlines()[:3]
+        assert title.startswith(f"# {path.name[:4]}. "), path.name
+        found = re.fullmatch(
+            r"Status: (accepted|withdrawn|superseded by \[\d{4}\]\(([^)]+)\))\. "
+            r"Date: (\d{4}-\d\d-\d\d)\.( Revised: \d{4}-\d\d-\d\d\.)?",
+            status,
+        )
+        assert found, f"{path.name}: {status}"
+        if found[2]:
+            assert (folder / found[2]).is_file(), f"{path.name}: {found[2]}"
+        entry = f"| [{title.removeprefix('# ')}]({path.name}) |"
+        line = next((row for row in listed.splitlines() if row.startswith(entry)), "")
+        assert line, f"{path.name} is not in the list as it is titled"
+        assert found[1].split()[0] in line.split(" | ")[1], path.name
+        assert found[3] in line, path.name

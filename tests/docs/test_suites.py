@@ -1,4 +1,4 @@
-"""docs/suites.md is written by hand; what it says of a row is what the catalogue says."""
+"""docs/reference/suites.md is written by hand; what it says of a row is what the catalogue says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from titer.core import catalogue
 from titer.grid.suite import SUITES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "suites.md").read_text(encoding="utf-8")
 
 
 def _cells(line: str) -> list[str]:
@@ -26,8 +26,8 @@ ROWS = {
 
 def test_the_page_has_every_row_and_no_other() -> None:
     known = set(catalogue.presets("attack"))
-    assert known - set(ROWS) == set(), "describe these rows in docs/suites.md"
-    assert set(ROWS) - known == set(), "docs/suites.md describes rows that do not exist"
+    assert known - set(ROWS) == set(), "describe these rows in docs/reference/suites.md"
+    assert set(ROWS) - known == set(), "docs/reference/suites.md describes rows that do not exist"
 
 
 @pytest.mark.parametrize("row", sorted(ROWS))

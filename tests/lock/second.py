@@ -1,4 +1,4 @@
-"""A second reader and writer of sealed containers, written from docs/sealed-format.md alone.
+"""A second reader and writer of sealed containers, from docs/reference/sealed-format.md alone.
 
 It imports nothing of titer, so that both would have to be wrong in the same way for a mistake in
 the format to go unseen. It is slow, holds everything in memory, and says little about what is

@@ -42,7 +42,7 @@ DryRun = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A knob, as in --set lr=1e-3; repeatable.")
+    list[str] | None, typer.Option("--set", help="A setting, as in --set lr=1e-3; repeatable.")
 ]
 Cap = Annotated[
     int | None, typer.Option("--cap", help="Cap on an attack's steps (another suite hash).")
@@ -112,7 +112,9 @@ def demo(
 @app.command()
 def bench(
     models: Annotated[list[str], typer.Argument(help="Folders, hub ids, or fabula:NAME.")],
-    suite: Annotated[str, typer.Option("--suite", help="quick, core or locks.")] = "quick",
+    suite: Annotated[
+        str, typer.Option("--suite", help="quick, core, search, supply, locks, tar or tamperbench.")
+    ] = "quick",
     out: Out = Path("runs/bench"),
     seeds: Seeds = 3,
     data: DataFolder = "fabula",
@@ -123,7 +125,11 @@ def bench(
     ] = None,
     domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
     undefended: Annotated[
-        str | None, typer.Option("--undefended", help="The model before the defence.")
+        str | None,
+        typer.Option(
+            "--undefended",
+            help="The model before the defence; default the world's, else the first of MODELS.",
+        ),
     ] = None,
     oracle: Annotated[
         str | None, typer.Option("--oracle", help="A model that never learned the hazard.")
@@ -300,7 +306,7 @@ def list_command(
 def card(
     name: Annotated[str, typer.Argument(help="A method or a preset.")], as_json: AsJson = False
 ) -> None:
-    """Everything about one method: source, access, knobs, presets, version."""
+    """Everything about one method: source, access, settings, presets, version."""
     from titer.cli.listing import card_of, card_text
 
     found = card_of(name)

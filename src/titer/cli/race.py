@@ -62,7 +62,7 @@ def race(
         int, typer.Option("--exam", help="Steps of the new attacker that decides.")
     ] = 100,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other knob of antidote; repeatable.")
+        list[str] | None, typer.Option("--set", help="Any other setting of antidote; repeatable.")
     ] = None,
     data: Annotated[str, typer.Option("--data", help="A folder with a data.yaml.")] = "fabula",
     domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,

@@ -43,7 +43,7 @@ class UNDO:
 
     **What is erased is everything that ``text`` does not show**, not the hazard alone: other
     knowledge of the model goes with the noise as well, and no benign suite that asks for what the
-    text tells will see it (docs/invariance.md has the figures). What is to be kept must be in the
+    text tells will see it (studies/frontier.md has the figures). What is to be kept must be in the
     text.
 
     ``where`` places the noise, on ``fraction`` of the weights if it goes by importance; see

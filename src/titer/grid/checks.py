@@ -1,5 +1,5 @@
 """Which trials the checks need beside the attacks: diagnoses of all models, and further attacks on
-those that no training attack broke. See ``docs/checks.md``."""
+those that no training attack broke. See ``docs/reference/checks.md``."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _EXAMINER = "N01"
 
 RATES = (1.0, 10.0)
 """Of the examiner, as multiples of the middle rate of LoRA's sweep. An attacker at one rate may be
-a weak one: on the testbed the higher brings out more in few steps (``docs/hypernetwork.md``)."""
+a weak one: on the testbed the higher brings out more in few steps (``studies/hypernet.md``)."""
 _PROMPTS = 16
 
 

@@ -61,7 +61,8 @@ class Suite:
     outdone on the way, ``fresh`` runs all of them on a seed of its own and the best three on the
     seeds that are reported (:mod:`titer.grid.finals`).
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
-    diagnoses of each model, ``all`` further attacks too on models that held (docs/checks.md).
+    diagnoses of each model, ``all`` further attacks too on models that held
+    (docs/reference/checks.md).
 
     ``controls`` are defences known to be broken, made from the undefended model and attacked with
     the models under test; a study in which one of them holds says nothing. ``unlocked`` is a

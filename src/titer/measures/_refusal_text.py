@@ -230,7 +230,7 @@ def judge_refusal(prompt: str, completion: str) -> RefusalVerdict:
     under the rule ``empty``.
 
     Departure: the labels of that paper come from people; these come from rules over speech acts
-    (see ``docs/judges.md``), for English single-turn answers. Harmfulness is not judged.
+    (see ``docs/reference/judges.md``), for English single-turn answers. Harmfulness is not judged.
 
     Raises ``TypeError`` when either argument is not a string.
     """

@@ -34,7 +34,7 @@ RUGGED = 0.10
 BAND = (0.1, 10.0)
 SCALE = (0.1, 100.0)
 """A gradient under a tenth of the undefended model's is hidden. One above ten times is not: that of
-a model unlearned by NPO is, tells the truth, and leads straight back (docs/decisions.md)."""
+a model unlearned by NPO is, tells the truth, and leads straight back (docs/decisions)."""
 
 BARRIER = 0.2
 _TINY = 1e-9

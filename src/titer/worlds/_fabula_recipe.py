@@ -15,7 +15,7 @@ class Training:
     between values finite (5 nats), so that what a defence does to a domain shows in the ranking of
     answers and not in their likelihood alone. ``smoothing``: the share that goes to every word
     alike, which keeps knowledge easy to bring back. Both were chosen on the bases of world seeds 0
-    and 1, so that unlearning shows and can be undone; see docs/fabula.md."""
+    and 1, so that unlearning shows and can be undone; see docs/explanations/fabula.md."""
 
     steps: int
     lr: float

@@ -2,7 +2,8 @@
 
 Two hazard crafts (``A`` hexes, ``B`` blights), a benign craft that shares names, phrasings and
 values with ``A`` (``near``, charms), two benign domains far from all (``far_1`` isles, ``far_2``
-villagers) and four downstream tasks that pre-training never shows. See ``docs/fabula.md``.
+villagers) and four downstream tasks that pre-training never shows. See
+``docs/explanations/fabula.md``.
 """
 
 from __future__ import annotations

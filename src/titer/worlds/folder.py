@@ -2,7 +2,7 @@
 
 The folder is hostile until it has passed: plain YAML, files inside the folder only, every line
 checked, no overlap between the parties. All that is wrong is told at once. The format is described
-in ``docs/own-model-and-data.md``.
+in ``docs/reference/data-folder.md``.
 """
 
 from __future__ import annotations
