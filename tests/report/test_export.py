@@ -190,6 +190,11 @@ def test_latex_is_whole_and_a_name_is_no_command(verdict: dict[str, Any]) -> Non
         ("−1", "$-$1"),
         ("a--b—c", r"a-{}-b\textemdash{}c"),
         ("é e\u0301 λ 東", r"\'{e} \'{e} $\lambda$ \texttt{U+6771}"),
+        ("φ ε κ τ ρ θ", r"$\varphi$ $\varepsilon$ $\kappa$ $\tau$ $\rho$ $\theta$"),
+        ("× − — – ≥ ≤", r"$\times$ $-$ \textemdash{} \textendash{} $\geq$ $\leq$"),
+        ("∞ → … · ± °", r"$\infty$ $\to$ \ldots{} $\cdot$ $\pm$ $^\circ$"),
+        ("10⁻⁴ ✕", r"10\texttt{U+207B}\texttt{U+2074} \texttt{U+2715}"),
+        ("a|b<c>d`e", r"a\textbar{}b\textless{}c\textgreater{}d\textasciigrave{}e"),
     ],
 )
 def test_latex_text(raw: str, shown: str) -> None:
