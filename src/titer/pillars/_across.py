@@ -24,7 +24,6 @@ __all__ = [
     "kendall",
     "minimum_detectable",
     "performance_profile",
-    "probability_of_improvement",
     "rank_intervals",
     "two_sided",
     "worst_mean",
@@ -59,15 +58,6 @@ def performance_profile(values: ArrayLike, levels: Sequence[float]) -> tuple[flo
     if not table.size:
         raise ValueError("performance_profile: no values.")
     return tuple(float((table > level).mean()) for level in levels)
-
-
-def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
-    """P(X > Y) + P(X = Y) / 2, over all pairs: Mann and Whitney's U over their number."""
-    x, y = (np.asarray(one, dtype=np.float64).ravel() for one in (first, second))
-    if not (x.size and y.size):
-        raise ValueError("probability_of_improvement: no values.")
-    gap = np.sign(x[:, None] - y[None, :])
-    return float((1 + gap).mean() / 2)
 
 
 def corrected_maximum(draws_KD: FloatArray, *, n: int, shares: int = 0) -> Estimate:

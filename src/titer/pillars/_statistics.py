@@ -30,7 +30,6 @@ __all__ = [
     "equivalent",
     "expected_maximum",
     "geometric_mean",
-    "kaplan_meier_mean",
     "log_area",
     "log_crossing",
     "missing",
@@ -310,28 +309,6 @@ def geometric_mean(values: ArrayLike, axis: int = 0) -> FloatArray:
     """exp(mean(log values)) along an axis; values are positive."""
     logs: FloatArray = np.log(np.asarray(values, dtype=np.float64))
     return np.asarray(np.exp(logs.sum(axis=axis) / logs.shape[axis]))
-
-
-def kaplan_meier_mean(times: Sequence[float], seen: Sequence[bool], horizon: float) -> float:
-    """The restricted mean of event times: the area under Kaplan and Meier's curve up to a horizon.
-
-    ``seen[i]`` is False when run i ended at ``times[i]`` without the event. When every censored run
-    ends at the horizon this is the mean of min(time, horizon), which is what the bootstraps use.
-
-    Raises:
-        ValueError: no times, or lengths differ.
-    """
-    if not times or len(times) != len(seen):
-        raise ValueError(f"kaplan_meier_mean: {len(times)} times, {len(seen)} marks.")
-    clock = np.asarray(times, dtype=np.float64)
-    event = np.asarray(seen, dtype=np.bool_)
-    area, survival, last = 0.0, 1.0, 0.0
-    for time in np.unique(clock[event & (clock <= horizon)]):
-        area += survival * float(time - last)
-        at_risk = int((clock >= time).sum())
-        survival *= 1 - int((event & (clock == time)).sum()) / at_risk
-        last = float(time)
-    return area + survival * (horizon - last)
 
 
 def expected_maximum(values: Sequence[float]) -> FloatArray:
