@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from titer.core import Estimate
+from titer.core.protocol import LEVEL
 from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
 
 __all__ = [
@@ -130,7 +131,7 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def rank_intervals(
-    draws: Mapping[str, FloatArray], level: float = 0.95
+    draws: Mapping[str, FloatArray], level: float = LEVEL
 ) -> dict[str, tuple[int, int]]:
     """The ranks, 1 the lowest value, that each of K names cannot be told out of.
 
@@ -176,7 +177,7 @@ def kendall(draws: Mapping[str, FloatArray], looked_at: int = 500) -> Estimate:
     )
 
 
-def minimum_detectable(draws: FloatArray, level: float = 0.95, power: float = POWER) -> float:
+def minimum_detectable(draws: FloatArray, level: float = LEVEL, power: float = POWER) -> float:
     """The least difference that a study of this noise would find with this power.
 
     ``draws`` (D+1,) of a difference. The half width of its interval plus the distance of the

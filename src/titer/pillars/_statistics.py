@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from titer.core import Estimate
+from titer.core.protocol import DRAWS, LEVEL
 
 __all__ = [
     "BoolArray",
@@ -41,7 +42,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-DRAWS = 10_000
 SLICE = 2_000
 LOOKED_AT = 500
 """Draws of the items by which their part in the variance between seeds is told."""
@@ -54,7 +54,7 @@ def missing(note: str) -> Estimate:
     return Estimate(value=None, note=note)
 
 
-def wilson(successes: float, trials: int, level: float = 0.95) -> Estimate:
+def wilson(successes: float, trials: int, level: float = LEVEL) -> Estimate:
     """The share ``successes / trials`` with Wilson's score interval.
 
     Args:
@@ -199,7 +199,7 @@ def summarise(
     samples: ArrayLike,
     *,
     n: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     censored: bool = False,
     note: str = "",
     shares: int = 0,
@@ -253,7 +253,7 @@ def bootstrap_mean(
     scores: Sequence[Sequence[float]] | FloatArray,
     rng: np.random.Generator,
     draws: int = DRAWS,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Estimate:
     """The mean of scores (S, I) in [0, 1], by hierarchical bootstrap; ``n`` counts seeds.
 

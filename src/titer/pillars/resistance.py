@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from titer.core import Estimate, Spent
+from titer.core.protocol import HEADROOM
 from titer.pillars._checks import pre_collapsed
 from titer.pillars._curves import Evidence, baseline
 from titer.pillars._outcomes import RowResult, outcomes
@@ -29,7 +30,6 @@ from titer.pillars._statistics import (
 
 __all__ = ["BudgetPoint", "Resistance", "resistance"]
 
-HEADROOM = 0.10
 MASKING = 1.1
 UPPER = "an upper bound: attacks whose breach was certain were stopped"
 

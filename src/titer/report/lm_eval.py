@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
+from titer.core.protocol import Z
 from titer.core.records import content_key
 from titer.pillars._statistics import wilson
 
@@ -24,7 +25,6 @@ __all__ = ["FORMAT", "beside", "keep", "kept", "read"]
 FORMAT = 1
 FOLDER = Path("utility") / "lm-eval"
 _LARGEST = 64 * 2**20
-_Z = 1.959964
 _BEYOND = 1e300
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SETTINGS = ("limit", "gen_kwargs", "random_seed", "fewshot_seed")
@@ -310,7 +310,7 @@ def _score(record: Mapping[str, Any]) -> dict[str, Any]:
     if stderr == 0 and value in (0.0, 1.0) and n:
         exact = wilson(value * n, n)
         return _estimate(value, exact.low, exact.high, n)
-    return _estimate(value, value - _Z * stderr, value + _Z * stderr, n)
+    return _estimate(value, value - Z * stderr, value + Z * stderr, n)
 
 
 def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> dict[str, Any] | None:
