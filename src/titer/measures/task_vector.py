@@ -12,12 +12,9 @@ from torch import Tensor
 
 from titer.core import catalogue
 from titer.core.data import Example
-from titer.core.errors import BadInput, Diverged
-from titer.core.lm import LM
-from titer.core.method import Case, Run, seed_for
 from titer.core.protocol import SMALL_MODEL
-from titer.core.records import Budget, Card, Reading
 from titer.measures._inside import by_kind, mean_of, split_groups, unknown
+from titer.method import LM, BadInput, Budget, Card, Case, Diverged, Reading, Run, seed_for
 from titer.train.cohort import together
 from titer.train.grads import flat
 
