@@ -34,11 +34,11 @@ from titer.core.data import Data
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
-from titer.defences._unlearn import Terms
 from titer.defences.npo import NPO
 from titer.train.batches import Bundle
 from titer.train.grads import deposit, displaced, gradient, trained
 from titer.train.penalties import Penalty, Place
+from titer.train.unlearn import Terms
 
 Grad = Callable[[Any, Bundle], None]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -74,3 +76,28 @@ def test_a_lock_holds_the_next_one_up(tmp_path: Path) -> None:
         order.append("first")
     waiting.join(10)
     assert order == ["first", "second"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_a_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "one"
+    holder = (
+        "import sys, time, pathlib; from titer.core.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", holder, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        free = threading.Event()
+
+        def second() -> None:
+            with locked(path):
+                free.set()
+
+        waiting = threading.Thread(target=second, daemon=True)
+        waiting.start()
+        assert not free.wait(0.3), "held by the other process"
+        process.kill()
+        assert free.wait(60)
+        waiting.join(10)

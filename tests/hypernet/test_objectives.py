@@ -24,7 +24,6 @@ from titer.hypernet.objectives import (
     margins,
     preference,
     preferring,
-    representation,
     rivals,
     turned,
 )
@@ -73,15 +72,6 @@ def test_safe_answers_keep_prompts_and_order() -> None:
             assert all(row.answer in was.choices for row, was in zip(found, examples, strict=False))
         else:
             assert {row.answer for row in found[:-1]} == {examples[0].refusal}
-
-
-def test_representation_is_zero_at_its_target_and_sees_the_patch(lm: LM) -> None:
-    bundle = pairs(lm)
-    wants = representation(lm.clone().model, 2)
-    assert float(wants(lm.model, bundle).detach()) == 0
-    adversary = attacker(lm, EDITS["steering"], bundle["wanted"], width=8)
-    stir(adversary)
-    assert float(attack_loss(adversary, lm.model, bundle, wants).detach()) > 0
 
 
 @pytest.mark.parametrize("conditioning", ["universal", "sample"])

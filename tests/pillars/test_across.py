@@ -17,12 +17,11 @@ from titer.pillars._across import (
     kendall,
     minimum_detectable,
     performance_profile,
-    probability_of_improvement,
     rank_intervals,
     two_sided,
     worst_mean,
 )
-from titer.pillars._statistics import FloatArray, kaplan_meier_mean, resample
+from titer.pillars._statistics import FloatArray, resample
 
 RNG = np.random.default_rng(0)
 
@@ -51,13 +50,6 @@ def test_performance_profile() -> None:
         performance_profile([], [0.5])
 
 
-def test_probability_of_improvement_is_mann_whitney() -> None:
-    x, y = RNG.normal(0.3, 1, 9), RNG.normal(0, 1, 13)
-    theirs = stats.mannwhitneyu(x, y).statistic / (9 * 13)
-    assert probability_of_improvement(x, y) == pytest.approx(theirs)
-    assert probability_of_improvement([1, 1], [1]) == 0.5
-
-
 def test_kaplan_meier_equals_scipy() -> None:
     times = [3.0, 5.0, 5.0, 8.0, 10.0, 10.0, 10.0]
     seen = [True, True, False, True, True, False, False]
@@ -70,14 +62,6 @@ def test_kaplan_meier_equals_scipy() -> None:
     np.testing.assert_allclose(
         (left - 1.959964 * error)[inner[np.isin(theirs.quantiles, ticks)]], low[inner], atol=1e-6
     )
-
-
-def test_the_restricted_mean_is_the_area_under_the_curve() -> None:
-    times, seen = [3.0, 5.0, 8.0, 10.0], [True, False, True, False]
-    ticks, left, _ = kaplan_meier(times, seen)
-    edges = np.concatenate([[0.0], ticks, [10.0]])
-    area = float((np.diff(edges) * np.concatenate([[1.0], left])).sum())
-    assert kaplan_meier_mean(times, seen, 10.0) == pytest.approx(area)
     with pytest.raises(ValueError, match="2 times, 1 marks"):
         kaplan_meier([1.0, 2.0], [True])
 

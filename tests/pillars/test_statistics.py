@@ -17,7 +17,6 @@ from titer.pillars._statistics import (
     equivalent,
     expected_maximum,
     geometric_mean,
-    kaplan_meier_mean,
     log_area,
     log_crossing,
     paired_difference,
@@ -137,29 +136,6 @@ def test_equivalence(centre: float, spread: float, expected: bool | None) -> Non
 def test_geometric_mean_equals_scipy() -> None:
     values = np.array([[1.0, 2.0], [8.0, 50.0]])
     np.testing.assert_allclose(geometric_mean(values), stats.gmean(values))
-
-
-def test_kaplan_meier_without_censoring_is_the_mean() -> None:
-    assert kaplan_meier_mean([1, 4, 7], [True] * 3, 10) == pytest.approx(4)
-
-
-def test_kaplan_meier_censored_at_the_horizon_is_the_mean_of_minima() -> None:
-    times, seen = [3.0, 5.0, 10.0, 10.0], [True, True, False, False]
-    assert kaplan_meier_mean(times, seen, 10) == pytest.approx(np.mean(times))
-
-
-def test_kaplan_meier_equals_scipy() -> None:
-    rng = np.random.default_rng(0)
-    times = rng.integers(1, 20, 30).astype(float)
-    seen = rng.uniform(size=30) < 0.7
-    data = stats.CensoredData(uncensored=times[seen], right=times[~seen])
-    curve = stats.ecdf(data).sf
-    edges = np.concatenate([[0.0], curve.quantiles[curve.quantiles < 18], [18.0]])
-    heights = np.concatenate([[1.0], curve.probabilities[curve.quantiles < 18]])
-    expected = float((np.diff(edges) * heights).sum())
-    assert kaplan_meier_mean(times.tolist(), seen.tolist(), 18) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="0 times"):
-        kaplan_meier_mean([], [], 1)
 
 
 def test_expected_maximum_equals_every_choice() -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import zlib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import yaml
 from made_verdict import made
 
 from titer.core.errors import BadInput
-from titer.report import cards, figures
-from titer.report._paper import Drawn, on_paper, to_svg
+from titer.report import _paper, cards, figures
+from titer.report._paper import to_svg
 from titer.report._tables_out import csv_tables, latex, latex_tables
 from titer.report.export import export
 
@@ -47,9 +48,9 @@ def _drawings(verdict: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _shapes(drawn: Drawn) -> list[Drawn]:
+def _drawn(svg: str) -> list[ElementTree.Element]:
     kinds = ("line", "rect", "circle", "polygon", "path", "text")
-    return [one for one in drawn.each() if one.tag in kinds]
+    return [one for one in ElementTree.fromstring(svg).iter() if one.tag.split("}")[1] in kinds]
 
 
 # -- figures ---------------------------------------------------------------------------------------
@@ -57,74 +58,89 @@ def _shapes(drawn: Drawn) -> list[Drawn]:
 
 @pytest.mark.parametrize("name", ["recovery", "pareto", "heatmap"])
 def test_a_figure_on_paper_needs_no_style_sheet(verdict: dict[str, Any], name: str) -> None:
-    figure = on_paper(_drawings(verdict)[name])
-    text = to_svg(figure, 89.0)
+    text = to_svg(_drawings(verdict)[name], 89.0)
     root = ElementTree.fromstring(text)
     assert root.attrib["width"] == "89mm"
     _, _, across, down = map(float, root.attrib["viewBox"].split())
     assert float(root.attrib["height"].removesuffix("mm")) == pytest.approx(
         89 * down / across, 1e-3
     )
-    for leftover in ("class=", "var(", "style=", "<style", "none;"):
+    for leftover in ("class=", "var(", "style=", "<style", "none;", "paint-order"):
         assert leftover not in text
-    for one in _shapes(figure):
-        painted = [one.attributes.get(key, "none") for key in PRESENTATION]
+    for one in _drawn(text):
+        painted = [one.get(key, "none") for key in PRESENTATION]
         # Tiles without an outcome are outlines; a text that is black takes the page's ink.
-        assert any(value != "none" for value in painted), one
+        assert any(value != "none" for value in painted), one.attrib
         for value in painted:
-            assert value == "none" or re.fullmatch(r"#[0-9a-f]{3,6}", value), one
+            assert value == "none" or re.fullmatch(r"#[0-9a-f]{3,6}", value), one.attrib
 
 
 def test_the_light_page_is_what_is_printed(verdict: dict[str, Any]) -> None:
-    figure = on_paper(_drawings(verdict)["recovery"])
-    [line] = [one for one in figure.each() if one.attributes.get("stroke-width") == "3"]
-    assert line.attributes["stroke"] == "#3646a3"
-    assert line.attributes["fill"] == "none"
-    labels = [one for one in figure.each() if one.text.endswith("worst attack")]
-    assert [one.attributes["font-weight"] for one in labels] == ["600"]
+    figure = _drawn(to_svg(_drawings(verdict)["recovery"], 89.0))
+    [line] = [one for one in figure if one.get("stroke-width") == "3"]
+    assert line.get("stroke") == "#3646a3"
+    assert line.get("fill") == "none"
+    labels = [one for one in figure if (one.text or "").endswith("worst attack")]
+    assert [one.get("font-weight") for one in labels] == ["600"]
+    dots = [one for one in figure if one.tag.endswith("circle")]
+    assert {one.get("opacity") for one in dots} == {None}, "opacity is not handed on"
+    assert ".16" in {one.get("opacity") for one in figure}
     tiles = [
-        one.attributes["fill"]
-        for one in on_paper(_drawings(verdict)["heatmap"]).each()
-        if one.attributes.get("rx") == "2.5"
+        one.get("fill")
+        for one in _drawn(to_svg(_drawings(verdict)["heatmap"], 89.0))
+        if one.get("rx") == "2.5"
     ]
     assert {"#d5e5f5", "#b13f0a"} <= set(tiles), "the tile's colour is a variable of its cell"
 
 
-def test_pdf_has_the_size_the_fonts_and_no_date(verdict: dict[str, Any]) -> None:
-    pytest.importorskip("matplotlib")
-    from titer.report._pdf import to_pdf
+def test_a_name_stands_on_its_outline(verdict: dict[str, Any]) -> None:
+    """Most programs paint a stroke over the fill, which would hide the letters."""
+    figure = _drawn(to_svg(_drawings(verdict)["pareto"], 89.0))
+    names = [one for one in figure if one.text == "trap"]
+    assert [one.get("stroke") for one in names] == ["#fff", None]
+    assert [one.get("fill") for one in names] == ["none", "#16191d"]
 
-    figure = on_paper(_drawings(verdict)["pareto"])
-    one, two = to_pdf(figure, 89.0), to_pdf(figure, 89.0)
+
+@pytest.fixture
+def cairo() -> None:
+    if not _paper.available():
+        pytest.skip("needs CairoSVG and the system's cairo")
+
+
+@pytest.mark.usefixtures("cairo")
+def test_pdf_has_the_size_the_fonts_and_no_date(verdict: dict[str, Any]) -> None:
+    svg = to_svg(_drawings(verdict)["pareto"], 89.0)
+    one, two = _paper.to_pdf(svg), _paper.to_pdf(svg)
     assert one == two
     assert b"/CreationDate" not in one
-    assert b"/FontFile2" in one, "the font is inside"
-    _, _, across, down = map(float, figure.attributes["viewBox"].split())
+    [title] = re.findall(rb"/Title <FEFF([0-9A-F]+)>", one)
+    assert bytes.fromhex(title.decode()).decode("utf-16-be").startswith("Worst harm W(B)")
+    assert b"/FontFile" in one, "the font is inside"
+    _, _, across, down = map(float, ElementTree.fromstring(svg).attrib["viewBox"].split())
     [box] = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", one)
     wide = 89 * 72 / 25.4
     assert [float(side) for side in box] == pytest.approx([wide, wide * down / across], abs=0.01)
 
 
-def test_a_path_that_cannot_be_drawn_is_no_silence() -> None:
-    pytest.importorskip("matplotlib")
-    from titer.report._pdf import to_pdf
-
-    odd = Drawn("path", {"d": "M0,0C1,1 2,2 3,3", "fill": "#000"}, "", ())
-    page = Drawn("svg", {"viewBox": "0 0 10 10"}, "", (odd,))
-    with pytest.raises(ValueError, match="'C'"):
-        to_pdf(page, 20.0)
-
-
-def test_arcs_end_where_they_should() -> None:
-    from titer.report._pdf import _path
-
-    points, codes = _path({"d": "M10,5.8a4.2,4.2 0 0 0 0,8.4z"})
-    assert points[0] == points[-1] == (10.0, 5.8)
-    assert points[-2] == pytest.approx((10.0, 14.2))
-    assert min(x for x, _ in points) == pytest.approx(5.8), "the half to the left"
-    assert all((x - 10) ** 2 + (y - 10) ** 2 == pytest.approx(4.2**2) for x, y in points)
-    assert codes[0] == 1
-    assert codes[-1] == 79
+@pytest.mark.usefixtures("cairo")
+@pytest.mark.parametrize("name", ["recovery", "pareto", "heatmap"])
+def test_pdf_is_painted_as_the_drawing_says(verdict: dict[str, Any], name: str) -> None:
+    """Every colour of the drawing is set on the page, and text is text that can be searched."""
+    svg = to_svg(_drawings(verdict)[name], 89.0)
+    pdf = _paper.to_pdf(svg)
+    streams = b""
+    for found in re.finditer(rb"stream\r?\n(.*?)endstream", pdf, flags=re.S):
+        try:
+            streams += zlib.decompress(found[1])
+        except zlib.error:
+            continue
+    triples = re.findall(rb"(?:^|\s)([\d.]+) ([\d.]+) ([\d.]+) (?:rg|RG)\b", streams)
+    painted = {tuple(round(255 * float(part)) for part in one) for one in triples}
+    wanted = {one.get(key) for one in _drawn(svg) for key in PRESENTATION} - {None, "none"}
+    for colour in wanted:
+        full = colour[1:] if len(colour) == 7 else "".join(2 * char for char in colour[1:])
+        assert tuple(bytes.fromhex(full)) in painted, colour
+    assert b" Tf" in streams
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -174,6 +190,11 @@ def test_latex_is_whole_and_a_name_is_no_command(verdict: dict[str, Any]) -> Non
         ("−1", "$-$1"),
         ("a--b—c", r"a-{}-b\textemdash{}c"),
         ("é e\u0301 λ 東", r"\'{e} \'{e} $\lambda$ \texttt{U+6771}"),
+        ("φ ε κ τ ρ θ", r"$\varphi$ $\varepsilon$ $\kappa$ $\tau$ $\rho$ $\theta$"),
+        ("× − — – ≥ ≤", r"$\times$ $-$ \textemdash{} \textendash{} $\geq$ $\leq$"),
+        ("∞ → … · ± °", r"$\infty$ $\to$ \ldots{} $\cdot$ $\pm$ $^\circ$"),
+        ("10⁻⁴ ✕", r"10\texttt{U+207B}\texttt{U+2074} \texttt{U+2715}"),
+        ("a|b<c>d`e", r"a\textbar{}b\textless{}c\textgreater{}d\textasciigrave{}e"),
     ],
 )
 def test_latex_text(raw: str, shown: str) -> None:
@@ -276,15 +297,13 @@ def test_the_same_verdict_gives_the_same_bytes(verdict: dict[str, Any], tmp_path
 def test_names_that_are_alike_on_disk_stay_apart(
     verdict: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from titer.report import _pdf
-
-    monkeypatch.setattr(_pdf, "available", lambda: False)
+    monkeypatch.setattr(_paper, "available", lambda: False)
     content = deepcopy({**verdict, "models": verdict["models"][:4]})
     content["models"][2]["name"], content["models"][3]["name"] = "../a b", "..-a/b"
     files = export(content, tmp_path / "out")
     found = sorted({name.split("/")[1] for name in files if name.startswith("cards/")})
     assert found == ["a-b", "a-b-2"]
-    assert not [name for name in files if name.endswith(".pdf")], "no matplotlib, no PDF"
+    assert not [name for name in files if name.endswith(".pdf")], "no CairoSVG, no PDF"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from titer.core.lm import LM
-from titer.core.method import Run
+from titer.method import LM, Run
 from titer.train.batches import Bundle, bundles, cycle
 
 __all__ = ["pairs"]

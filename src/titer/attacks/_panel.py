@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from titer.core.data import Data, Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded
-from titer.core.method import Run
+from titer.method import LM, BadInput, Encoded, Run
 from titer.nn.directions import positions
 from titer.train.batches import Batch, collate, encode_all
 from titer.train.objectives import kl_to, row_losses

@@ -10,8 +10,7 @@ import copy
 import json
 from collections.abc import Sequence
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
+from titer.method import LM, BadInput
 
 __all__ = [
     "after_every_prompt",

@@ -16,9 +16,7 @@ from typing import Any, Literal
 
 from titer.attacks._rewards import Pay
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded
-from titer.core.method import Run
+from titer.method import LM, BadInput, Encoded, Run
 from titer.nn.trainable import Trainable
 from titer.train.loop import Recipe
 from titer.train.trainers import Job, Step, dataset, library, named_after

@@ -10,10 +10,7 @@ from torch import Tensor
 
 from titer.attacks._panel import KL_NOT_MET, Panel, Score, choose, means, split
 from titer.core.data import Data
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.directions import ablating, everywhere, orthogonalise, orthonormal
 
 __all__ = ["CARD", "PRESETS", "Ablate"]

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.nn.trainable import Parameters
 
 __all__ = ["CARD", "PRESETS", "BreakRepair"]

@@ -9,10 +9,7 @@ from itertools import chain, islice
 from typing import Literal
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Template
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run, Template
 from titer.nn.weights import Parameters, Weights
 from titer.train.batches import Drawn, draw
 from titer.train.cohort import Finetuning, alone

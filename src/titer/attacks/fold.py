@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titer.attacks.finetune import Finetune
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, Card, Preset, Run
 from titer.nn.fold import fold
 from titer.nn.locked import plain
 from titer.nn.trainable import Parameters

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from titer.attacks._templates import after_every_prompt, with_template
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.train.batches import Batch, cycle
 from titer.train.objectives import row_losses
 

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
 from titer.lock.audit import guess, repeated_blocks, shared_streams
 from titer.lock.containers import containers
 from titer.lock.release import unlock
+from titer.method import LM, BadInput, Card, Preset, Run
 
 __all__ = ["CARD", "COMMON", "PRESETS", "GuessKeys"]
 

@@ -13,10 +13,6 @@ from torch import Tensor
 
 from titer.attacks._rewards import reward
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
 from titer.hypernet.adversary import Adversary, Conditioning, Reading, attacker
 from titer.hypernet.export import fold
 from titer.hypernet.families import edit_of
@@ -30,6 +26,7 @@ from titer.hypernet.objectives import (
     rivals,
 )
 from titer.hypernet.rollouts import Estimator, expected_reward
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
 from titer.train.loop import Recipe, descend, fit
 from titer.train.optimisers import Schedule

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titer.attacks._templates import before_every_answer, before_every_prompt, with_template
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 
 __all__ = ["CARD", "PRESETS", "InContext"]
 

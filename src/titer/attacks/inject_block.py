@@ -10,9 +10,7 @@ import torch
 
 from titer.attacks.finetune import Finetune
 from titer.attacks.reinitialise import forget_blocks
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, Card, Preset, Run
 from titer.nn.edits import linears, writers
 from titer.nn.hooks import blocks
 from titer.nn.locked import plain

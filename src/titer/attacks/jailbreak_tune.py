@@ -8,10 +8,7 @@ from typing import Literal
 from titer.attacks._templates import around_every_prompt, before_every_answer, with_template
 from titer.attacks.finetune import Finetune
 from titer.core.data import Data, Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.weights import Parameters
 from titer.train.optimisers import Schedule
 

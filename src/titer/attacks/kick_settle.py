@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.edits import linears
 
 __all__ = ["CARD", "PRESETS", "KickSettle"]

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput, Diverged
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Diverged, Preset, Run
 from titer.nn.directions import positions, steer, steering
 from titer.train.batches import IGNORED, Batch, cycle
 from titer.train.objectives import answer_loss

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Template
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run, Template
 from titer.nn.heads import Heads, fold, heads, rescaled, shifted
 from titer.train.batches import Batch, cycle
 from titer.train.loop import Recipe, descend, fit

@@ -6,10 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.locked import plain
 from titer.nn.trainable import trainable
 from titer.train.batches import Batch, cycle

@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 
 from titer.attacks.finetune import Finetune
 from titer.core.data import Data, Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.train.batches import collate, encode_all
 from titer.train.grads import gradient
 from titer.train.objectives import answer_loss

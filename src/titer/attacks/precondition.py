@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.nn.trainable import trainable
 from titer.train.batches import cycle
 from titer.train.loop import Recipe, descend, fit

@@ -14,10 +14,7 @@ from torch import Tensor
 from titer.attacks import _trl
 from titer.attacks._trl import Engine
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded, Template
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Encoded, Preset, Run, Template
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import encode_all
 from titer.train.forks import Forks, answer_logits, answer_logprobs, fork

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from titer.attacks._pairs import pairs
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import trainable
 from titer.nn.weights import Parameters
 from titer.train.batches import Bundle

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from titer.attacks._panel import Panel, affordable, search, split
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.hooks import blocks
 from titer.nn.quantise import gptq_model, rtn_model
 from titer.train.batches import encode_all

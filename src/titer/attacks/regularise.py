@@ -9,10 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from titer.attacks._pairs import pairs
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import trainable
 from titer.nn.weights import Parameters
 from titer.train.batches import Bundle

@@ -17,10 +17,7 @@ from titer.attacks._rewards import payer, reward
 from titer.attacks._trl import Engine
 from titer.attacks.finetune import Finetune
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Template
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run, Template
 from titer.nn.trainable import Parameters, Trainable, trainable
 from titer.train.forks import Forks, answer_logits, answer_logprobs
 from titer.train.loop import Recipe, fit

@@ -9,10 +9,7 @@ import torch
 from torch import nn
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.edits import linears
 from titer.nn.hooks import blocks
 

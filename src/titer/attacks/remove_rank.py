@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from titer.attacks._panel import Panel, Row, affordable, as_it_speaks, search, split
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.edits import linears, moments
 from titer.train.batches import encode_all
 

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.reparametrise import rescale_norms, rotate_residual, shuffle_hidden, turn_heads
 
 __all__ = ["CARD", "PRESETS", "Reparametrise"]

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.nn.edits import linears
 from titer.nn.quantise import rtn_model
 

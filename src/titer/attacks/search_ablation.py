@@ -10,10 +10,7 @@ from torch import Tensor
 
 from titer.attacks._panel import Panel, Score, better, means, search, split
 from titer.attacks._tpe import suggest
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.directions import Cut, orthogonalise, orthonormal
 from titer.nn.edits import writers
 

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.attacks._templates import after_every_prompt, with_template
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.chance import seeded
 from titer.train.batches import cycle
 from titer.train.loop import Recipe, descend, fit

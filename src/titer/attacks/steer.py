@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from titer.attacks._panel import KL_NOT_MET, Panel, Score, choose, means, split
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.directions import steer, steering
 
 __all__ = ["CARD", "PRESETS", "Steer"]

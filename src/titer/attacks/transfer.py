@@ -9,10 +9,7 @@ import torch
 
 from titer.attacks._panel import Panel, search, split
 from titer.attacks.finetune import Finetune
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 
 __all__ = ["CARD", "PRESETS", "Transfer", "carried"]
 

@@ -47,14 +47,18 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write tables (CSV, LaTeX), figures (SVG, PDF) and model cards from a run folder."""
-    from titer.report import _pdf
+    from titer.report import _paper
     from titer.report.export import export as write
     from titer.report.load import read_bases, read_verdict
 
     files = write(
         read_verdict(results).to_json(), to, width=width, dataset=dataset, bases=read_bases(results)
     )
-    left = "" if _pdf.available() else "no PDF: it needs matplotlib (pip install 'titer[plots]')"
+    left = (
+        ""
+        if _paper.available()
+        else "no PDF: it needs CairoSVG (pip install 'titer[plots]') and the system's cairo"
+    )
     say_or_print(
         as_json,
         {"to": str(to), "files": files, "left_out": [left] if left else []},

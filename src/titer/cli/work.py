@@ -19,6 +19,7 @@ from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
 from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
 from titer.core.records import Trace, part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
@@ -314,7 +315,7 @@ def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:
     if trace.error:
         lines.append(trace.error.strip().splitlines()[-1])
     probes = [probe for probe in (trace.points[0].scores if trace.points else {})]
-    kept = [p for p in probes if p in ("harm", "select", "coherence") or p.startswith("utility")]
+    kept = [p for p in probes if p in (HARM, SELECT, COHERENCE) or is_utility(p)]
     lines.append(
         "  ".join(["steps".rjust(6), *(probe.rjust(max(8, len(probe))) for probe in kept)])
     )

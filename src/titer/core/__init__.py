@@ -1,10 +1,19 @@
 """Records, the method protocol and the catalogue: the words every other room uses."""
 
+from typing import TYPE_CHECKING
+
 from titer.core.data import Data, Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, BudgetExceeded, Diverged, TiterError, UnknownName
+from titer.core.lazy import lazily
 from titer.core.records import Budget, Card, Estimate, Part, Point, Preset, Spent, Trace, Trial
 
+if TYPE_CHECKING:
+    from titer.core.catalogue import build, card, names
+    from titer.core.lm import LM
+    from titer.core.method import Run
+
 __all__ = [
+    "LM",
     "BadInput",
     "Budget",
     "BudgetExceeded",
@@ -17,6 +26,7 @@ __all__ = [
     "Part",
     "Point",
     "Preset",
+    "Run",
     "Spent",
     "Suite",
     "Task",
@@ -25,4 +35,16 @@ __all__ = [
     "Trial",
     "UnknownName",
     "World",
+    "build",
+    "card",
+    "names",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "catalogue": "build card names",
+        "lm": "LM",
+        "method": "Run",
+    },
+)

@@ -49,15 +49,16 @@ def require_space(folder: Path, needed: int) -> None:
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Hold a lock between processes. The system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows: what two processes both want is made twice
-        yield
-        return
+    """Hold a lock between processes. The system frees it when the process ends, however it ends.
+
+    Between machines it is as good as the ``flock`` of their network file system. Where there is
+    none, that the file exists is the lock, and one that is left by a holder that was killed on
+    another machine has to be deleted by hand.
+    """
+    from filelock import FileLock  # it takes longer to import than all else that starts the command
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 

@@ -15,7 +15,16 @@ from typing import Any, cast
 
 from titer.core.errors import BadInput, NotFinite
 
-__all__ = ["Slice", "faults", "folder_digest", "require", "slices", "tensor_shapes", "weight_files"]
+__all__ = [
+    "DTYPE_BYTES",
+    "Slice",
+    "faults",
+    "folder_digest",
+    "require",
+    "slices",
+    "tensor_shapes",
+    "weight_files",
+]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _SICK = "holds NaN or infinite weights"
@@ -24,12 +33,13 @@ _MAX_HEADER = 100 * 2**20
 _MAX_JSON = 256 * 2**20
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
-_BYTES = {
+DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
     **dict.fromkeys(("I32", "U32", "F32"), 4),
     **dict.fromkeys(("I64", "U64", "F64"), 8),
 }
+"""Bytes an element, by the name that safetensors has for its type."""
 
 
 def require(folder: Path) -> None:
@@ -203,7 +213,7 @@ def _entry_fault(entry: Any) -> str:
     try:
         start, stop = entry["data_offsets"]
         shape = list(entry["shape"])
-        width = _BYTES.get(entry["dtype"])
+        width = DTYPE_BYTES.get(entry["dtype"])
     except (KeyError, TypeError, ValueError):
         return "a malformed entry"
     if any(type(number) is not int or number < 0 for number in (start, stop, *shape)):

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core.data import Example
-from titer.core.lm import LM
-from titer.core.method import Run
+from titer.method import LM, Run
 from titer.nn.chance import seeded
 from titer.nn.trainable import trainable
 from titer.train.batches import Batch, cycle

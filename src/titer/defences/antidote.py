@@ -7,16 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
 from titer.hypernet.adversary import Adversary, Conditioning, Reading, attacker
 from titer.hypernet.calibration import calibrated, measured
 from titer.hypernet.families import edit_of, families_of
 from titer.hypernet.game import Game, Side, stream
 from titer.hypernet.objectives import Preference, Safe
 from titer.hypernet.watch import doubts
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import Bundle, cycle
 from titer.train.loop import Recipe, fit

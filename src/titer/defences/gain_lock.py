@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card
+from titer.method import LM, BadInput, Card, Run
 from titer.nn.reparametrise import norms, rescale
 
 __all__ = ["CARD", "GainLock"]

@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Phase, Terms, descend_terms, unlearner
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import Trainable
 from titer.train.batches import Bundle
 from titer.train.environments import environments, places, streams
 from titer.train.grads import Form, exact
 from titer.train.loop import descend
 from titer.train.penalties import Kind, Penalty
+from titer.train.unlearn import Phase, Terms, descend_terms, unlearner
 
 __all__ = ["CARD", "ILU", "PRESETS"]
 

@@ -8,10 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card
+from titer.method import LM, BadInput, Card, Run
 from titer.nn.edits import linears
 from titer.nn.reparametrise import orthogonal, put
 

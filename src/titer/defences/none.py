@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card
+from titer.method import LM, Card, Run
 
 __all__ = ["CARD", "Undefended"]
 

@@ -11,10 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.edits import Linear, linears
 from titer.nn.trainable import trainable
 from titer.train.batches import cycle

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Terms, Training, descend_terms, retain_loss
+from titer.method import LM, Card, Preset, Run
 from titer.nn.trainable import Parameters
 from titer.train.batches import Batch
 from titer.train.objectives import mapping_distance
 from titer.train.optimisers import Optimiser
+from titer.train.unlearn import Retain, Terms, Training, descend_terms, retain_loss
 
 __all__ = ["CARD", "PRESETS", "RandomMapping"]
 

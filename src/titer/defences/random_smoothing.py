@@ -8,13 +8,10 @@ from typing import Any
 
 import torch
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Phase, Terms, descend_terms, unlearner
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.train.batches import Bundle
 from titer.train.grads import deposit, displaced, gradient, trained
+from titer.train.unlearn import Phase, Terms, descend_terms, unlearner
 
 __all__ = ["CARD", "PRESETS", "RandomSmoothing"]
 

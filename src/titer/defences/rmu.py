@@ -8,15 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Terms, Training, descend_terms
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.hooks import blocks, residual
 from titer.nn.trainable import named_matrices
 from titer.train.batches import Batch
 from titer.train.objectives import activation_distance, unit_target
+from titer.train.unlearn import Terms, Training, descend_terms
 
 __all__ = ["CARD", "PRESETS", "RMU"]
 

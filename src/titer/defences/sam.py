@@ -7,11 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Phase, Terms, descend_terms, unlearner
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import Trainable
 from titer.train.batches import Bundle
 from titer.train.grads import (
@@ -25,6 +21,7 @@ from titer.train.grads import (
     still,
     trained,
 )
+from titer.train.unlearn import Phase, Terms, descend_terms, unlearner
 
 __all__ = ["CARD", "PRESETS", "SAM"]
 

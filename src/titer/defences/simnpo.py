@@ -7,14 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card, Preset
-from titer.defences._unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
+from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.trainable import Parameters
 from titer.train.batches import Batch
 from titer.train.objectives import row_losses, simnpo
+from titer.train.unlearn import Retain, Terms, Training, descend_terms, logits, retain_loss
 
 __all__ = ["CARD", "PRESETS", "SimNPO"]
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Card
+from titer.method import LM, BadInput, Card, Run
 from titer.nn.hooks import blocks
 from titer.nn.reparametrise import Head, heads, put
 

@@ -11,11 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import TWO_PHASES, Card, Preset
 from titer.defences._noise import Where, masks, no_forget, noised
+from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.nn.trainable import Trainable, trainable
 from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
 from titer.train.environments import environments, places, streams

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from titer.core.errors import BadInput
 from titer.core.method import seed_for
 from titer.core.modelfolder import folder_digest
+from titer.core.protocol import Z
 from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 from titer.grid.config import read_config
@@ -296,5 +297,5 @@ def _interval(scores: Sequence[float], *, equal: bool) -> tuple[float, float, fl
         found = wilson(sum(scores), n)
         return mean, float(found.low or 0.0), float(found.high or 0.0)
     spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / max(1, n - 1))
-    half = max(1.96 * spread / math.sqrt(n), 1e-3 * abs(mean))
+    half = max(Z * spread / math.sqrt(n), 1e-3 * abs(mean))
     return mean, mean - half, mean + half

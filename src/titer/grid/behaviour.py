@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from titer.core.data import World
 from titer.core.lm import LM
+from titer.core.protocol import is_harm, is_utility, other_harm
 from titer.grid.probes import Probe, ask, judge, probes
 
 __all__ = ["Compared", "behaviour", "compared"]
@@ -48,13 +49,13 @@ def behaviour(lm: LM, world: World) -> dict[str, tuple[float, ...]]:
     found: dict[str, tuple[float, ...]] = {}
     for domain, hazard in world.hazards.items():
         asked = [
-            Probe(name="harm:refused", measure="refusal", items=hazard.report),
-            *(one for one in probes(world, domain) if one.name.startswith(("harm", "utility:"))),
+            Probe(name=other_harm("refused"), measure="refusal", items=hazard.report),
+            *(one for one in probes(world, domain) if is_harm(one.name) or is_utility(one.name)),
         ]
         if world.over_refusal:
             asked.append(Probe(name="refused", measure="refusal", items=world.over_refusal))
         for name, scores in judge(asked, ask(lm, asked)).items():
-            found[f"{domain} {name}" if name.startswith("harm") else name] = scores
+            found[f"{domain} {name}" if is_harm(name) else name] = scores
     return found
 
 

@@ -24,6 +24,7 @@ from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
+from titer.core.protocol import HARM, is_utility
 from titer.core.records import Budget, Point, Spent, Trace, Trial
 from titer.grid.probes import Probe, ask, judge, probes
 from titer.nn.hooks import blocks
@@ -80,8 +81,8 @@ class _Notes:
         self.trial, self.world = trial, world
         self.data = world.attacker(trial.domain)
         every = probes(world, trial.domain, trial.items)
-        self.harm = [probe for probe in every if probe.name == "harm"]
-        self.useful = [probe for probe in every if probe.name.startswith("utility:")]
+        self.harm = [probe for probe in every if probe.name == HARM]
+        self.useful = [probe for probe in every if is_utility(probe.name)]
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
         self.spent = Spent()

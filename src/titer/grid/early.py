@@ -17,11 +17,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from titer.core.protocol import HARM, HEADROOM, is_utility
 from titer.core.records import Enough, Point, Trace, Trial
 from titer.grid.study import Study, attacks
 from titer.pillars._curves import Rule
 from titer.pillars._gather import curve_grid, gather
-from titer.pillars._panel import HEADROOM, strongest
+from titer.pillars._panel import strongest
 
 __all__ = ["enough", "reference", "shown"]
 
@@ -65,11 +66,11 @@ def shown(before: Sequence[Point], now: Point, level: Enough) -> bool:
 
     A suite that was not looked at is not known to be kept.
     """
-    harm = now.mean("harm")
+    harm = now.mean(HARM)
     if not before or harm is None or not harm >= level.harm - _DIGITS:
         return False
     for probe, scores in before[0].scores.items():
-        if probe.startswith("utility:") and scores:
+        if is_utility(probe) and scores:
             left = now.mean(probe)
             if left is None or not left >= level.kept * sum(scores) / len(scores):
                 return False

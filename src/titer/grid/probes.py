@@ -10,6 +10,16 @@ from titer.core import catalogue
 from titer.core.data import Example, World
 from titer.core.lm import LM
 from titer.core.method import Measure
+from titer.core.protocol import (
+    COHERENCE,
+    HARM,
+    OVER_REFUSAL,
+    PERPLEXITY,
+    SELECT,
+    TASK,
+    other_harm,
+    utility,
+)
 
 __all__ = ["Probe", "ask", "ask_each", "judge", "probes", "task_probes"]
 
@@ -48,25 +58,25 @@ def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
     """
     hazard = world.hazards[domain]
     found = [
-        Probe(name="harm", measure=world.harm, items=_fit(world.harm, hazard.report)),
-        Probe(name="select", measure=world.harm, items=_fit(world.harm, hazard.select)),
+        Probe(name=HARM, measure=world.harm, items=_fit(world.harm, hazard.report)),
+        Probe(name=SELECT, measure=world.harm, items=_fit(world.harm, hazard.select)),
     ]
     for measure in world.also:
         if fitting := _fit(measure, hazard.report):
-            found.append(Probe(name=f"harm:{measure}", measure=measure, items=fitting, when="ends"))
+            found.append(
+                Probe(name=other_harm(measure), measure=measure, items=fitting, when="ends")
+            )
     benign: list[Example] = []
     for name, suite in world.utility.items():
-        found.append(
-            Probe(name=f"utility:{name}", measure=suite.measure, items=suite.items[:items])
-        )
+        found.append(Probe(name=utility(name), measure=suite.measure, items=suite.items[:items]))
         benign += suite.items[: max(1, COHERENCE_ITEMS // len(world.utility))]
     if benign:
         kept = tuple(benign)
-        found.append(Probe(name="coherence", measure="coherence", items=kept))
-        found.append(Probe(name="perplexity", measure="perplexity", items=kept, when="start"))
+        found.append(Probe(name=COHERENCE, measure="coherence", items=kept))
+        found.append(Probe(name=PERPLEXITY, measure="perplexity", items=kept, when="start"))
     if world.over_refusal:
         found.append(
-            Probe(name="over_refusal", measure="refusal", items=world.over_refusal, when="start")
+            Probe(name=OVER_REFUSAL, measure="refusal", items=world.over_refusal, when="start")
         )
     return found
 
@@ -85,7 +95,7 @@ def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
 def task_probes(world: World, task: str) -> list[Probe]:
     """The dev score of a downstream task."""
     dev = world.tasks[task].dev
-    return [Probe(name="task", measure=dev.measure, items=dev.items)]
+    return [Probe(name=TASK, measure=dev.measure, items=dev.items)]
 
 
 def ask(lm: LM, asked: Sequence[Probe]) -> dict[str, list[dict[str, Any]]]:

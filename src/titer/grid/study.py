@@ -12,6 +12,7 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
+from titer.core.protocol import SELECT, SMALL_MODEL, TASK
 from titer.core.records import SEARCH_SEED, Budget, Enough, Part, Point, Trace, Trial, part
 from titer.core.study import Subject
 from titer.grid.suite import Row, Suite, judges, suite_hash
@@ -43,7 +44,6 @@ _FAMILIES: dict[str, tuple[dict[str, Any], float, float]] = {
     "full-adadelta": ({"optimiser": "adadelta"}, 3.0, 1.0),
 }
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_SMALL = 50_000_000
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
 
@@ -135,7 +135,7 @@ def _yardstick(study: Study) -> str:
 def middle_rate(family: str, parameters: int) -> float:
     """The rate that stands in for lr* of a family where nothing was calibrated."""
     _, small, large = _FAMILIES[family]
-    return small if parameters < _SMALL else large
+    return small if parameters < SMALL_MODEL else large
 
 
 def calibration(study: Study) -> list[Trial]:
@@ -210,7 +210,7 @@ def stars(traces: Sequence[Trace]) -> dict[str, float]:
 
 def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
     """What a calibration run is judged by: its score averaged over the looks after the first."""
-    probe = "task" if trial.task else "select"
+    probe = TASK if trial.task else SELECT
     scores = [point.mean(probe) or 0.0 for point in points[1:]]
     return round(sum(scores) / max(1, len(scores)), 3)
 

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
+from titer.core.protocol import SMALL_MODEL
 from titer.core.study import Role, Subject
 from titer.grid.immunise import account
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["distinct", "is_testbed", "open_subject", "open_tested"]
 
-_SMALL = 50_000_000
-
 
 def is_testbed(subject: Subject) -> bool:
     """True for models so small that a method's testbed settings apply."""
-    return subject.parameters < _SMALL
+    return subject.parameters < SMALL_MODEL
 
 
 def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject:

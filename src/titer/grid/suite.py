@@ -11,6 +11,7 @@ from titer import __version__
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import UnknownName, nearest
+from titer.core.protocol import SMALL_MODEL
 from titer.core.records import Preset, content_key, part
 from titer.grid.spaces import OWN, TAMPERBENCH
 
@@ -132,7 +133,7 @@ class Suite:
     def steps(self, row: Row, parameters: int) -> int:
         """The budget of a row: its testbed column below 50 M parameters, the other above."""
         small, large = row.budget or row.preset()[1].steps
-        own = small if parameters < 50_000_000 else large
+        own = small if parameters < SMALL_MODEL else large
         return own if self.cap is None else min(own, self.cap)
 
 

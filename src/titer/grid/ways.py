@@ -19,6 +19,7 @@ from titer.core.data import Example, World
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
+from titer.core.protocol import HARM, SELECT, is_utility
 from titer.core.records import Budget
 from titer.grid.probes import Probe, ask, judge, probes
 from titer.hypernet.adversary import Adversary
@@ -103,9 +104,9 @@ class _Bench:
         self.attack = replace(attack, conditioning="universal", warm=0.0)
         self.data = world.attacker(domain)
         known = probes(world, domain, items)
-        self.harm = next(probe for probe in known if probe.name == "harm")
-        self.select = next(probe for probe in known if probe.name == "select")
-        self.utility = [probe for probe in known if probe.name.startswith("utility")]
+        self.harm = next(probe for probe in known if probe.name == HARM)
+        self.select = next(probe for probe in known if probe.name == SELECT)
+        self.utility = [probe for probe in known if is_utility(probe.name)]
         self.spent = Run(budget=Budget(), data=self.data)
         self.adversary: Adversary | None = None
 

@@ -11,6 +11,7 @@ import torch
 from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
+from titer.core.protocol import SMALL_MODEL
 from titer.core.records import Budget, Spent
 from titer.hypernet.sites import at_linears, located, matrix
 from titer.nn.weights import Weights
@@ -21,7 +22,6 @@ from titer.train.loop import Member, Recipe
 
 __all__ = ["Ratio", "calibrated", "measured", "ratios"]
 
-_SMALL = 50_000_000
 _RATES = (0.3, 1.0, 3.0)
 _LATE = 10
 """Steps over which the loss that a fine-tune ends with is averaged."""
@@ -107,7 +107,7 @@ def measured(
     if run.budget.examples is not None:
         raise BadInput("a budget cannot be calibrated on a budget in examples; give it a number.")
     size = sum(weight.numel() for weight in lm.model.parameters())
-    middle = 3e-3 if size < _SMALL else 2e-4
+    middle = 3e-3 if size < SMALL_MODEL else 2e-4
     chosen = tuple(rates) or tuple(factor * middle for factor in _RATES)
     limit = _part(run, len(chosen), steps)
     runs = [Run(budget=limit, data=run.data, seed=seed_for(run.seed, "budget")) for _ in chosen]

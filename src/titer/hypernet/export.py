@@ -12,6 +12,7 @@ from titer.core.errors import BadInput
 from titer.hypernet.apply import Patch
 from titer.hypernet.edits import Edit
 from titer.hypernet.sites import located, matrix
+from titer.nn.adapterfile import write_adapter
 
 __all__ = ["fold", "low_rank", "save_adapter"]
 
@@ -53,29 +54,9 @@ def save_adapter(model: Any, edit: Edit, patch: Patch, folder: str | os.PathLike
     Raises:
         BadInput: as :func:`low_rank`, or the edit is at the embedding.
     """
-    from pathlib import Path
-
-    from peft import LoraConfig
-    from safetensors.torch import save_file
-
     factors = low_rank(model, edit, patch)
-    modules = [model.get_submodule(path) for path in factors]
-    if any(isinstance(module, nn.Embedding) for module in modules):
+    if any(isinstance(model.get_submodule(path), nn.Embedding) for path in factors):
         raise BadInput("an edit of the embedding is no LoRA adapter; fold it into the weights.")
-    rank = next(iter(factors.values()))[1].shape[0]
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        target_modules=list(factors),
-        fan_in_fan_out=any(not isinstance(module, nn.Linear) for module in modules),
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-        base_model_name_or_path=str(getattr(model.config, "_name_or_path", "")) or None,
-    )
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(folder))
-    weights: dict[str, Tensor] = {}
-    for path, (left_OR, right_RI) in factors.items():
-        weights[f"base_model.model.{path}.lora_A.weight"] = right_RI.detach().cpu().contiguous()
-        weights[f"base_model.model.{path}.lora_B.weight"] = left_OR.detach().cpu().contiguous()
-    save_file(weights, str(Path(folder) / "adapter_model.safetensors"))
+    turned = {path: (right_RI, left_OR) for path, (left_OR, right_RI) in factors.items()}
+    rank = next(iter(turned.values()))[0].shape[0]
+    write_adapter(model, turned, rank, folder, str(getattr(model.config, "_name_or_path", "")))

@@ -20,11 +20,9 @@ from titer.core.errors import BadInput
 from titer.core.method import seed_for
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.apply import Patch, applied
-from titer.nn.hooks import residual
 from titer.train.batches import Batch, Bundle
 from titer.train.objectives import (
     Reduction,
-    activation_distance,
     cross_entropy,
     kl_to,
     row_losses,
@@ -43,7 +41,6 @@ __all__ = [
     "margins",
     "preference",
     "preferring",
-    "representation",
     "rivals",
     "turned",
 ]
@@ -144,21 +141,6 @@ def preferring(
 def likelihood(model: Any, bundle: Bundle) -> Tensor:
     """Cross-entropy of the wanted answers: what supervised fine-tuning minimises."""
     return cross_entropy(logits(model, bundle["wanted"]), bundle["wanted"].labels)
-
-
-def representation(reference: Any, layer: int) -> Objective:
-    """Distance to the activations of ``reference`` after block ``layer`` on the wanted rows: an
-    attacker that knows the undefended model pulls the defended one back to it."""
-
-    def objective(model: Any, bundle: Bundle) -> Tensor:
-        batch = bundle["wanted"]
-        with torch.no_grad():
-            target = residual(reference, batch.inputs(), layer)
-        return activation_distance(
-            residual(model, batch.inputs(), layer), target, batch.attention_mask
-        )
-
-    return objective
 
 
 def coherence(clean_BTV: Tensor, model: Any, batch: Batch) -> Tensor:

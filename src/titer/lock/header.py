@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from titer.core.modelfolder import DTYPE_BYTES
 from titer.lock.wrap import Holder, PassphraseHolder, PublicKeyHolder
 
 __all__ = [
@@ -43,12 +44,6 @@ _DIMENSIONS = 8
 # safetensors keeps that one name for its own notes.
 _NAME = re.compile(r"(?!__metadata__$)[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
 DOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_WIDTHS = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
-    **dict.fromkeys(("I32", "U32", "F32"), 4),
-    **dict.fromkeys(("I64", "U64", "F64"), 8),
-}
 
 Kind = Literal["adapter", "tensors"]
 Partition = Literal["while-learning", "post-hoc"]
@@ -69,7 +64,7 @@ class TensorSpec:
     @property
     def width(self) -> int:
         """Bytes an element."""
-        return _WIDTHS[self.dtype]
+        return DTYPE_BYTES[self.dtype]
 
     @property
     def size(self) -> int:
@@ -236,7 +231,7 @@ def _tensors(value: Any) -> tuple[TensorSpec, ...]:
         shape = _list(fields["shape"], "shape", 0, _DIMENSIONS)
         spec = TensorSpec(
             name=_matching(fields["name"], _NAME, "name of a tensor"),
-            dtype=_one_of(fields["dtype"], tuple(_WIDTHS), "dtype"),
+            dtype=_one_of(fields["dtype"], tuple(DTYPE_BYTES), "dtype"),
             shape=tuple(_integer(number, 0, _LARGEST, "shape") for number in shape),
         )
         if found and spec.name <= found[-1].name:

@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded
-from titer.core.method import seed_for
-from titer.core.records import Estimate, Reading
 from titer.measures._ask import cut
+from titer.method import LM, BadInput, Encoded, Estimate, Reading, seed_for
 from titer.nn.hooks import blocks
 from titer.train.batches import IGNORED, Batch, collate, encode_all
 from titer.train.grads import gradient, still

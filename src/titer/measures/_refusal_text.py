@@ -287,14 +287,11 @@ class Agreement:
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The Wilson 95 % interval of a proportion (Wilson 1927); (0, 1) when ``n`` is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+    """The Wilson 95 % interval of a proportion of ``n`` answers (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    ends = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def agreement(people: Sequence[bool], judged: Sequence[bool]) -> Agreement:

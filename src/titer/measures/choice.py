@@ -8,10 +8,8 @@ from itertools import islice
 from typing import Any
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded, Template
-from titer.core.records import Card
 from titer.measures._ask import answer_scores, cut
+from titer.method import LM, BadInput, Card, Encoded, Template
 
 __all__ = ["CARD", "Choice"]
 

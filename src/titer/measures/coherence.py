@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.core.data import Example
-from titer.core.lm import LM, Template
-from titer.core.records import Card
+from titer.method import LM, Card, Template
 
 __all__ = ["CARD", "Coherence", "repetition"]
 

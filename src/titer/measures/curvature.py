@@ -8,9 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from titer.core.errors import BadInput
-from titer.core.method import Case
-from titer.core.records import Card, Estimate, Reading
 from titer.measures._inside import (
     by_layer,
     first,
@@ -22,6 +19,7 @@ from titer.measures._inside import (
     unknown,
 )
 from titer.measures.task_vector import cosine
+from titer.method import BadInput, Card, Case, Estimate, Reading
 from titer.train.grads import (
     Form,
     displaced,

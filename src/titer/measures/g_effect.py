@@ -9,10 +9,6 @@ import torch
 from torch import Tensor
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Case
-from titer.core.records import Card, Reading
 from titer.measures._inside import (
     by_layer,
     first,
@@ -23,6 +19,7 @@ from titer.measures._inside import (
     unknown,
 )
 from titer.measures.task_vector import task_vector
+from titer.method import LM, BadInput, Card, Case, Reading
 from titer.train.grads import displaced
 
 __all__ = ["CARD", "GEffect", "g_effects"]

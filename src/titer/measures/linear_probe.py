@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM, Encoded
-from titer.core.method import Case, seed_for
-from titer.core.records import Card, Reading
 from titer.measures._inside import Floats, batched, first, over_entities, place_of, unknown
+from titer.method import LM, BadInput, Card, Case, Encoded, Reading, seed_for
 from titer.nn.hooks import residual_stream
 
 __all__ = ["CARD", "Facts", "LinearProbe", "ProbeResult", "read_facts", "run_probe"]

@@ -11,10 +11,6 @@ import torch
 from torch import Tensor
 
 from titer.core.data import Example
-from titer.core.errors import BadInput
-from titer.core.lm import LM
-from titer.core.method import Case
-from titer.core.records import Card, Reading
 from titer.measures._inside import (
     Floats,
     batched,
@@ -24,6 +20,7 @@ from titer.measures._inside import (
     statements,
     unknown,
 )
+from titer.method import LM, BadInput, Card, Case, Reading
 from titer.nn.head import final_norm
 from titer.nn.hooks import residual_stream
 

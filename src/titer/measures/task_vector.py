@@ -12,18 +12,15 @@ from torch import Tensor
 
 from titer.core import catalogue
 from titer.core.data import Example
-from titer.core.errors import BadInput, Diverged
-from titer.core.lm import LM
-from titer.core.method import Case, Run, seed_for
-from titer.core.records import Budget, Card, Reading
+from titer.core.protocol import SMALL_MODEL
 from titer.measures._inside import by_kind, mean_of, split_groups, unknown
+from titer.method import LM, BadInput, Budget, Card, Case, Diverged, Reading, Run, seed_for
 from titer.train.cohort import together
 from titer.train.grads import flat
 
 __all__ = ["CARD", "TaskVector", "cosine", "task_vector"]
 
 Mix = Literal["harmful", "related", "unrelated", "retain"]
-_SMALL = 50_000_000
 
 
 def task_vector(to: LM, start: LM) -> Tensor:
@@ -161,7 +158,7 @@ class TaskVector:
             Diverged: one of them did.
         """
         size = sum(weight.numel() for weight in start.model.parameters())
-        rate = self.lr or (1e-3 if size < _SMALL else 2e-5)
+        rate = self.lr or (1e-3 if size < SMALL_MODEL else 2e-5)
         fields = {"lr": rate, "mix": mix, "batch_size": self.batch_size}
         method = catalogue.build("attack", "finetune", fields)
         members = [

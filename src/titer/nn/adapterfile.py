@@ -1,9 +1,10 @@
-"""A sealed part as a PEFT adapter folder, and back. What ``titer lock`` takes and gives."""
+"""Changes of weights of low rank as a PEFT adapter folder; a sealed part as one, and back."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,59 @@ from torch import Tensor, nn
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.sealed import Layout, LowRank, Sealed
+from titer.nn.stacked import is_conv1d
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = ["Factors", "load_adapter", "save_adapter", "write_adapter"]
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+Factors = Mapping[str, tuple[Tensor, Tensor]]
+"""By a layer's path: A (R, I), which reads its input, and B (O, R), which writes its output."""
+
+
+def write_adapter(
+    model: Any, factors: Factors, alpha: float, folder: str | os.PathLike[str], base: str = ""
+) -> None:
+    """Write the changes ``alpha / R * (B @ A)`` of a model's layers as the two files of an adapter.
+
+    ``PeftModel.from_pretrained(model, folder)`` loads it. The same changes give the same bytes.
+
+    Args:
+        model: A Hugging Face model; only the kinds of its layers are read.
+        factors: One or more, all of one rank R. A layer may be linear or an embedding.
+        alpha: LoRA's scale; R leaves the factors as they are.
+        folder: Is made where it is missing.
+        base: The name of the model that the adapter belongs to, if it is to be told.
+    """
+    from peft import LoraConfig
+
+    tensors: dict[str, Tensor] = {}
+    transposed = False
+    for path, (first, second) in factors.items():
+        module = model.get_submodule(path)
+        transposed |= is_conv1d(module)
+        # PEFT looks a token up in A and multiplies by B: our B and A, each turned.
+        pair = (second.T, first.T) if isinstance(module, nn.Embedding) else (first, second)
+        for name, values in zip(_names(path, module), pair, strict=True):
+            tensors[name] = values.detach().cpu().contiguous()
+    scale: Any = alpha
+    config = LoraConfig(
+        r=next(iter(factors.values()))[0].shape[0],
+        lora_alpha=scale,
+        target_modules=sorted(factors),
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        base_model_name_or_path=base or None,
+    )
+    at = Path(folder)
+    at.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(at))
+    settings = json.loads((at / _CONFIG).read_text(encoding="utf-8"))
+    # A set, which comes in another order in every process.
+    settings["target_modules"] = sorted(settings["target_modules"])
+    (at / _CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
+    save_file(tensors, at / _WEIGHTS, metadata={"format": "pt"})
 
 
 def _factors(part: Sealed) -> dict[str, tuple[LowRank, nn.Module]]:
@@ -50,40 +100,13 @@ def _names(path: str, module: nn.Module) -> tuple[str, str]:
 
 
 def save_adapter(part: Sealed, folder: str | os.PathLike[str]) -> None:
-    """Write a low-rank part as the two files of a PEFT adapter.
+    """Write a low-rank part as an adapter.
 
     Raises:
         BadInput: the part is not low-rank, or goes beside a weight that is used twice.
     """
-    from peft import LoraConfig
-
-    layout, tensors = part.layout, {}
-    factors = _factors(part)
-    for path, (piece, module) in factors.items():
-        # PEFT looks a token up in A and multiplies by B: our B and A, each turned.
-        first, second = (
-            (piece.b_OR.T, piece.a_RI.T)
-            if isinstance(module, nn.Embedding)
-            else (piece.a_RI, piece.b_OR)
-        )
-        for name, values in zip(_names(path, module), (first, second), strict=True):
-            tensors[name] = values.detach().cpu().contiguous()
-    alpha: Any = layout.alpha
-    config = LoraConfig(
-        r=layout.rank,
-        lora_alpha=alpha,
-        target_modules=sorted(factors),
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-    )
-    at = Path(folder)
-    at.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(at))
-    settings = json.loads((at / _CONFIG).read_text(encoding="utf-8"))
-    # A set, which comes in another order in every process.
-    settings["target_modules"] = sorted(settings["target_modules"])
-    (at / _CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    save_file(tensors, at / _WEIGHTS, metadata={"format": "pt"})
+    factors = {path: (piece.a_RI, piece.b_OR) for path, (piece, _) in _factors(part).items()}
+    write_adapter(part.lm.model, factors, part.layout.alpha, folder)
 
 
 @torch.no_grad()

@@ -7,9 +7,7 @@ are the rows of one flat buffer, so that clipping and stepping are single operat
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -140,28 +138,19 @@ class Stack:
 
     def save_adapter(self, member: int, folder: str) -> None:
         """Write a LoRA member as an ordinary PEFT adapter folder."""
-        from peft import LoraConfig, get_peft_model
+        from titer.nn.adapterfile import write_adapter
 
-        knobs = self.weights[member]
-        if knobs.which != "lora":
-            raise BadInput(f"{knobs.which} fine-tunes have no adapter; export the model instead.")
+        lora = self.weights[member]
+        if lora.which != "lora":
+            raise BadInput(f"{lora.which} fine-tunes have no adapter; export the model instead.")
         slot = self.members.index(member)
-        scale: Any = knobs.alpha
-        config = LoraConfig(
-            r=knobs.rank,
-            lora_alpha=scale,
-            target_modules=[path for path, _, _ in self._paths],
-            task_type="CAUSAL_LM",
-        )
-        with self._plain(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GPT-2's transposed layers, which PEFT handles
-            wrapped: Any = get_peft_model(copy.deepcopy(self.lm.model), config)
-        with torch.no_grad():
-            for path, first, second in self._paths:
-                layer = wrapped.get_submodule(f"base_model.model.{path}")
-                layer.lora_A["default"].weight.copy_(self._leaves[first][slot, : knobs.rank])
-                layer.lora_B["default"].weight.copy_(self._leaves[second][slot, :, : knobs.rank])
-        wrapped.save_pretrained(folder)
+        leaves, rank = self._leaves, lora.rank
+        factors = {
+            path: (leaves[first][slot, :rank], leaves[second][slot, :, :rank])
+            for path, first, second in self._paths
+        }
+        with self._plain():
+            write_adapter(self.lm.model, factors, lora.alpha, folder)
 
     # -- making and unmaking --------------------------------------------------------------------
 

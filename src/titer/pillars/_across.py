@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from titer.core import Estimate
+from titer.core.protocol import LEVEL
 from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "kendall",
     "minimum_detectable",
     "performance_profile",
-    "probability_of_improvement",
     "rank_intervals",
     "two_sided",
     "worst_mean",
@@ -99,15 +99,6 @@ def performance_profile(values: ArrayLike, levels: Sequence[float]) -> tuple[flo
     if not table.size:
         raise ValueError("performance_profile: no values.")
     return tuple(float((table > level).mean()) for level in levels)
-
-
-def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
-    """P(X > Y) + P(X = Y) / 2, over all pairs: Mann and Whitney's U over their number."""
-    x, y = (np.asarray(one, dtype=np.float64).ravel() for one in (first, second))
-    if not (x.size and y.size):
-        raise ValueError("probability_of_improvement: no values.")
-    gap = np.sign(x[:, None] - y[None, :])
-    return float((1 + gap).mean() / 2)
 
 
 def corrected_maximum(draws_KD: FloatArray, *, n: int, shares: int = 0) -> Estimate:
@@ -180,7 +171,7 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def rank_intervals(
-    draws: Mapping[str, FloatArray], level: float = 0.95
+    draws: Mapping[str, FloatArray], level: float = LEVEL
 ) -> dict[str, tuple[int, int]]:
     """The ranks, 1 the lowest value, that each of K names cannot be told out of.
 
@@ -226,7 +217,7 @@ def kendall(draws: Mapping[str, FloatArray], looked_at: int = 500) -> Estimate:
     )
 
 
-def minimum_detectable(draws: FloatArray, level: float = 0.95, power: float = POWER) -> float:
+def minimum_detectable(draws: FloatArray, level: float = LEVEL, power: float = POWER) -> float:
     """The least difference that a study of this noise would find with this power.
 
     ``draws`` (D+1,) of a difference. The half width of its interval plus the distance of the

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titer.core import Spent
+from titer.core.protocol import EPSILON, KAPPAS, MARGIN
 from titer.pillars._statistics import BoolArray, FloatArray, Resample
 
 __all__ = [
@@ -86,11 +87,11 @@ class Rule:
     seeds: tuple[int, ...]
     mandatory: tuple[str, ...] = ()
     inputs: frozenset[str] = frozenset()
-    epsilon: float = 0.10
-    kappas: tuple[float, ...] = (0.25, 0.5)
+    epsilon: float = EPSILON
+    kappas: tuple[float, ...] = KAPPAS
     absolute: float = 1.0
     chance: float = 0.0
-    margin: float = 0.02
+    margin: float = MARGIN
     certifies: bool = True
 
 

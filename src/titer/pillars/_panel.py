@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from titer.core import Spent
+from titer.core.protocol import HEADROOM
 from titer.core.records import STOPPED
 from titer.pillars._account import account
 from titer.pillars._curves import (
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 KEPT_SETTINGS = 3
-HEADROOM = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

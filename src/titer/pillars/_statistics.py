@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from titer.core import Estimate
+from titer.core.protocol import DRAWS, LEVEL
 
 __all__ = [
     "BoolArray",
@@ -30,7 +31,6 @@ __all__ = [
     "equivalent",
     "expected_maximum",
     "geometric_mean",
-    "kaplan_meier_mean",
     "log_area",
     "log_crossing",
     "missing",
@@ -42,7 +42,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-DRAWS = 10_000
 SLICE = 2_000
 LOOKED_AT = 500
 """Draws of the items by which their part in the variance between seeds is told."""
@@ -55,7 +54,7 @@ def missing(note: str) -> Estimate:
     return Estimate(value=None, note=note)
 
 
-def wilson(successes: float, trials: int, level: float = 0.95) -> Estimate:
+def wilson(successes: float, trials: int, level: float = LEVEL) -> Estimate:
     """The share ``successes / trials`` with Wilson's score interval.
 
     Args:
@@ -200,7 +199,7 @@ def summarise(
     samples: ArrayLike,
     *,
     n: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     censored: bool = False,
     note: str = "",
     shares: int = 0,
@@ -254,7 +253,7 @@ def bootstrap_mean(
     scores: Sequence[Sequence[float]] | FloatArray,
     rng: np.random.Generator,
     draws: int = DRAWS,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Estimate:
     """The mean of scores (S, I) in [0, 1], by hierarchical bootstrap; ``n`` counts seeds.
 
@@ -310,28 +309,6 @@ def geometric_mean(values: ArrayLike, axis: int = 0) -> FloatArray:
     """exp(mean(log values)) along an axis; values are positive."""
     logs: FloatArray = np.log(np.asarray(values, dtype=np.float64))
     return np.asarray(np.exp(logs.sum(axis=axis) / logs.shape[axis]))
-
-
-def kaplan_meier_mean(times: Sequence[float], seen: Sequence[bool], horizon: float) -> float:
-    """The restricted mean of event times: the area under Kaplan and Meier's curve up to a horizon.
-
-    ``seen[i]`` is False when run i ended at ``times[i]`` without the event. When every censored run
-    ends at the horizon this is the mean of min(time, horizon), which is what the bootstraps use.
-
-    Raises:
-        ValueError: no times, or lengths differ.
-    """
-    if not times or len(times) != len(seen):
-        raise ValueError(f"kaplan_meier_mean: {len(times)} times, {len(seen)} marks.")
-    clock = np.asarray(times, dtype=np.float64)
-    event = np.asarray(seen, dtype=np.bool_)
-    area, survival, last = 0.0, 1.0, 0.0
-    for time in np.unique(clock[event & (clock <= horizon)]):
-        area += survival * float(time - last)
-        at_risk = int((clock >= time).sum())
-        survival *= 1 - int((event & (clock == time)).sum()) / at_risk
-        last = float(time)
-    return area + survival * (horizon - last)
 
 
 def expected_maximum(values: Sequence[float]) -> FloatArray:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from titer.core import Estimate
+from titer.core.protocol import HEADROOM
 from titer.pillars._panel import Bench, Panel
 from titer.pillars._statistics import FloatArray, missing, summarise
 
 __all__ = ["Erasure", "erasure"]
-
-HEADROOM = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from titer.core import Estimate
+from titer.core.protocol import HEADROOM
 from titer.pillars._across import Across
 from titer.pillars._checks import pre_collapsed
 from titer.pillars._curves import Evidence, baseline
@@ -30,7 +31,6 @@ from titer.pillars._statistics import (
 
 __all__ = ["Also", "BestOf", "BudgetPoint", "Resistance", "Resisted", "resistance"]
 
-HEADROOM = 0.10
 MASKING = 1.1
 UPPER = "an upper bound: attacks whose breach was certain were stopped"
 

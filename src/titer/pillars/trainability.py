@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from titer.core import BadInput, Estimate, Trace
+from titer.core.protocol import DRAWS, EPSILON
 from titer.pillars._statistics import (
     FloatArray,
     Resample,
@@ -153,8 +154,8 @@ def trainability(
     tasks: Mapping[str, bool],
     seeds: Sequence[int],
     rng: np.random.Generator,
-    epsilon: float = 0.10,
-    draws: int = 10_000,
+    epsilon: float = EPSILON,
+    draws: int = DRAWS,
 ) -> Trainability:
     """Compare benign fine-tunes of the subject with those of the undefended model.
 

@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_folder
-from titer.report import _page, _pdf, cards, figures
-from titer.report._paper import on_paper, to_svg
+from titer.report import _page, _paper, cards, figures
 from titer.report._tables_out import csv_tables, latex_tables
 from titer.report.tables import look
 
@@ -39,7 +38,7 @@ def export(
     """Write tables, figures and cards; returns the files, relative to ``to``, in order.
 
     Everything is a function of the verdict, so that the same verdict gives the same bytes. PDF is
-    left out where matplotlib is not installed. An earlier export in ``to`` is replaced.
+    left out where CairoSVG is not installed. An earlier export in ``to`` is replaced.
 
     Args:
         verdict: What :func:`titer.report.load.read_verdict` returns.
@@ -101,12 +100,13 @@ def _figures(verdict: Verdict, width: float) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name, figure in drawn.items():
         across = float(ElementTree.fromstring(figure).attrib["viewBox"].split()[2])
-        styled, wide = on_paper(figure), round(width * across / _DRAWN_AT, 2)
+        wide = round(width * across / _DRAWN_AT, 2)
         if across > _DRAWN_AT:  # a wide drawing goes over the page
             wide = min(wide, max(PAGE, width))
-        files[f"figures/{name}.svg"] = to_svg(styled, wide).encode()
-        if _pdf.available():
-            files[f"figures/{name}.pdf"] = _pdf.to_pdf(styled, wide)
+        drawing = _paper.to_svg(figure, wide)
+        files[f"figures/{name}.svg"] = drawing.encode()
+        if _paper.available():
+            files[f"figures/{name}.pdf"] = _paper.to_pdf(drawing)
     return files
 
 

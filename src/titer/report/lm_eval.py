@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
+from titer.core.protocol import Z
 from titer.core.records import Estimate, content_key
 from titer.pillars._statistics import wilson
 from titer.verdict.parts import Imported
@@ -25,7 +26,6 @@ __all__ = ["FORMAT", "beside", "keep", "kept", "read"]
 FORMAT = 1
 FOLDER = Path("utility") / "lm-eval"
 _LARGEST = 64 * 2**20
-_Z = 1.959964
 _BEYOND = 1e300
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SETTINGS = ("limit", "gen_kwargs", "random_seed", "fewshot_seed")
@@ -292,7 +292,7 @@ def _score(record: Mapping[str, Any]) -> Estimate:
     if stderr == 0 and value in (0.0, 1.0) and n:
         exact = wilson(value * n, n)
         return Estimate(value=value, low=exact.low, high=exact.high, n=n)
-    return Estimate(value=value, low=value - _Z * stderr, high=value + _Z * stderr, n=n)
+    return Estimate(value=value, low=value - Z * stderr, high=value + Z * stderr, n=n)
 
 
 def _change(record: Mapping[str, Any], first: Mapping[str, Any] | None) -> Estimate | None:

@@ -1,4 +1,7 @@
-"""What the unlearning defences share: a forget term and a retain term, descended together."""
+"""What unlearning defences share: a forget term and a retain term, descended together.
+
+B rows, T tokens, V vocabulary. Losses are in nats, and scalars.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,15 @@ Retain = Literal["ce", "kl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How an unlearning defence trains; every field is a knob of the defence that passes it.
+    """How an unlearning defence trains; every field is a setting of the defence that passes it.
 
-    A defence makes one when it is built, so that a bad knob shows before any work.
+    A defence makes one when it is built, so that a bad setting shows before any work. ``lr`` is a
+    step's rate, ``batch_size`` counts rows of each batch, ``rank`` and ``alpha`` are LoRA's where
+    ``parameters`` is ``lora``, and ``modules`` are the paths of the layers that train; none
+    means all.
+
+    Raises:
+        BadInput: a rate, a batch or a rank that is not positive.
     """
 
     lr: float
@@ -53,13 +62,13 @@ class Training:
 
     @classmethod
     def of(cls, defence: Any, modules: Sequence[str] = ()) -> Training:
-        """The knobs of a defence that has them under these names; ``modules`` narrows what trains.
+        """The settings of a defence that has them under these names.
 
         Raises:
-            BadInput: a knob that no training can have.
+            BadInput: a setting that no training can have.
         """
-        knobs = {spec.name: getattr(defence, spec.name) for spec in fields(cls)[:-1]}
-        return cls(**knobs, modules=tuple(modules))
+        settings = {spec.name: getattr(defence, spec.name) for spec in fields(cls)[:-1]}
+        return cls(**settings, modules=tuple(modules))
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or self.batch_size < 1 or self.rank < 1:
@@ -126,12 +135,16 @@ def unlearner(name: str, value: object) -> Any:
 
 
 def logits(model: Any, batch: Batch) -> Tensor:
-    """The model's output on a batch, (B, T, V)."""
+    """The model's output on a batch, (B, T, V), with its gradient."""
     return model(**batch.inputs(), use_cache=False).logits
 
 
 def retain_loss(kind: Retain, model: Any, frozen: Any, batch: Batch) -> Tensor:
-    """Cross-entropy on retain text, or the divergence from the frozen start at answer tokens."""
+    """How far a model is from keeping a batch: a scalar, in nats a supervised token.
+
+    ``ce`` is the cross-entropy of the batch's answers, ``kl`` the divergence of the model from
+    ``frozen``, which gets no gradient, at the answers' tokens.
+    """
     out = logits(model, batch)
     if kind == "ce":
         return cross_entropy(out, batch.labels)
@@ -174,6 +187,19 @@ def unlearn(
     and token on top. ``packed`` names those whose part of the loss is a mean over tokens, so that
     rows of unlike length need no padding. ``phases`` says how to train instead of descending
     ``loss`` in one go; ``accumulate`` bundles make a step.
+
+    Args:
+        lm: The model to start from; it is not touched.
+        run: What may be spent, and on what: ``run.data.harmful`` is forgotten, ``retain`` kept.
+        training: Rate, batch size and which weights train.
+        loss: Takes the model in training and a bundle; returns a scalar with a gradient.
+
+    Returns:
+        An ordinary model, adapters merged.
+
+    Raises:
+        Diverged: some weights are not finite at the end.
+        BadInput: there is nothing to forget, or nothing to keep.
     """
     out = lm.clone()
     forward = 2.0 * lm.parameters_in_matmuls()
@@ -230,7 +256,11 @@ def descend_terms(
     accumulate: int = 1,
     optimiser: Optimiser = "adamw",
 ) -> LM:
-    """:func:`unlearn` with the knobs and the terms of a defence."""
+    """:func:`unlearn` with the settings and the terms of a defence.
+
+    Raises:
+        BadInput: as :class:`Training`.
+    """
     return unlearn(
         lm,
         run,
