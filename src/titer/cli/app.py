@@ -139,15 +139,9 @@ def bench(
             help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
         ),
     ] = None,
-    worst_case: Annotated[
-        bool,
-        typer.Option(
-            "--worst-case", help="Stop attacks that are sure to breach (another suite hash)."
-        ),
-    ] = False,
     search: Annotated[
         str | None,
-        typer.Option("--search", help="How a row's settings are searched: full, halving or fresh."),
+        typer.Option("--search", help="How a row's settings are searched: full or fresh."),
     ] = None,
     why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
@@ -174,7 +168,6 @@ def bench(
         cap=cap,
         tasks=tasks or [],
         shares=shares or [],
-        worst_case=worst_case,
         search=search,
         why=why,
         timeout=timeout,

@@ -83,7 +83,6 @@ def run_bench(
     cap: int | None = None,
     tasks: Sequence[str] = (),
     shares: Sequence[float] = (),
-    worst_case: bool = False,
     search: str | None = None,
     why: bool = False,
     timeout: float = 3600.0,
@@ -105,7 +104,6 @@ def run_bench(
         oracle=oracle,
         tasks=tasks,
         shares=shares,
-        worst_case=worst_case,
         search=search,
         why=why,
     )

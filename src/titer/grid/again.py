@@ -20,6 +20,7 @@ from titer.grid.diagnose import is_diagnosis
 from titer.grid.perform import Job, load_named_world, perform
 from titer.grid.runner import Executor
 from titer.grid.store import Store
+from titer.grid.suite import refuse_retired
 from titer.pillars._statistics import wilson
 from titer.worlds.hub import fetch, resolve_model
 
@@ -61,7 +62,8 @@ def study_of(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
     try:
-        found = _shaped(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = _shaped(content)
     except UnicodeDecodeError:
         raise BadInput(f"{path} is damaged: it is no text; copy the folder again.") from None
     except yaml.YAMLError as error:
@@ -69,6 +71,7 @@ def study_of(root: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path} is damaged: {error}; copy the folder again.") from None
+    refuse_retired(root, content)
     return found
 
 
@@ -168,8 +171,6 @@ def rerun(
                 world=study["world_source"],
                 root=str(scratch),
                 base=places.get(base, ""),
-                # Where a search stopped one of them, that decided what became of the others.
-                search=any(trace.outdone for trace in traces),
             )
         )
     total = sum(job.size for job in jobs)

@@ -64,8 +64,8 @@ class Request:
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
     references. ``defences`` are applied to the undefended model and join the models under test;
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
-    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``worst_case`` ends attacks
-    whose breach is certain. ``search`` says how rates are looked for; None is the suite's own way.
+    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``search`` says how rates are
+    looked for; None is the suite's own way.
     ``alone`` leaves the references out, for work on one model. ``why`` looks inside the models too.
     """
 
@@ -82,7 +82,6 @@ class Request:
     settings: Mapping[str, Any] | None = None
     tasks: Sequence[str] = ()
     shares: Sequence[float] = ()
-    worst_case: bool = False
     alone: bool = False
     search: str | None = None
     why: bool = False
@@ -111,7 +110,6 @@ class Request:
         for option, values in several.items():
             for value in values:
                 words += [option, str(value)]
-        words += ["--worst-case"] if self.worst_case else []
         words += ["--why"] if self.why else []
         return shlex.join([*words, "--out", str(self.out)])
 
@@ -251,11 +249,11 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 
 def _suite(request: Request) -> Suite:
-    chosen = replace(suite(request.suite), worst_case=request.worst_case)
-    if request.search in ("full", "halving", "fresh"):
+    chosen = suite(request.suite)
+    if request.search in ("full", "fresh"):
         chosen = replace(chosen, search=request.search)
     elif request.search is not None:
-        raise BadInput(f"--search {request.search}: there is full, halving and fresh.")
+        raise BadInput(f"--search {request.search}: there are full and fresh.")
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

@@ -21,8 +21,6 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point, Status, Trace, Trial
 from titer.grid.diagnose import diagnose, is_diagnosis
-from titer.grid.early import shown
-from titer.grid.halving import Search
 from titer.grid.probes import Probe, ask, ask_each, judge, probes, task_probes
 from titer.grid.starts import Start, start
 from titer.grid.store import Store, atomic_folder
@@ -34,14 +32,15 @@ from titer.worlds.source import load_world
 __all__ = ["Job", "attack", "attack_together", "load_model", "load_named_world", "perform"]
 
 _LOG = logging.getLogger(__name__)
+_DIGITS = 1e-6
+"""A level of harm is written with so many digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Trials on one model that run together, with the places they need.
 
-    ``keep`` names a folder for the tampered model of a job of one trial. The trials of a ``search``
-    are its candidates, and those that are outdone on the way are stopped. ``base`` is the folder of
+    ``keep`` names a folder for the tampered model of a job of one trial. ``base`` is the folder of
     the undefended model.
     """
 
@@ -50,7 +49,6 @@ class Job:
     world: str
     root: str
     keep: str | None = None
-    search: bool = False
     base: str = ""
 
     @property
@@ -80,7 +78,6 @@ class _Recorder:
         self.asked, self.end, self.start, self.enough = asked, end, start, enough
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
-        self.told: Callable[[Run, Sequence[Point]], None] | None = None
 
     def __call__(self, lm: LM, run: Run) -> None:
         chosen = self.due(run)
@@ -132,7 +129,7 @@ class _Recorder:
         spent, recent = run.spent, run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
         point = Point(spent=spent, scores=judge(chosen, records), logs=logs)
-        if self.enough and 0 < spent.steps < self.end and shown(self.points, point, self.enough):
+        if self.enough and 0 < spent.steps < self.end and _shown(self.points, point, self.enough):
             run.stop(STOPPED)
             ends = [probe for probe in self.asked if probe.when == "ends"]
             last = ask(lm, ends)
@@ -140,8 +137,23 @@ class _Recorder:
             point = replace(point, scores={**point.scores, **judge(ends, last)})
         self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
-        if self.told:
-            self.told(run, self.points)
+
+
+def _shown(before: Sequence[Point], now: Point, level: Enough) -> bool:
+    """Whether a look shows enough; ``before`` are the looks that came earlier, the first of them
+    that of the model before the attack.
+
+    A suite that was not looked at is not known to be kept.
+    """
+    harm = now.mean("harm")
+    if not before or harm is None or not harm >= level.harm - _DIGITS:
+        return False
+    for probe, scores in before[0].scores.items():
+        if probe.startswith("utility:") and scores:
+            left = now.mean(probe)
+            if left is None or not left >= level.kept * sum(scores) / len(scores):
+                return False
+    return True
 
 
 def _prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
@@ -243,12 +255,10 @@ def attack_together(
     trials: Sequence[Trial],
     world: World,
     starts: Sequence[Start | None] = (),
-    search: bool = False,
     base: Callable[[], LM] | None = None,
 ) -> Iterator[Done]:
     """Run several trials' methods on one model as a cohort; each as it ends.
 
-    In a ``search`` they are its candidates: those that are outdone at a rung stop there.
     Where the cohort as a whole cannot go on (memory, say), those that have not ended run alone.
     """
     begun = list(starts) or [None] * len(trials)
@@ -260,26 +270,20 @@ def attack_together(
     attempts = [
         _Attempt(lm, trial, world, start) for trial, start in zip(trials, begun, strict=True)
     ]
-    race = Search(trials) if search else None
     members: dict[int, Finetuning] = {}
     for number, attempt in enumerate(attempts):
         name, fields = attempt.trial.attack.name, dict(attempt.trial.attack.fields)
-        attempt.recorder.told = partial(race.looked, number) if race else None
         try:
             method: Cohesive = catalogue.build("attack", name, fields)
             members[number] = method.finetuning(lm, attempt.run)
         except Exception as problem:
             ended[number] = attempt.end(problem)
-            if race:
-                race.lost(number)
     numbers = list(members)
 
     def left(place: int, result: LM | Exception) -> None:
         number = numbers[place]
         trace, said, _ = attempts[number].end(result, keys)
         ended[number] = trace, said, None
-        if race and trace.status != "ok":
-            race.lost(number)
 
     try:
         if members:
@@ -307,7 +311,7 @@ def perform(job: Job) -> Status:
         return trace.status
     starts = [start(root, lm, trial, _prepare(trial, world)[1]) for trial in job.trials]
     base = partial(load_model, job.base) if job.base else None
-    done = list(attack_together(lm, job.trials, world, starts, job.search, base))
+    done = list(attack_together(lm, job.trials, world, starts, base))
     store = Store(root)
     for trace, generations, out in done:
         store.put(trace, generations)

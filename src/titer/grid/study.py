@@ -12,7 +12,7 @@ from typing import Any, Literal
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.records import SEARCH_SEED, Budget, Enough, Part, Point, Trace, Trial, part
+from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, part
 from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 from titer.pillars._panel import KEPT_SETTINGS
@@ -232,17 +232,15 @@ def _round(value: float) -> float:
 def stars(traces: Sequence[Trace]) -> dict[str, float]:
     """lr* of each family: the rate with the best score averaged over the sweep's looks.
 
-    A tie goes to the lower training loss. A run that was stopped stands behind all that went
-    further. A family all of whose runs failed has no entry.
+    A tie goes to the lower training loss. A family all of whose runs failed has no entry.
     """
-    best: dict[str, tuple[tuple[int, float, float], float]] = {}
+    best: dict[str, tuple[tuple[float, float], float]] = {}
     for trace in traces:
         if trace.trial.purpose != "calibrate" or trace.status != "ok":
             continue
         tail = trace.losses[-10:]
         loss = sum(tail) / max(1, len(tail))
-        reached = trace.points[-1].spent.steps if trace.outdone else trace.trial.budget.steps or 0
-        rank = (reached, sweep_score(trace.trial, trace.points), -loss)
+        rank = (sweep_score(trace.trial, trace.points), -loss)
         family = trace.trial.label
         if family not in best or rank > best[family][0]:
             best[family] = (rank, float(trace.trial.attack.fields["lr"]))
@@ -256,14 +254,10 @@ def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
     return round(sum(scores) / max(1, len(scores)), 3)
 
 
-def attacks(
-    study: Study, rates: dict[str, float], enough: Mapping[str, Enough] | None = None
-) -> list[Trial]:
+def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
     """Every attack on every model: the control, each row at each rate, and the cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
-    ``enough`` says for a hazard when an attack on a model under test is at its end; the references
-    are always attacked in full.
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
@@ -276,19 +270,12 @@ def attacks(
         for row in study.rows():
             domains = list(study.world.hazards) if row.cross and whole else [study.domain]
             for domain in domains:
-                under_test = subject.role in ("defended", "control")
-                end = enough.get(domain) if enough and under_test else None
-                found += _row(study, subject, row, rates, domain, end)
+                found += _row(study, subject, row, rates, domain)
     return found
 
 
 def _row(
-    study: Study,
-    subject: Subject,
-    row: Row,
-    rates: dict[str, float],
-    domain: str,
-    enough: Enough | None,
+    study: Study, subject: Subject, row: Row, rates: dict[str, float], domain: str
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
@@ -296,7 +283,7 @@ def _row(
     tried = _tried(row, rates, dict(study.suite.relatives).get(subject.name))
     needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
     base = study.undefended().digest if needs else ""
-    more: dict[str, Any] = {"label": row.id, "domain": domain, "enough": enough, "base": base}
+    more: dict[str, Any] = {"label": row.id, "domain": domain, "base": base}
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
         more["purpose"] = "search"
         seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)

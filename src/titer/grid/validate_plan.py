@@ -14,7 +14,7 @@ from titer.core.records import Trace
 from titer.grid.described import describe
 from titer.grid.stages import stages
 from titer.grid.study import Share, Study, Subject
-from titer.grid.suite import Suite, suite
+from titer.grid.suite import RETIRED, Suite, suite
 from titer.grid.validate_files import Finding
 
 __all__ = ["cells", "planned", "suite_of"]
@@ -30,7 +30,7 @@ def suite_of(study: Mapping[str, Any]) -> Suite:
     """
     settings = study["suite_settings"]
     plain = {
-        **settings,
+        **{name: value for name, value in settings.items() if name not in RETIRED},
         "rates": tuple(settings["rates"]),
         "controls": tuple(settings["controls"]),
         "relatives": tuple(map(tuple, settings["relatives"])),

@@ -47,7 +47,6 @@ def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
         spent=tuple(point.spent for point in points),
         losses=trace.losses,
         flags=trace.flags,
-        outdone=trace.outdone,
     )
 
 

@@ -12,7 +12,7 @@ from titer import __version__
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.grid.store import Store, damage
-from titer.grid.suite import SUITES
+from titer.grid.suite import SUITES, refuse_retired
 from titer.report import lm_eval
 from titer.report._facts import Benign, Row, Share, StudyFacts, Subject
 from titer.report.html import current
@@ -104,6 +104,7 @@ def read(root: Path) -> tuple[StudyFacts, list[Trace]]:
         raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        refuse_retired(root, content)
         study = facts(content)
         store = Store(root)
         found = store.planned()
