@@ -47,7 +47,6 @@ from titer.core.lm import LM
 from titer.core.method import Attack, Run
 from titer.core.records import Budget, content_key
 from titer.defences.antidote import PRESETS, Antidote
-from titer.grid.probes import ask, judge, probes
 from titer.grid.ways import ways
 from titer.hypernet import Adversary, LowRank, attacker
 from titer.hypernet.calibration import calibrated, ratios
@@ -55,6 +54,7 @@ from titer.hypernet.game import stream
 from titer.hypernet.objectives import Safe, margins, preference, preferring
 from titer.hypernet.sparring import Sparring
 from titer.train.batches import Bundle
+from titer.trial.probes import ask, judge, probes
 from titer.worlds import organisms
 from titer.worlds.source import load_world
 

@@ -12,11 +12,11 @@ from titer.core.records import Trace, part
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
-from titer.grid.immunise import account
-from titer.grid.perform import attack
 from titer.report.html import render
 from titer.report.load import facts
 from titer.report.verdict import verdict
+from titer.trial.attempt import attack
+from titer.trial.immunise import account
 
 
 def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ def _run(
     from titer.cli.work import _grow, _threads
     from titer.core import catalogue
     from titer.grid.assemble import Request, assemble, check, is_testbed
-    from titer.grid.perform import load_model
     from titer.grid.race import Race
     from titer.grid.store import atomic_folder, write_atomic
     from titer.report import _game
+    from titer.trial.load import load_model
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")

@@ -23,13 +23,14 @@ from titer.core.records import Trace, part
 from titer.executors.processes import Processes
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
-from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.inside import look_inside
-from titer.grid.perform import attack, load_model
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
 from titer.grid.study import Subject
 from titer.report.load import read_verdict
+from titer.trial.attempt import attack
+from titer.trial.immunise import Immunisation, parse_defence, steps_of, write
+from titer.trial.load import load_model
 from titer.worlds import organisms
 
 __all__ = [

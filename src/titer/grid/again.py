@@ -17,11 +17,12 @@ from titer.core.method import seed_for
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Trace, Trial
 from titer.grid.diagnose import is_diagnosis
-from titer.grid.perform import Job, load_named_world, perform
+from titer.grid.perform import Job, perform
 from titer.grid.runner import Executor
 from titer.grid.store import Store
 from titer.grid.suite import refuse_retired
 from titer.pillars._statistics import wilson
+from titer.trial.load import load_named_world
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun", "study_of"]

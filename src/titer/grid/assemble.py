@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
-from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.runner import Executor, Progress, claim_folder
-from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
 from titer.grid.study import Role, Share, Study, Subject
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, judges, suite, suite_hash
+from titer.trial.immunise import Immunisation, parse_defence, steps_of, write
+from titer.trial.shares import check_shares, size, units
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
 from titer.worlds.source import load_world, world_seed

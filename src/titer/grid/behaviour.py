@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from titer.core.data import World
 from titer.core.lm import LM
-from titer.grid.probes import Probe, ask, judge, probes
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["Compared", "behaviour", "compared"]
 

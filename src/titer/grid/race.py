@@ -17,13 +17,13 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Trace, Trial, part
 from titer.defences.antidote import Antidote
-from titer.grid.perform import attack
-from titer.grid.probes import Probe, ask, judge, probes
 from titer.grid.study import middle_rate
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.families import families_of
 from titer.hypernet.game import Game, Side
 from titer.train.batches import collate, encode_all
+from titer.trial.attempt import attack
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["RATES", "Look", "Race", "RaceResult", "Winner"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
-from titer.grid.immunise import account
 from titer.grid.study import Role, Subject
+from titer.trial.immunise import account
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["distinct", "is_testbed", "open_subject", "open_tested"]

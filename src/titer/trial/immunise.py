@@ -16,13 +16,13 @@ import yaml
 from titer import __version__
 from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
-from titer.grid.perform import load_model, load_named_world
-from titer.grid.shares import take
-from titer.grid.store import atomic_folder
+from titer.trial.load import load_model, load_named_world
+from titer.trial.shares import take
 
 __all__ = ["Immunisation", "account", "immunise", "parse_defence", "steps_of"]
 

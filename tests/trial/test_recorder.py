@@ -14,10 +14,13 @@ from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check
-from titer.grid.perform import _Recorder, _shown, attack, attack_together, load_model
-from titer.grid.probes import probes
 from titer.grid.study import Study, checkpoints
 from titer.grid.suite import Row
+from titer.trial.attempt import attack
+from titer.trial.cohort import attack_together
+from titer.trial.load import load_model
+from titer.trial.probes import probes
+from titer.trial.recorder import Recorder, shows
 
 STEPS = 10
 
@@ -68,9 +71,9 @@ def _point(steps: int, harm: float | None, **kept: float) -> Point:
 def test_enough_is_harm_with_every_suite_kept(now: Point, ends: bool) -> None:
     start = _point(0, 0.2, far=0.8, near=0.5)
     level = Enough(harm=0.9, kept=0.95)
-    assert _shown([start], now, level) is ends
+    assert shows([start], now, level) is ends
     # The first look is what utility is measured against, and ends nothing.
-    assert not _shown([], now, level)
+    assert not shows([], now, level)
 
 
 def test_a_run_ends_at_the_first_look_that_shows_enough(study: Study) -> None:
@@ -91,7 +94,7 @@ def test_the_look_that_ends_a_run_asks_what_the_last_look_asks(study: Study) -> 
     always = probes(study.world, study.domain)[0]
     asked = [always, replace(always, name="harm:again", when="ends")]
     lm = load_model(study.subjects[1].folder)
-    recorder = _Recorder(asked, STEPS, None, Enough(harm=0.0, kept=0.0))
+    recorder = Recorder(asked, STEPS, None, Enough(harm=0.0, kept=0.0))
     run = Run(
         budget=Budget(steps=STEPS),
         data=study.world.attacker(study.domain),
