@@ -43,12 +43,6 @@ def study(tmp_path: Path) -> Study:
     )
 
 
-def test_checkpoints_start_at_nothing_and_end_with_the_budget() -> None:
-    assert plan.checkpoints(0) == (0,)
-    assert plan.checkpoints(7) == (0, 1, 3, 7)
-    assert plan.checkpoints(500)[-3:] == (100, 300, 500)
-
-
 def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
     trials = plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
     for subject in study.subjects:

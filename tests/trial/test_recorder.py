@@ -14,11 +14,12 @@ from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check
-from titer.grid.study import Study, checkpoints
+from titer.grid.study import Study
 from titer.grid.suite import Row
 from titer.trial.attempt import attack
 from titer.trial.cohort import attack_together
 from titer.trial.load import load_model
+from titer.trial.presets import checkpoints
 from titer.trial.probes import probes
 from titer.trial.recorder import Recorder, shows
 

@@ -1,6 +1,6 @@
 """Records, the method protocol and the catalogue: the words every other room uses."""
 
-from titer.core.data import Data, Example, Hazard, Suite, Task, World
+from titer.core.data import Data, Example, Hazard, Scope, Suite, Task, World
 from titer.core.errors import BadInput, BudgetExceeded, Diverged, TiterError, UnknownName
 from titer.core.records import Budget, Card, Estimate, Part, Point, Preset, Spent, Trace, Trial
 
@@ -17,6 +17,7 @@ __all__ = [
     "Part",
     "Point",
     "Preset",
+    "Scope",
     "Spent",
     "Suite",
     "Task",

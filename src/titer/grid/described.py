@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from titer.core import catalogue
-from titer.grid.study import Study, checkpoints
+from titer.grid.study import Study
 from titer.grid.suite import judges
+from titer.trial.presets import checkpoints
 
 __all__ = ["describe"]
 

@@ -17,12 +17,12 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Trace, Trial, part
 from titer.defences.antidote import Antidote
-from titer.grid.study import middle_rate
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.families import families_of
 from titer.hypernet.game import Game, Side
 from titer.train.batches import collate, encode_all
 from titer.trial.attempt import attack
+from titer.trial.presets import middle_rate
 from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["RATES", "Look", "Race", "RaceResult", "Winner"]

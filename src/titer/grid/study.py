@@ -16,6 +16,7 @@ from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, p
 from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 from titer.pillars._panel import KEPT_SETTINGS
+from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [
     "Share",
@@ -23,10 +24,8 @@ __all__ = [
     "Subject",
     "attacks",
     "calibration",
-    "checkpoints",
     "cost",
     "extension",
-    "middle_rate",
     "stars",
     "sweep_score",
     "training",
@@ -34,19 +33,7 @@ __all__ = [
 
 Role = Literal["undefended", "oracle", "defended", "control"]
 
-_LOOKS = (0, *(lead * 10**power for power in range(5) for lead in (1, 3)))
-
-# Family of optimiser and weights: its settings, and the middle of its seven-point sweep for a
-# testbed model and for one of a billion parameters or more.
-_FAMILIES: dict[str, tuple[dict[str, Any], float, float]] = {
-    "full-adamw": ({}, 1e-3, 3e-5),
-    "lora-adamw": ({"parameters": "lora"}, 3e-3, 3e-4),
-    "norms-and-embeddings-adamw": ({"parameters": "norms-and-embeddings"}, 3e-3, 1e-3),
-    "full-sgd-nesterov": ({"optimiser": "sgd-nesterov"}, 3e-2, 1e-3),
-    "full-adadelta": ({"optimiser": "adadelta"}, 3.0, 1.0),
-}
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_SMALL = 50_000_000
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
 
@@ -157,11 +144,6 @@ class Study:
         )
 
 
-def checkpoints(steps: int) -> tuple[int, ...]:
-    """The steps at which a model is looked at: 0, 1, 3, 10, 30 and so on, and the last."""
-    return tuple(sorted({step for step in _LOOKS if step < steps} | {steps}))
-
-
 def _finetune(fields: dict[str, Any]) -> Part:
     version = catalogue.card("attack", "finetune").version
     return part("finetune", catalogue.build("attack", "finetune", fields), version)
@@ -171,12 +153,6 @@ def _yardstick(study: Study) -> str:
     """The task on which rates are calibrated: the first that is not near the hazard."""
     far = [name for name, task in study.world.tasks.items() if not task.near_hazard]
     return (far or [""])[0]
-
-
-def middle_rate(family: str, parameters: int) -> float:
-    """The rate that stands in for lr* of a family where nothing was calibrated."""
-    _, small, large = _FAMILIES[family]
-    return small if parameters < _SMALL else large
 
 
 def calibration(study: Study) -> list[Trial]:
@@ -191,7 +167,7 @@ def calibration(study: Study) -> list[Trial]:
     wanted = {row.preset()[1].star for row in study.rows()} | {"full-adamw"}
     found: list[Trial] = []
     for family in sorted(wanted - {""}):
-        fields = _FAMILIES[family][0]
+        fields = FAMILIES[family][0]
         middle = middle_rate(family, reference.parameters)
         for factor in _SPREAD:
             attack = _finetune(

@@ -11,17 +11,16 @@ from pathlib import Path
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
 from titer.grid.study import Role, Subject
+from titer.trial import presets
 from titer.trial.immunise import account
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["distinct", "is_testbed", "open_subject", "open_tested"]
 
-_SMALL = 50_000_000
-
 
 def is_testbed(subject: Subject) -> bool:
     """True for models so small that a method's testbed settings apply."""
-    return subject.parameters < _SMALL
+    return presets.is_testbed(subject.parameters)
 
 
 def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject:
