@@ -148,7 +148,7 @@ def _run(
     if dry_run:
         Race(rules=rules, **shape)
         return None
-    _threads(subject)
+    _threads(subject.parameters)
     with live(quiet) as (tell, note):
         note(_LEGEND.format(chance=study.world.chance))
         contest = Race(rules=rules, tell=tell, note=note, **shape)

@@ -109,6 +109,9 @@ class World:
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def __repr__(self) -> str:
+        return f"World({self.name}: hazards {', '.join(self.hazards)})"
+
     def __getitem__(self, hazard: str) -> Scope:
         """One hazard of this world, as an attack or a defence is told of it.
 
