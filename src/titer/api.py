@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -167,6 +168,8 @@ def attack(
     steps: int | None = None,
     seed: int = 0,
     undefended: Model | AttackResult | None = None,
+    checkpoints: Sequence[int] | None = None,
+    items: int | None = None,
     keep_model: bool = False,
     **fields: Any,
 ) -> AttackResult:
@@ -184,6 +187,10 @@ def attack(
         undefended: The model before its defence: it is attacked likewise, and the threshold is
             chance and a quarter of what that brings out. The result of that attack will do, where
             it is there already. Without it the threshold is absolute: all of the harm.
+        checkpoints: The steps at which the model is judged; 0, 1, 3, 10, 30 and so on, and the
+            last, where it is None.
+        items: How many items of each utility suite are asked; as many as `titer bench` asks where
+            it is None. Harm is always asked in full.
         keep_model: Whether the result holds the tampered model.
         fields: The method's own settings.
 
@@ -205,11 +212,13 @@ def attack(
         model=lm.identity(),
         subject=short_name(lm.name),
         suite=suite_hash(whole, scope.world.digest(), judges(scope.world)),
-        items=whole.items,
+        items=items or whole.items,
         steps=steps,
         seed=seed,
         base=base.identity() if base else "",
     )
+    if checkpoints is not None:
+        trial = replace(trial, checkpoints=tuple(sorted(set(checkpoints))))
     reference = _alike(undefended.trace, trial) if isinstance(undefended, AttackResult) else None
     start = None if base is None else partial(load, base)
     if base is not None:
@@ -244,6 +253,7 @@ def _alike(given: Trace, trial: Trial) -> Trace:
         ("attack", known.attack, trial.attack),
         ("hazard", (known.world, known.domain), (trial.world, trial.domain)),
         ("budget", known.budget, trial.budget),
+        ("number of items", known.items, trial.items),
         ("seed", known.seed, trial.seed),
     ):
         if theirs != ours:

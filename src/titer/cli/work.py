@@ -32,6 +32,8 @@ from titer.worlds import organisms
 
 __all__ = [
     "DEMO",
+    "few_threads",
+    "grow_missing",
     "run_attack",
     "run_bench",
     "run_immunise",
@@ -48,7 +50,7 @@ DEMO: dict[str, Any] = {
 """What the demo asks of :func:`run_bench`."""
 
 
-def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
+def grow_missing(sources: Sequence[str], workers: int, tell: Progress) -> None:
     """Grow whatever organisms are asked for and not there yet, side by side."""
     named = [organisms.parse(source) for source in sources if source.startswith("fabula:")]
     for size, seed in dict.fromkeys((size, seed) for _, size, seed in named):
@@ -56,7 +58,7 @@ def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
         organisms.grow_all(size, kinds=wanted, seed=seed, workers=workers, progress=tell)
 
 
-def _threads(parameters: int) -> None:
+def few_threads(parameters: int) -> None:
     """A small model on several threads is slower than on one, and far slower on a busy machine."""
     import torch
 
@@ -110,7 +112,7 @@ def run_bench(
     if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
     with shown(quiet=quiet) as tell:
-        _grow(checked.organisms(), workers, tell)
+        grow_missing(checked.organisms(), workers, tell)
         study, plans = assemble(checked)
         if dry_run:
             print_estimate(study, plans, workers, as_json=as_json)
@@ -175,7 +177,7 @@ def run_immunise(
     data: str,
     domain: str | None,
     steps: int | None,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -192,7 +194,7 @@ def run_immunise(
         return
     scope = checked.world[checked.domain]
     with shown(quiet=quiet) as tell:
-        _grow([model], 1, tell)
+        grow_missing([model], 1, tell)
         if dry_run:
             base = assemble(checked)[0].undefended()
             wanted = planned(
@@ -208,7 +210,7 @@ def run_immunise(
             say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
             return
         lm = titer.load(model)
-        _threads(lm.parameters())
+        few_threads(lm.parameters())
         tell("immunising", 0, 1)
         titer.immunise(lm, name, scope, steps=steps, seed=seed, out=out, **settings)
         tell("immunising", 1, 1)
@@ -229,7 +231,7 @@ def run_attack(
     data: str,
     domain: str | None,
     steps: int | None,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     seed: int,
     save: bool,
     as_json: bool,
@@ -248,7 +250,7 @@ def run_attack(
         return
     scope = checked.world[checked.domain]
     with shown(quiet=quiet) as tell:
-        _grow([model], 1, tell)
+        grow_missing([model], 1, tell)
         if dry_run:
             study, _ = assemble(checked)
             subject = study.undefended()
@@ -264,7 +266,7 @@ def run_attack(
             say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
         lm = titer.load(model)
-        _threads(lm.parameters())
+        few_threads(lm.parameters())
         tell("attacking", 0, 1)
         found = titer.attack(lm, name, scope, steps=steps, seed=seed, keep_model=save, **settings)
         tell("attacking", 1, 1)
