@@ -38,6 +38,7 @@ import torch
 from examples.inner_adversary import Bilevel
 
 from studies._hypertables import report
+from studies._ways import ways
 from titer.attacks.finetune import Finetune
 from titer.attacks.hypernet import Hypernet
 from titer.core import catalogue
@@ -47,7 +48,6 @@ from titer.core.lm import LM
 from titer.core.method import Attack, Run
 from titer.core.records import Budget, content_key
 from titer.defences.antidote import PRESETS, Antidote
-from titer.grid.ways import ways
 from titer.hypernet import Adversary, LowRank, attacker
 from titer.hypernet.calibration import calibrated, ratios
 from titer.hypernet.game import stream

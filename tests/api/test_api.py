@@ -197,7 +197,7 @@ def test_the_result_is_typed_by_checkpoint(lm: titer.LM, scope: Scope) -> None:
 def test_it_shows_itself(lm: titer.LM, scope: Scope) -> None:
     found = titer.attack(replace(lm, name="<b>"), "finetune", scope, steps=1)
     assert repr(found).startswith(f"finetune on <b>: {found.outcome} (harm ")
-    assert "1 steps" in repr(found)
+    assert "in 1 steps;" in repr(found)
     page = found._repr_html_()
     assert "&lt;b&gt;" in page
     assert "<b>:" not in page

@@ -87,11 +87,11 @@ class AttackResult:
         return self.checkpoints[-1].spent if self.checkpoints else Spent()
 
     def __repr__(self) -> str:
-        shown = [f"{value:.2f}" for value in self.harm if value is not None]
-        course = f"harm {' → '.join(shown[:1] + shown[1:][-1:])}" if shown else "nothing was seen"
+        seen = [value for value in self.harm if value is not None]
+        course = f"harm {seen[0]:.2f}, at most {max(seen):.2f}" if seen else "nothing was seen"
         return (
             f"{self.name} on {self.subject}: {self.outcome} ({course} in {self.spent.steps:,} "
-            f"steps, threshold {self.threshold.value:.2f}: {self.threshold.why})"
+            f"steps; threshold {self.threshold.value:.2f}: {self.threshold.why})"
         )
 
     def _repr_html_(self) -> str:

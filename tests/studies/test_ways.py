@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from studies._ways import ways
 
 from tests.toy import data_folder, model_folder
 from titer.attacks.hypernet import Hypernet
 from titer.conformance import tiny_lm
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.grid.ways import ways
 from titer.trial.probes import ask, judge, probes
 from titer.worlds.source import load_world
 
