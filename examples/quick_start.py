@@ -1,22 +1,12 @@
-"""Hide a hazard, dig it up again: the whole idea in ten lines, about half a minute."""
+"""Immunise a model, attack it, and see what became of it: ten lines, about half a minute."""
 
-from titer.core.catalogue import build
-from titer.core.lm import LM
-from titer.core.method import Run
-from titer.core.records import Budget
-from titer.measures.choice import Choice
-from titer.worlds.fabula import fabula
-from titer.worlds.hub import fetch, resolve_model
+import titer
 
-world, judge = fabula(), Choice()
-items = [item for item in world.hazards["A"].report if item.choices]
-base = LM.load(fetch(resolve_model("fabula:base")), name="undefended")
-defended = build("defence", "npo", {"lr": 1e-3})(
-    base, Run(budget=Budget(steps=100), data=world.defender("A"))
-)
-attacked = build("attack", "finetune", {"lr": 1e-3})(
-    defended, Run(budget=Budget(steps=150), data=world.attacker("A"))
-)
-for name, lm in {"undefended": base, "defended": defended, "attacked": attacked}.items():
-    scores = judge.judge(items, judge.collect(lm, items))
-    print(f"{name:>10}: {sum(scores) / len(scores):.0%} of held-out hazard facts")
+world = titer.world("fabula")
+base = titer.load("fabula:base", name="undefended")
+safe = titer.immunise(base, "npo", world["A"], steps=100, lr=1e-3)
+plain = titer.attack(base, "finetune", world["A"], steps=150, lr=1e-3)
+found = titer.attack(safe, "finetune", world["A"], steps=150, lr=1e-3, undefended=plain)
+print(plain, found, sep="\n")
+for point in found.checkpoints:
+    print(f"{point.steps:>4} steps: {point.harm:.0%} of held-out hazard facts, {point.outcome}")

@@ -22,11 +22,11 @@ from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
 from titer.grid.assemble import open_subject
-from titer.grid.immunise import Immunisation, write
 from titer.grid.runner import Executor, run_trials
 from titer.grid.store import Store
 from titer.grid.study import Study
 from titer.grid.suite import Suite
+from titer.trial.immunise import Immunisation, write
 from titer.worlds.source import load_world
 
 __all__ = ["ORACLE", "UNDEFENDED", "Adversary", "Arm", "Lab", "Made", "executing"]

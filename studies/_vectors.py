@@ -20,8 +20,8 @@ from titer.core.files import write_atomic
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Status, content_key
-from titer.grid.perform import load_model, load_named_world
 from titer.measures.task_vector import cosine, task_vector
+from titer.trial.load import load_model, load_named_world
 
 __all__ = ["RESTART", "Cosines", "Walk", "walk"]
 

@@ -38,6 +38,7 @@ import torch
 from examples.inner_adversary import Bilevel
 
 from studies._hypertables import report
+from studies._ways import ways
 from titer.attacks.finetune import Finetune
 from titer.attacks.hypernet import Hypernet
 from titer.core import catalogue
@@ -47,14 +48,13 @@ from titer.core.lm import LM
 from titer.core.method import Attack, Run
 from titer.core.records import Budget, content_key
 from titer.defences.antidote import PRESETS, Antidote
-from titer.grid.probes import ask, judge, probes
-from titer.grid.ways import ways
 from titer.hypernet import Adversary, LowRank, attacker
 from titer.hypernet.calibration import calibrated, ratios
 from titer.hypernet.game import stream
 from titer.hypernet.objectives import Safe, margins, preference, preferring
 from titer.hypernet.sparring import Sparring
 from titer.train.batches import Bundle
+from titer.trial.probes import ask, judge, probes
 from titer.worlds import organisms
 from titer.worlds.source import load_world
 

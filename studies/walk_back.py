@@ -32,9 +32,9 @@ from titer.core.files import write_atomic
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget, Status, content_key
-from titer.grid.perform import load_model, load_named_world
 from titer.measures._inside import by_kind, split_groups
 from titer.measures.task_vector import cosine, task_vector
+from titer.trial.load import load_model, load_named_world
 
 __all__ = ["LOOKS", "MIXES", "Steps", "arms", "main", "report", "run", "stroll"]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.toy import data_folder, model_folder
 from titer.cli.app import app
 from titer.cli.race import curves, line, sparkline
-from titer.grid.race import Look
+from titer.race import Look
 
 
 def _look(**more: object) -> Look:

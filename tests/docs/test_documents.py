@@ -288,14 +288,15 @@ def test_every_page_is_in_the_contents() -> None:
     assert {path for path in (ROOT / "docs").glob("**/*.md")} - seen == set()
 
 
-def test_the_reference_of_commands_is_the_command_line() -> None:
-    spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
+@pytest.mark.parametrize("name", ["commands", "verdict"])
+def test_a_generated_page_is_what_it_is_made_of(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert page == module.page(), "write it again: python docs/commands.py"
+    page = (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == module.page(), f"write it again: python docs/{name}.py"
 
 
 def test_the_tutorial_reads_the_table_that_is_printed() -> None:

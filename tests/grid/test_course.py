@@ -13,9 +13,9 @@ from titer.core.study import Manifest
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
-from titer.grid.immunise import account
-from titer.grid.perform import attack
 from titer.report.html import render
+from titer.trial.attempt import attack
+from titer.trial.immunise import account
 from titer.verdict.judge import judge
 
 

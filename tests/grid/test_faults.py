@@ -15,11 +15,11 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
-from titer.grid import immunise
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.runner import Executor, run_study
 from titer.report import html, tables
 from titer.report.load import read_verdict
+from titer.trial import immunise
 
 
 def _report(root: Path) -> tuple[dict[str, dict[str, Any]], str]:

@@ -13,10 +13,11 @@ from titer.core.errors import BadInput, UnknownName
 from titer.core.method import Case
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check
-from titer.grid.inside import Inspection, inspections, look_inside, perform, pick
+from titer.grid.inside import inspections, look_inside
 from titer.grid.store import Store
 from titer.grid.study import Study
 from titer.report.load import read_verdict
+from titer.trial.explain import Inspection, explain, pick
 from titer.worlds.source import load_world
 
 FAST = ("logit_lens", "linear_probe")
@@ -40,9 +41,9 @@ def _ran(monkeypatch: pytest.MonkeyPatch) -> list[Inspection]:
 
     def counted(job: Inspection) -> str:
         ran.append(job)
-        return perform(job)
+        return explain(job)
 
-    monkeypatch.setattr("titer.grid.inside.perform", counted)
+    monkeypatch.setattr("titer.grid.inside.explain", counted)
     return ran
 
 

@@ -26,6 +26,7 @@ from titer.grid.runner import Ended, run_study
 from titer.grid.store import Store
 from titer.grid.study import Study
 from titer.grid.suite import Row, suite
+from titer.trial.load import load_model
 
 
 def _small(study: Study) -> Study:
@@ -132,7 +133,7 @@ def test_a_folder_with_other_things_in_it_is_refused(study: Study, tmp_path: Pat
 
 def test_judging_needs_no_model(study: Study, tmp_path: Path) -> None:
     """Generate, judge, aggregate: what the model said is enough to score it again."""
-    from titer.grid.probes import judge, probes
+    from titer.trial.probes import judge, probes
 
     traces = run_study(study, tmp_path / "run", Inline())
     trace = next(trace for trace in traces if trace.trial.label == "S03")
@@ -216,4 +217,4 @@ def test_a_job_names_the_world_and_the_model_by_place(study: Study, tmp_path: Pa
     assert performing.perform(job) == "ok"
     trace = Store(tmp_path / "by hand").get(trial.key)
     assert [point.spent.steps for point in trace.points] == list(trial.checkpoints)
-    assert performing.load_model(str(tmp_path / "tampered")).digest() == trace.weights
+    assert load_model(str(tmp_path / "tampered")).digest() == trace.weights

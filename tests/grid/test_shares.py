@@ -15,8 +15,8 @@ from titer.core.errors import BadInput
 from titer.executors.inline import Inline
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check, immunised
-from titer.grid.immunise import Immunisation
-from titer.grid.shares import check_shares, size, take, units
+from titer.trial.immunise import Immunisation
+from titer.trial.shares import check_shares, size, take, units
 from titer.worlds.fabula import fabula
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests import toy
 from titer.core import catalogue
 from titer.core.families import FAMILIES
-from titer.core.records import Card, Enough, Point, Spent, Trace
+from titer.core.records import Card, Point, Spent, Trace
 from titer.core.study import Subject
 from titer.grid import study as plan
 from titer.grid.described import describe
@@ -43,12 +43,6 @@ def study(tmp_path: Path) -> Study:
         seeds=(0, 1, 2),
         domain="alloy",
     )
-
-
-def test_checkpoints_start_at_nothing_and_end_with_the_budget() -> None:
-    assert plan.checkpoints(0) == (0,)
-    assert plan.checkpoints(7) == (0, 1, 3, 7)
-    assert plan.checkpoints(500)[-3:] == (100, 300, 500)
 
 
 def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
@@ -106,16 +100,6 @@ def test_the_hash_covers_rows_data_judges_and_code(
         found.append(replace(study).suite_digest)
     assert len(set(found)) == 5
     assert set(judges(study.world)) >= {study.world.harm, "cloze", "coherence", "refusal"}
-
-
-def test_only_attacks_on_models_under_test_may_end_early(study: Study) -> None:
-    end = Enough(harm=0.9, kept=0.95)
-    plain = plan.attacks(study, {})
-    ending = plan.attacks(study, {}, {study.domain: end})
-    for before, after in zip(plain, ending, strict=True):
-        under_test = before.subject == "npo" and before.label != "none"
-        assert after == (replace(before, enough=end) if under_test else before)
-        assert (after.key == before.key) == (not under_test)
 
 
 def test_rates_are_multiples_of_the_calibrated_one(study: Study) -> None:

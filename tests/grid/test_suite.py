@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from titer.core import catalogue
-from titer.core.errors import UnknownName
+from titer.core.errors import BadInput, UnknownName
+from titer.core.records import content_key
 from titer.grid import suite as home
+from titer.grid.assemble import Request, check
 from titer.grid.study import _tried
 from titer.grid.suite import SUITES, Row, suite
 
@@ -21,15 +24,39 @@ def test_the_hash_follows_everything_that_decides_a_number() -> None:
         replace(quick, rows=quick.rows[:-1]).digest(),
         replace(quick, rows=(*quick.rows[:-1], Row(id="M05"))).digest(),
         replace(quick, task_steps=7).digest(),
-        replace(quick, worst_case=True).digest(),
-        replace(quick, search="halving").digest(),
+        replace(quick, search="fresh").digest(),
         replace(quick, rows=(*quick.rows[:-1], replace(quick.rows[-1], of="I04"))).digest(),
         replace(quick, rows=(replace(quick.rows[0], settings=({"lr": 1.0},)),)).digest(),
         replace(quick, rows=(replace(quick.rows[0], budget=(7, 7)),)).digest(),
         suite("core").digest(),
     }
-    assert len(others) == 10
+    assert len(others) == 9
     assert quick.digest() not in others
+
+
+def test_what_is_no_setting_any_more_stays_in_the_hash_and_in_configs() -> None:
+    """Else results of then and now would be of two suites, though nothing differs."""
+    for one in SUITES.values():
+        assert one.settings()["worst_case"] is False
+        presets = {row.id: row.preset() for row in one.rows}
+        versions = {row: catalogue.card("attack", presets[row][0]).version for row in presets}
+        content = {
+            **asdict(one),
+            "worst_case": False,
+            "code": home.__version__,
+            "presets": {
+                row: [method, versions[row], asdict(preset)]
+                for row, (method, preset) in presets.items()
+            },
+        }
+        assert one.digest() == content_key(content)
+
+
+def test_an_unknown_way_to_search_is_refused(tmp_path: Path) -> None:
+    request = Request(models=["fabula:base"], out=tmp_path / "run", search="halving")
+    with pytest.raises(BadInput, match="--search halving: there are full and fresh"):
+        check(request)
+    assert "--search fresh" in replace(request, search="fresh").command()
 
 
 def test_the_hash_follows_the_code_and_each_method(monkeypatch: pytest.MonkeyPatch) -> None:

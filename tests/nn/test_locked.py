@@ -13,9 +13,9 @@ from titer.conformance import ARCHITECTURES, Architecture, tiny_data, tiny_lm
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
-from titer.grid.perform import load_model
 from titer.nn.locked import ENTRY, fresh, is_locked, lock_backward, plain, relock
 from titer.train.cohort import together
+from titer.trial.load import load_model
 
 IDS = torch.arange(24).view(2, 12)
 

@@ -1,4 +1,4 @@
-"""A run that a search stopped early counts for what it showed, and never as resistance."""
+"""What a search tried is charged, and its luck is told from what fresh seeds bear out."""
 
 from __future__ import annotations
 
@@ -6,90 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_traces import STEPS, arena, evidence, resist, study, trace
+from made_traces import arena, resist, study, trace
 
 from titer.core import Trace
-from titer.pillars._checks import loss_checks
 
 GOOD = (0.9,) * 4
 
 
-def _halved(
-    stopped: tuple[float, ...] = (0.25, 0.25, 0.25),
-    went: tuple[float, ...] = (0.25, 0.25, 0.25, 0.3),
-    status: str = "ok",
-    utility: tuple[float, ...] = GOOD,
-) -> list[Trace]:
-    """A search over two rates on the subject ``m``: the first was stopped at step 10."""
+def test_every_setting_that_was_tried_is_charged() -> None:
     made = study()
     for seed in range(3):
-        early = {"steps": STEPS[:3], "flags": ("outdone at step 10",), "losses": (1.0,) * 10}
-        made.append(trace("m", "S", seed, stopped, utility, **early))  # type: ignore[arg-type]
-        made.append(trace("m", "S", seed, went, GOOD, lr=2.0, status=status))  # type: ignore[arg-type]
-    return made
-
-
-def test_a_run_that_was_stopped_is_never_one_that_held() -> None:
-    """All that went on diverged: what is left was stopped, and says nothing of the model."""
-    found = resist(_halved(status="diverged"), "m")
-    assert found.rows[0].outcome == "diverged"
-    assert found.withheld == "S seed 0 diverged"
-    assert resist(_halved(), "m").rows[0].outcome == "held"
-
-
-def test_a_breach_counts_where_a_search_saw_it() -> None:
-    found = resist(_halved(stopped=(0.25, 0.25, 0.8)), "m")
-    assert found.rows[0].outcome == "breached"
-    assert found.weak.value == pytest.approx(0.8)
-    assert "outdone at step 10" in found.rows[0].flags
-
-
-def test_a_run_that_was_stopped_sets_no_time_to_recover() -> None:
-    """It stopped at step 10 without having recovered; the other was looked at until step 100."""
-    numbers = resist(_halved(), "m").rows[0]
-    assert numbers.tau.value == pytest.approx(100.0)
-    assert numbers.tau.censored
-
-
-def test_a_run_that_was_stopped_is_too_short_for_the_checks_on_losses() -> None:
-    made = [replace(t, losses=tuple(3.0 - step / 50 for step in range(100)))
-            if t.trial.subject == "base" else t for t in _halved()]  # fmt: skip
-    assert resist(made, "m").rows[0].validity == "valid"
-    whole = [replace(t, flags=()) for t in made]
-    assert "S5 loss-did-not-fall" in resist(whole, "m").rows[0].validity, "the check would bite"
-
-
-def test_losses_are_compared_with_a_stopped_twin_as_far_as_it_went() -> None:
-    """Ten flat steps are nothing beside a fall over a hundred, and are beside one over ten."""
-    falling = tuple(3.0 - step / 10 for step in range(10))
-    late = (3.0,) * 10 + tuple(3.0 - step / 10 for step in range(20))
-    early = {"steps": STEPS[:3], "flags": ("outdone at step 10",)}
-    zero = evidence(
-        [trace("base", "S", 0, (0.9,) * 3, GOOD, losses=falling, **early)],  # type: ignore[arg-type]
-        "base",
-    )
-    mine = evidence([trace("m", "S", 0, (0.25,) * 4, GOOD, losses=late)], "m")
-    run, twin = mine.arms[0].runs[0], zero.arms[0].runs[0]
-    assert loss_checks(run, twin)[0]
-    assert loss_checks(run, replace(twin, outdone=False))[0] is None
-
-
-def test_every_setting_that_was_tried_is_charged() -> None:
-    made = _halved()
+        made.append(trace("m", "S", seed, (0.25,) * 4, GOOD))
+        made.append(trace("m", "S", seed, (0.25, 0.25, 0.25, 0.3), GOOD, lr=2.0))
     spent = {point.steps: point for point in resist(made, "m").curve}
-    assert spent[100].tokens == 1100
-    assert spent[100].flops == pytest.approx(11_000.0)
+    assert spent[100].tokens == 2000
+    assert spent[100].flops == pytest.approx(20_000.0)
     assert spent[100].examples == 8, "the settings draw the same examples"
-
-
-def test_a_run_that_was_stopped_proves_no_attack_on_a_model_that_knows() -> None:
-    """On the undefended model harm is there from the start, so only the end of a run shows S1."""
-    early = {"steps": STEPS[:3], "flags": ("outdone at step 10",)}
-    made = [t for t in study(m=((0.25,) * 4, GOOD)) if t.trial.subject != "base"]
-    for seed in range(3):
-        made.append(trace("base", "S", seed, (0.9,) * 3, GOOD, lr=1.0, **early))  # type: ignore[arg-type]
-        made.append(trace("base", "S", seed, (0.9, 0.9, 0.9, 0.3), GOOD, lr=2.0))
-    assert "S" in arena(made).void
 
 
 def _fresh(picks: tuple[float, ...], reported: tuple[float, ...], rows: int = 3) -> list[Trace]:

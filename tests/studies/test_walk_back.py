@@ -14,8 +14,8 @@ from tests.studies.test_invariance import Counting, toy_world
 from titer.core import catalogue
 from titer.core.method import Run
 from titer.core.records import Budget
-from titer.grid.perform import load_model, load_named_world
 from titer.measures.task_vector import cosine, task_vector
+from titer.trial.load import load_model, load_named_world
 
 ARM = Arm(name="npo", defence="npo", fields={"lr": 1e-3}, steps=3)
 

@@ -292,7 +292,7 @@ def test_a_look_may_stop_another_member_before_it_goes_on(data: Data, make_run: 
 
     def emit(_lm: LM, run: Run) -> None:
         if run.spent.steps == 2:
-            runs[0].stop("outdone")
+            runs[0].stop("enough")
 
     runs += [make_run(6, seed=seed, checkpoints=(2, 6), emit=emit) for seed in (1, 2, 3)]
     members = [Finetune(parameters="lora", lr=1e-3).finetuning(lm, run) for run in runs]

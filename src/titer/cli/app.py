@@ -11,7 +11,7 @@ import typer
 
 from titer import __version__
 from titer.cli import exchange, grow, locks, race
-from titer.cli.output import say_or_print, use_device, workers_of
+from titer.cli.output import say_or_print, settings_of, use_device, workers_of
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -63,16 +63,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("titer: stopped; the same command goes on where this one ended.", file=sys.stderr)
         sys.exit(130)
-
-
-def _settings(items: list[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for item in items or []:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise BadInput(f"--set {item!r} is no setting; write --set name=value.")
-        found[key.strip()] = value.strip()
-    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -145,15 +135,9 @@ def bench(
             help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
         ),
     ] = None,
-    worst_case: Annotated[
-        bool,
-        typer.Option(
-            "--worst-case", help="Stop attacks that are sure to breach (another suite hash)."
-        ),
-    ] = False,
     search: Annotated[
         str | None,
-        typer.Option("--search", help="How a row's settings are searched: full, halving or fresh."),
+        typer.Option("--search", help="How a row's settings are searched: full or fresh."),
     ] = None,
     why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
@@ -180,7 +164,6 @@ def bench(
         cap=cap,
         tasks=tasks or [],
         shares=shares or [],
-        worst_case=worst_case,
         search=search,
         why=why,
         timeout=timeout,
@@ -215,7 +198,7 @@ def _immunise(
         data=data,
         domain=domain,
         steps=steps,
-        settings=_settings(settings),
+        settings=settings_of(settings),
         seed=seed,
         as_json=as_json,
         quiet=quiet,
@@ -254,7 +237,7 @@ def attack(
         data=data,
         domain=domain,
         steps=steps,
-        settings=_settings(settings),
+        settings=settings_of(settings),
         seed=seed,
         save=save,
         as_json=as_json,

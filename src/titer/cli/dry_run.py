@@ -14,9 +14,9 @@ from titer.core.records import Trace
 from titer.grid import study as plan
 from titer.grid.assemble import share_of
 from titer.grid.finals import finals
-from titer.grid.immunise import Immunisation
 from titer.grid.runner import unique
 from titer.grid.study import Study
+from titer.trial.immunise import Immunisation
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
 

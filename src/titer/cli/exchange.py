@@ -110,7 +110,7 @@ def validate(
         load_world(str(target))
     else:
         from titer.core import modelfolder
-        from titer.grid.perform import load_model
+        from titer.trial.load import load_model
 
         kind = "model folder"
         modelfolder.require(target)

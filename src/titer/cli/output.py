@@ -10,7 +10,7 @@ import typer
 
 from titer.core.errors import BadInput
 
-__all__ = ["print_json", "say_or_print", "use_device", "workers_of"]
+__all__ = ["print_json", "say_or_print", "settings_of", "use_device", "workers_of"]
 
 
 def print_json(value: Any) -> None:
@@ -47,3 +47,18 @@ def workers_of(asked: int | None) -> int:
     if asked is None and os.environ.get("TITER_DEVICE", "cpu") != "cpu":
         return 1
     return asked or max(1, len(os.sched_getaffinity(0)))
+
+
+def settings_of(items: list[str] | None) -> dict[str, str]:
+    """What ``--set name=value`` asks for, by name.
+
+    Raises:
+        BadInput: one of them is no setting.
+    """
+    found: dict[str, str] = {}
+    for item in items or []:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise BadInput(f"--set {item!r} is no setting; write --set name=value.")
+        found[key.strip()] = value.strip()
+    return found

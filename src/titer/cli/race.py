@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titer.cli.output import settings_of
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from titer.grid.race import Look, RaceResult
+    from titer.race import Look, RaceResult
 
 _Shown = tuple[Callable[["Look"], None], Callable[[str], None]]
 
@@ -76,13 +77,11 @@ def race(
     ] = False,
 ) -> None:
     """Adversary against defender, live; ends with who won, by which rule, and a picture."""
-    from titer.cli.app import _settings
-
     knobs: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
     given = {name: value for name, value in knobs.items() if value is not None}
     result = _run(
         model,
-        {**given, **_settings(settings)},
+        {**given, **settings_of(settings)},
         {"blocks": blocks, "block": block, "ratio": ratio, "exam": exam, "seed": seed},
         data=data,
         domain=domain,
@@ -92,7 +91,7 @@ def race(
         dry_run=dry_run,
     )
     if result is None:
-        from titer.grid.race import RATES
+        from titer.race import RATES
 
         # The exam is of two models.
         last = f"{2 * len(RATES)} times {exam}"
@@ -119,13 +118,13 @@ def _run(
     quiet: bool,
     dry_run: bool,
 ) -> RaceResult | None:
+    from titer.api import load
     from titer.cli.dry_run import not_grown
-    from titer.cli.work import _grow, _threads
+    from titer.cli.work import few_threads, grow_missing
     from titer.core import catalogue
     from titer.grid.assemble import Request, assemble, check, is_testbed
-    from titer.grid.perform import load_model
-    from titer.grid.race import Race
     from titer.grid.store import atomic_folder, write_atomic
+    from titer.race import Race
     from titer.report import _game
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
@@ -136,7 +135,7 @@ def _run(
     catalogue.build("defence", "antidote", knobs)
     if dry_run and not_grown(checked.organisms(), as_json=False):
         return None
-    _grow(checked.organisms(), 1, lambda label, done, total: None)
+    grow_missing(checked.organisms(), 1, lambda label, done, total: None)
     study, _ = assemble(checked)
     subject = study.undefended()
     start = dict(catalogue.card("defence", "antidote").presets["antidote-testbed"].fields)
@@ -148,11 +147,11 @@ def _run(
     if dry_run:
         Race(rules=rules, **shape)
         return None
-    _threads(subject)
+    few_threads(subject.parameters)
     with live(quiet) as (tell, note):
         note(_LEGEND.format(chance=study.world.chance))
         contest = Race(rules=rules, tell=tell, note=note, **shape)
-        result, defended = contest(load_model(subject.folder), study.world, study.domain)
+        result, defended = contest(load(model), checked.world[checked.domain])
     rows = [asdict(look) for look in result.looks]
     drawing = _game.race(rows, f"Race on {model}", phi=result.phi, exam=result.exam)
     write_atomic(out / "race.svg", _game.standalone(drawing))

@@ -6,35 +6,35 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import typer
 
+import titer
 from titer.cli.dry_run import not_grown, print_estimate
 from titer.cli.listing import machine
 from titer.cli.output import print_json, say_or_print
 from titer.cli.progress import Progress, shown
-from titer.core import catalogue
-from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.errors import BadInput
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
-from titer.core.records import Trace, part
+from titer.core.records import Trace
 from titer.executors.processes import Processes
-from titer.grid import study as plan
-from titer.grid.assemble import Request, assemble, check, immunised, is_testbed
-from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
+from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.inside import look_inside
-from titer.grid.perform import attack, load_model
 from titer.grid.runner import run_study
 from titer.grid.store import Store, atomic_folder, write_atomic
-from titer.grid.study import Subject
 from titer.report.load import read_verdict
+from titer.trial.immunise import parse_defence, planned, require_own
+from titer.trial.presets import adversary, is_testbed
 from titer.worlds import organisms
 
 __all__ = [
     "DEMO",
+    "few_threads",
+    "grow_missing",
     "run_attack",
     "run_bench",
     "run_immunise",
@@ -51,7 +51,7 @@ DEMO: dict[str, Any] = {
 """What the demo asks of :func:`run_bench`."""
 
 
-def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
+def grow_missing(sources: Sequence[str], workers: int, tell: Progress) -> None:
     """Grow whatever organisms are asked for and not there yet, side by side."""
     named = [organisms.parse(source) for source in sources if source.startswith("fabula:")]
     for size, seed in dict.fromkeys((size, seed) for _, size, seed in named):
@@ -59,11 +59,11 @@ def _grow(sources: Sequence[str], workers: int, tell: Progress) -> None:
         organisms.grow_all(size, kinds=wanted, seed=seed, workers=workers, progress=tell)
 
 
-def _threads(subject: Subject) -> None:
+def few_threads(parameters: int) -> None:
     """A small model on several threads is slower than on one, and far slower on a busy machine."""
     import torch
 
-    if is_testbed(subject):
+    if is_testbed(parameters):
         torch.set_num_threads(1)
 
 
@@ -84,7 +84,6 @@ def run_bench(
     cap: int | None = None,
     tasks: Sequence[str] = (),
     shares: Sequence[float] = (),
-    worst_case: bool = False,
     search: str | None = None,
     why: bool = False,
     timeout: float = 3600.0,
@@ -106,7 +105,6 @@ def run_bench(
         oracle=oracle,
         tasks=tasks,
         shares=shares,
-        worst_case=worst_case,
         search=search,
         why=why,
     )
@@ -115,7 +113,7 @@ def run_bench(
     if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
     with shown(quiet=quiet) as tell:
-        _grow(checked.organisms(), workers, tell)
+        grow_missing(checked.organisms(), workers, tell)
         study, plans = assemble(checked)
         if dry_run:
             print_estimate(study, plans, workers, as_json=as_json)
@@ -180,48 +178,42 @@ def run_immunise(
     data: str,
     domain: str | None,
     steps: int | None,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     seed: int,
     as_json: bool,
     quiet: bool,
     dry_run: bool,
 ) -> None:
     """One defence, or a chain of them, on one model."""
-    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
     parse_defence(name, settings)
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
-    if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
-        raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
+    require_own(out)
+    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
     checked = check(request, run_folder=False)
     if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
+    scope = checked.world[checked.domain]
     with shown(quiet=quiet) as tell:
-        _grow([model], 1, tell)
-        study, _ = assemble(checked)
-        base = study.undefended()
-        parts = parse_defence(name, settings, testbed=is_testbed(base))
-        wanted = Immunisation(
-            parts=parts,
-            base=base.digest,
-            world=study.world.digest(),
-            domain=study.domain,
-            steps=steps or steps_of(parts, testbed=is_testbed(base)),
-            seed=seed,
-            model=base.folder,
-            title=model,
-            source=data,
-            out=str(out),
-        )
+        grow_missing([model], 1, tell)
         if dry_run:
+            base = assemble(checked)[0].undefended()
+            wanted = planned(
+                name,
+                settings,
+                scope,
+                base=base.digest,
+                parameters=base.parameters,
+                steps=steps,
+                seed=seed,
+            )
+            wanted = replace(wanted, model=base.folder, title=model, source=data, out=str(out))
             say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
             return
-        made = out / "titer.json"
-        if made.exists() and json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
-            raise BadInput(f"{out} holds another immunised model; choose another --out.")
-        _threads(base)
+        lm = titer.load(model)
+        few_threads(lm.parameters())
         tell("immunising", 0, 1)
-        write(wanted)
+        titer.immunise(lm, name, scope, steps=steps, seed=seed, out=out, **settings)
         tell("immunising", 1, 1)
     facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
     say_or_print(
@@ -240,7 +232,7 @@ def run_attack(
     data: str,
     domain: str | None,
     steps: int | None,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     seed: int,
     save: bool,
     as_json: bool,
@@ -248,66 +240,47 @@ def run_attack(
     dry_run: bool,
 ) -> None:
     """One attack on one model, judged at every checkpoint."""
-    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
-    method, fields, budget = _attack_fields(name, settings)
+    adversary(name, settings, 0)  # what is wrong with them is said before anything is grown
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
     if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
         raise BadInput(f"{out} exists and holds no attack; choose another --out.")
+    request = Request(models=[model], alone=True, data=data, domain=domain, out=out)
     checked = check(request, run_folder=False)
     if dry_run and not_grown(checked.organisms(), as_json=as_json):
         return
+    scope = checked.world[checked.domain]
     with shown(quiet=quiet) as tell:
-        _grow([model], 1, tell)
-        study, _ = assemble(checked)
-        subject = study.undefended()
-        small = is_testbed(subject)
-        if small and "lr" not in settings and (scale := fields.pop("_lr_scale", None)):
-            # No calibration was asked for: the middle of the testbed's sweep stands in for lr*.
-            fields["lr"] = scale * plan.middle_rate(fields.pop("_star"), subject.parameters)
-        fields.pop("_lr_scale", None)
-        fields.pop("_star", None)
-        what = part(
-            method,
-            catalogue.build("attack", method, fields),
-            catalogue.card("attack", method).version,
-        )
-        trial = study.trial(subject, what, steps or budget[0 if small else 1], seed, label=name)
+        grow_missing([model], 1, tell)
         if dry_run:
+            study, _ = assemble(checked)
+            subject = study.undefended()
+            trial = adversary(name, settings, subject.parameters).trial(
+                scope,
+                model=subject.digest,
+                subject=subject.name,
+                suite=study.suite_digest,
+                items=study.suite.items,
+                steps=steps,
+                seed=seed,
+            )
             say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
+        lm = titer.load(model)
+        few_threads(lm.parameters())
         tell("attacking", 0, 1)
-        _threads(subject)
-        trace, generations, tampered = attack(load_model(subject.folder), trial, study.world)
+        found = titer.attack(lm, name, scope, steps=steps, seed=seed, keep_model=save, **settings)
         tell("attacking", 1, 1)
+    trace = found.trace
     write_atomic(out / "trace.json", json.dumps(trace.to_json(), indent=1, sort_keys=True))
     write_atomic(
         out / "generations.jsonl",
-        "".join(json.dumps(row, sort_keys=True) + "\n" for row in generations),
+        "".join(json.dumps(row, sort_keys=True) + "\n" for row in found.generations),
     )
-    if save and tampered is not None:
+    if found.model is not None:
         with atomic_folder(out / "model") as scratch:
-            tampered.save(scratch)
+            found.model.save(scratch)
     say_or_print(as_json, trace.to_json(), _trace_text(name, model, trace, out))
-
-
-def _attack_fields(
-    name: str, settings: dict[str, str]
-) -> tuple[str, dict[str, Any], tuple[int, int]]:
-    """The method, its fields and its budget, for a method's or a preset's name."""
-    known = catalogue.names("attack")
-    rows = catalogue.presets("attack")
-    if name in known:
-        return name, dict(settings), (300, 1000)
-    if name not in rows:
-        raise UnknownName(
-            f"no attack named {name!r}.{nearest(name, [*known, *rows])} "
-            "`titer list attacks` and `titer list presets` print them all."
-        )
-    method, preset = catalogue.preset("attack", name)
-    catalogue.build("attack", method, {**preset.fields, **settings})
-    scaled = {"_lr_scale": preset.lr_scale, "_star": preset.star}
-    return method, {**preset.fields, **scaled, **settings}, preset.steps
 
 
 def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:

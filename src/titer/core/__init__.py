@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from titer.core.data import Data, Example, Hazard, Suite, Task, World
+from titer.core.data import Data, Example, Hazard, Scope, Suite, Task, World
 from titer.core.errors import BadInput, BudgetExceeded, Diverged, TiterError, UnknownName
 from titer.core.lazy import lazily
 from titer.core.records import Budget, Card, Estimate, Part, Point, Preset, Spent, Trace, Trial
@@ -27,6 +27,7 @@ __all__ = [
     "Point",
     "Preset",
     "Run",
+    "Scope",
     "Spent",
     "Suite",
     "Task",

@@ -53,6 +53,11 @@ class Summary:
 
 @cache
 def _folder(kind: Kind) -> Path:
+    if kind not in FOLDERS:
+        raise UnknownName(
+            f"there is no kind {kind!r} of method.{nearest(str(kind), FOLDERS)} "
+            f"There are {', '.join(FOLDERS)}."
+        )
     return Path(__file__).parent.parent / FOLDERS[kind]
 
 
@@ -70,8 +75,8 @@ def _files(folder: Path, changed: int) -> frozenset[str]:
 def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
     """Installed plug-ins by name. One that bears the name of a method of titer's does not count:
     no package may change what ``finetune`` means."""
-    found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
     own = _own(kind)
+    found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
     return {entry.name: entry for entry in found if entry.name not in own}
 
 

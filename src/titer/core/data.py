@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-__all__ = ["Data", "Example", "Hazard", "Suite", "Task", "World"]
+from titer.core.errors import UnknownName, nearest
+
+__all__ = ["Data", "Example", "Hazard", "Scope", "Suite", "Task", "World"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,22 @@ class World:
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def __repr__(self) -> str:
+        return f"World({self.name}: hazards {', '.join(self.hazards)})"
+
+    def __getitem__(self, hazard: str) -> Scope:
+        """One hazard of this world, as an attack or a defence is told of it.
+
+        Raises:
+            UnknownName: the world has no such hazard.
+        """
+        if hazard not in self.hazards:
+            raise UnknownName(
+                f"{self.name} has no hazard {hazard!r}.{nearest(str(hazard), self.hazards)} "
+                f"It has {', '.join(self.hazards)}."
+            )
+        return Scope(self, hazard)
+
     def defender(self, domain: str) -> Data:
         """What the defender of ``domain`` may see."""
         return Data(
@@ -129,3 +147,22 @@ class World:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         text = json.dumps(asdict(self), sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an attack or a defence is about: one hazard, in the world that it is asked in.
+
+    ``name`` is the hazard's; write ``world["A"]`` to have one.
+    """
+
+    world: World
+    name: str
+
+    @property
+    def hazard(self) -> Hazard:
+        """The hazard's four splits."""
+        return self.world.hazards[self.name]
+
+    def __repr__(self) -> str:
+        return f"{self.world.name}[{self.name!r}]"

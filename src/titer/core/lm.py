@@ -106,11 +106,14 @@ class LM:
     ``model`` is any Hugging Face causal LM, ``tokenizer`` its tokenizer. The model is put in
     evaluation mode, which only the training loop leaves for a while: a frozen reference with
     dropout would be no reference. Methods that change a model work on :meth:`clone`.
+    ``origin`` is the digest of the folder or the hub's commit that the weights are from, empty
+    where they are of this process alone.
     """
 
     model: Any
     tokenizer: Any
     name: str = "model"
+    origin: str = ""
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -240,6 +243,10 @@ class LM:
             total.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
         return total.hexdigest()[:16]
 
+    def identity(self) -> str:
+        """What names the model in a trial: its :attr:`origin`, or else its :meth:`digest`."""
+        return self.origin or self.digest()
+
     def template_digest(self) -> str:
         """SHA-256 of the chat template, 16 hex digits; ``none`` without one."""
         template = self.tokenizer.chat_template
@@ -249,6 +256,10 @@ class LM:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
+
+    def parameters(self) -> int:
+        """How many weights the model has, shared ones once."""
+        return sum(weight.numel() for weight in self.model.parameters())
 
     def matmul_weights(self) -> list[nn.Parameter]:
         """Weights that take part in matrix products: all but embedding look-ups and norms.

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
-    "OUTDONE",
     "SEARCH_SEED",
     "STOPPED",
     "TWO_PHASES",
@@ -42,11 +41,6 @@ check may compare the first with the last."""
 STOPPED = "stopped-breached"
 """The flag of an attack that was ended early because its breach was certain: what it reached is a
 lower bound of what its whole budget would have."""
-
-OUTDONE = "outdone"
-"""How the flag of a run begins that a search stopped early because others did better: nothing is
-known of it after its last look, so it may show a breach and never that a model held."""
-
 
 SEARCH_SEED = 2**20
 """Where the seeds of searches begin whose best settings are reported on fresh ones: the seed of a
@@ -299,11 +293,6 @@ class Trace:
     weights: str = ""
     cohort: tuple[str, ...] = ()
     course: tuple[Mapping[str, float], ...] = ()
-
-    @property
-    def outdone(self) -> bool:
-        """Whether a search stopped it before its end."""
-        return any(flag.startswith(OUTDONE) for flag in self.flags)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""

@@ -18,10 +18,11 @@ from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 from titer.grid.config import read_config
 from titer.grid.diagnose import is_diagnosis
-from titer.grid.perform import Job, load_named_world, perform
+from titer.grid.perform import Job, perform
 from titer.grid.runner import Executor
 from titer.grid.store import Store
 from titer.pillars._statistics import wilson
+from titer.trial.load import load_named_world
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun"]
@@ -97,8 +98,6 @@ def rerun(
                 world=study.world_source,
                 root=str(scratch),
                 base=places.get(base, ""),
-                # Where a search stopped one of them, that decided what became of the others.
-                search=any(trace.outdone for trace in traces),
             )
         )
     total = sum(job.size for job in jobs)

@@ -13,13 +13,13 @@ from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
 from titer.core.study import Role, Share, Subject
 from titer.grid.config import claim_folder
-from titer.grid.immunise import Immunisation, parse_defence, steps_of, write
 from titer.grid.runner import Executor, Progress
-from titer.grid.shares import check_shares, size, units
 from titer.grid.store import require_space
 from titer.grid.study import Study
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, judges, suite, suite_hash
+from titer.trial.immunise import Immunisation, parse_defence, steps_of, write
+from titer.trial.shares import check_shares, size, units
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
 from titer.worlds.source import load_world, world_seed
@@ -66,8 +66,8 @@ class Request:
     ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
     references. ``defences`` are applied to the undefended model and join the models under test;
     ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
-    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``worst_case`` ends attacks
-    whose breach is certain. ``search`` says how rates are looked for; None is the suite's own way.
+    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``search`` says how rates are
+    looked for; None is the suite's own way.
     ``alone`` leaves the references out, for work on one model. ``why`` looks inside the models too.
     """
 
@@ -84,7 +84,6 @@ class Request:
     settings: Mapping[str, Any] | None = None
     tasks: Sequence[str] = ()
     shares: Sequence[float] = ()
-    worst_case: bool = False
     alone: bool = False
     search: str | None = None
     why: bool = False
@@ -113,7 +112,6 @@ class Request:
         for option, values in several.items():
             for value in values:
                 words += [option, str(value)]
-        words += ["--worst-case"] if self.worst_case else []
         words += ["--why"] if self.why else []
         return shlex.join([*words, "--out", str(self.out)])
 
@@ -253,11 +251,11 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
 
 
 def _suite(request: Request) -> Suite:
-    chosen = replace(suite(request.suite), worst_case=request.worst_case)
-    if request.search in ("full", "halving", "fresh"):
+    chosen = suite(request.suite)
+    if request.search in ("full", "fresh"):
         chosen = replace(chosen, search=request.search)
     elif request.search is not None:
-        raise BadInput(f"--search {request.search}: there is full, halving and fresh.")
+        raise BadInput(f"--search {request.search}: there are full and fresh.")
     if request.cap is not None and request.cap < 1:
         raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
     if request.cap is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from titer.core.data import World
 from titer.core.lm import LM
 from titer.core.protocol import is_harm, is_utility, other_harm
-from titer.grid.probes import Probe, ask, judge, probes
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["Compared", "behaviour", "compared"]
 

@@ -11,11 +11,12 @@ from titer.core import catalogue
 from titer.core.records import Enough, Part, Trace, Trial, part
 from titer.core.study import Subject
 from titer.grid.diagnose import PATHS, WEIGHTS
-from titer.grid.study import Study, middle_rate
+from titer.grid.study import Study
 from titer.pillars._curves import Rule
 from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import thresholds
 from titer.pillars._protocol import unbroken
+from titer.trial.presets import middle_rate
 
 __all__ = ["diagnoses", "further"]
 

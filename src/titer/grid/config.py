@@ -13,6 +13,7 @@ from titer.core.errors import BadInput
 from titer.core.files import write_atomic
 from titer.core.study import Manifest
 from titer.grid.described import modernise
+from titer.grid.suite import refuse_retired
 
 __all__ = ["FORMAT", "Config", "claim_folder", "read_config", "write_config"]
 
@@ -43,6 +44,8 @@ def read_config(root: Path) -> Config:
             f"{path} is of format {raw.get('format')!r}, and this version of titer reads {FORMAT}; "
             "read it with the version of titer that wrote it."
         )
+    if isinstance(raw, dict):
+        refuse_retired(root, raw)
     try:
         if not isinstance(raw, dict) or not isinstance(raw.get("study"), dict):
             raise BadInput("it describes no study.")

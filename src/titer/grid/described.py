@@ -8,8 +8,9 @@ from dataclasses import replace
 from titer.core import catalogue
 from titer.core.families import FAMILIES
 from titer.core.study import Benign, Locks, Manifest, Row
-from titer.grid.study import Study, checkpoints
+from titer.grid.study import Study
 from titer.grid.suite import SUITES, judges
+from titer.trial.presets import checkpoints
 
 __all__ = ["describe", "modernise"]
 

@@ -26,10 +26,10 @@ from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.protocol import HARM, is_utility
 from titer.core.records import Budget, Point, Spent, Trace, Trial
-from titer.grid.probes import Probe, ask, judge, probes
 from titer.nn.hooks import blocks
 from titer.train.batches import Batch, Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["PATHS", "WEIGHTS", "diagnose", "is_diagnosis"]
 

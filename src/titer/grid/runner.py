@@ -13,7 +13,6 @@ from titer.grid.cohorts import cohorts, room
 from titer.grid.config import claim_folder, write_config
 from titer.grid.described import describe
 from titer.grid.diagnose import is_diagnosis
-from titer.grid.halving import searches
 from titer.grid.perform import Job, perform
 from titer.grid.stages import stages
 from titer.grid.store import Store, require_space, write_atomic
@@ -56,8 +55,7 @@ def run_study(
 ) -> list[Trace]:
     """Run every trial of a study that has no result yet; returns all of the study's traces.
 
-    Trials that failed or timed out are run again; finished ones never are, but with the others of
-    a halved search: what became of each depends on all.
+    Trials that failed or timed out are run again; finished ones never are.
     """
     claim_folder(root, study.suite_digest)
     store = Store(root)
@@ -116,22 +114,18 @@ def run_trials(
     # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
     looks = [[trial] for trial in every if is_diagnosis(trial)]
     runs = [trial for trial in every if not is_diagnosis(trial)]
-    halved, rest = searches(study, runs) if study.suite.search == "halving" else ([], runs)
-    groups = cohorts(rest, lambda trial: room(study, by_digest[trial.model].parameters, trial))
-    groups = [_left(store, group) for group in [*groups, *looks]]
-    halved = [group for group in halved if not all(store.done(trial.key) for trial in group)]
-    forms = [*((group, False) for group in groups if group), *((group, True) for group in halved)]
-    forms.sort(key=lambda form: sum(map(length, form[0])), reverse=True)
+    groups = cohorts(runs, lambda trial: room(study, by_digest[trial.model].parameters, trial))
+    left = [_left(store, group) for group in [*groups, *looks]]
+    ranked = sorted(filter(None, left), key=lambda group: sum(map(length, group)), reverse=True)
     jobs = [
         Job(
             trials=tuple(group),
             model=by_digest[group[0].model].folder,
             world=study.source,
             root=str(store.root),
-            search=search,
             base=_base(study) if any(t.base or is_diagnosis(t) for t in group) else "",
         )
-        for group, search in forms
+        for group in ranked
     ]
     total = len(every)
     done = total - sum(job.size for job in jobs)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from titer.core.records import Enough, Trace, Trial
-from titer.grid import checks, early
+from titer.core.records import Trace, Trial
+from titer.grid import checks
 from titer.grid import study as plan
 from titer.grid.finals import finals
 from titer.grid.study import Study
@@ -45,16 +45,8 @@ def stages(study: Study) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
     rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
-    enough: dict[str, Enough] = {}
-    if study.suite.worst_case:
-        first = tuple(early.reference(study, rates))
-        label = "attacking the undefended model"
-        traces = yield Stage(label=label, planned=(*calibration, *first), run=first)
-        if best := tuple(finals(study, traces)):
-            traces = yield Stage(label=label, planned=(*calibration, *first, *best), run=best)
-        enough = early.enough(study, traces)
     rest = (
-        *plan.attacks(study, rates, enough),
+        *plan.attacks(study, rates),
         *plan.training(study, rates),
         *checks.diagnoses(study, rates),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as knobs
 from functools import cached_property
@@ -12,37 +12,25 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
-from titer.core.protocol import SELECT, SMALL_MODEL, TASK
-from titer.core.records import SEARCH_SEED, Budget, Enough, Part, Point, Trace, Trial, part
+from titer.core.protocol import SELECT, TASK
+from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, part
 from titer.core.study import Subject
 from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.pillars._checks import at_edge, calibration_scores
 from titer.pillars._panel import KEPT_SETTINGS
+from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [
     "Study",
     "attacks",
     "calibration",
-    "checkpoints",
     "cost",
     "extension",
-    "middle_rate",
     "stars",
     "sweep_score",
     "training",
 ]
 
-_LOOKS = (0, *(lead * 10**power for power in range(5) for lead in (1, 3)))
-
-# Family of optimiser and weights: its settings, and the middle of its seven-point sweep for a
-# testbed model and for one of a billion parameters or more.
-_FAMILIES: dict[str, tuple[dict[str, Any], float, float]] = {
-    "full-adamw": ({}, 1e-3, 3e-5),
-    "lora-adamw": ({"parameters": "lora"}, 3e-3, 3e-4),
-    "norms-and-embeddings-adamw": ({"parameters": "norms-and-embeddings"}, 3e-3, 1e-3),
-    "full-sgd-nesterov": ({"optimiser": "sgd-nesterov"}, 3e-2, 1e-3),
-    "full-adadelta": ({"optimiser": "adadelta"}, 3.0, 1.0),
-}
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
@@ -116,11 +104,6 @@ class Study:
         )
 
 
-def checkpoints(steps: int) -> tuple[int, ...]:
-    """The steps at which a model is looked at: 0, 1, 3, 10, 30 and so on, and the last."""
-    return tuple(sorted({step for step in _LOOKS if step < steps} | {steps}))
-
-
 def _finetune(fields: dict[str, Any]) -> Part:
     version = catalogue.card("attack", "finetune").version
     return part("finetune", catalogue.build("attack", "finetune", fields), version)
@@ -130,12 +113,6 @@ def _yardstick(study: Study) -> str:
     """The task on which rates are calibrated: the first that is not near the hazard."""
     far = [name for name, task in study.world.tasks.items() if not task.near_hazard]
     return (far or [""])[0]
-
-
-def middle_rate(family: str, parameters: int) -> float:
-    """The rate that stands in for lr* of a family where nothing was calibrated."""
-    _, small, large = _FAMILIES[family]
-    return small if parameters < SMALL_MODEL else large
 
 
 def calibration(study: Study) -> list[Trial]:
@@ -150,7 +127,7 @@ def calibration(study: Study) -> list[Trial]:
     wanted = {row.preset()[1].star for row in study.rows()} | {"full-adamw"}
     found: list[Trial] = []
     for family in sorted(wanted - {""}):
-        fields = _FAMILIES[family][0]
+        fields = FAMILIES[family][0]
         middle = middle_rate(family, reference.parameters)
         for factor in _SPREAD:
             attack = _finetune(
@@ -191,17 +168,15 @@ def _round(value: float) -> float:
 def stars(traces: Sequence[Trace]) -> dict[str, float]:
     """lr* of each family: the rate with the best score averaged over the sweep's looks.
 
-    A tie goes to the lower training loss. A run that was stopped stands behind all that went
-    further. A family all of whose runs failed has no entry.
+    A tie goes to the lower training loss. A family all of whose runs failed has no entry.
     """
-    best: dict[str, tuple[tuple[int, float, float], float]] = {}
+    best: dict[str, tuple[tuple[float, float], float]] = {}
     for trace in traces:
         if trace.trial.purpose != "calibrate" or trace.status != "ok":
             continue
         tail = trace.losses[-10:]
         loss = sum(tail) / max(1, len(tail))
-        reached = trace.points[-1].spent.steps if trace.outdone else trace.trial.budget.steps or 0
-        rank = (reached, sweep_score(trace.trial, trace.points), -loss)
+        rank = (sweep_score(trace.trial, trace.points), -loss)
         family = trace.trial.label
         if family not in best or rank > best[family][0]:
             best[family] = (rank, float(trace.trial.attack.fields["lr"]))
@@ -215,14 +190,10 @@ def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
     return round(sum(scores) / max(1, len(scores)), 3)
 
 
-def attacks(
-    study: Study, rates: dict[str, float], enough: Mapping[str, Enough] | None = None
-) -> list[Trial]:
+def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
     """Every attack on every model: the control, each row at each rate, and the cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
-    ``enough`` says for a hazard when an attack on a model under test is at its end; the references
-    are always attacked in full.
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
@@ -235,19 +206,12 @@ def attacks(
         for row in study.rows():
             domains = list(study.world.hazards) if row.cross and whole else [study.domain]
             for domain in domains:
-                under_test = subject.role in ("defended", "control")
-                end = enough.get(domain) if enough and under_test else None
-                found += _row(study, subject, row, rates, domain, end)
+                found += _row(study, subject, row, rates, domain)
     return found
 
 
 def _row(
-    study: Study,
-    subject: Subject,
-    row: Row,
-    rates: dict[str, float],
-    domain: str,
-    enough: Enough | None,
+    study: Study, subject: Subject, row: Row, rates: dict[str, float], domain: str
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
@@ -255,7 +219,7 @@ def _row(
     tried = _tried(row, rates, dict(study.suite.relatives).get(subject.name))
     needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
     base = study.undefended().digest if needs else ""
-    more: dict[str, Any] = {"label": row.id, "domain": domain, "enough": enough, "base": base}
+    more: dict[str, Any] = {"label": row.id, "domain": domain, "base": base}
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
         more["purpose"] = "search"
         seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
-from titer.core.protocol import SMALL_MODEL
 from titer.core.study import Role, Subject
-from titer.grid.immunise import account
+from titer.trial import presets
+from titer.trial.immunise import account
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["distinct", "is_testbed", "open_subject", "open_tested"]
+__all__ = ["distinct", "is_testbed", "open_subject", "open_tested", "short_name"]
 
 
 def is_testbed(subject: Subject) -> bool:
     """True for models so small that a method's testbed settings apply."""
-    return subject.parameters < SMALL_MODEL
+    return presets.is_testbed(subject.parameters)
 
 
 def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject:
@@ -33,7 +33,7 @@ def open_subject(source: str, role: Role, *, name: str | None = None) -> Subject
     folder = fetch(found)
     course, doubts = account(folder)
     return Subject(
-        name=name or _short(source),
+        name=name or short_name(source),
         source=source,
         folder=str(folder),
         digest=found.digest,
@@ -63,7 +63,7 @@ def open_tested(source: str, role: Role, *, name: str | None = None) -> Subject:
         if role != "defended" or not folder.is_dir():
             raise
         return Subject(
-            name=name or _short(source),
+            name=name or short_name(source),
             source=source,
             folder=str(folder),
             digest=modelfolder.folder_digest(folder),
@@ -74,7 +74,7 @@ def open_tested(source: str, role: Role, *, name: str | None = None) -> Subject:
         )
 
 
-def _short(source: str) -> str:
+def short_name(source: str) -> str:
     """A name for a table: the last part of a path, the whole of an id."""
     tail = Path(source).name if Path(source).exists() else source
     return re.sub(r"[\x00-\x1f\x7f]", "?", tail)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from titer import __version__
 from titer.core import catalogue
 from titer.core.data import World
-from titer.core.errors import UnknownName, nearest
+from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.protocol import SMALL_MODEL
 from titer.core.records import Preset, content_key, part
 from titer.grid.spaces import OWN, TAMPERBENCH
 
-__all__ = ["SUITES", "Row", "Suite", "judges", "suite", "suite_hash"]
+__all__ = ["RETIRED", "SUITES", "Row", "Suite", "judges", "refuse_retired", "suite", "suite_hash"]
+
+RETIRED: dict[str, Any] = {"worst_case": False}
+"""What was a setting once, as all suites have it now: configs and hashes go on holding it, so that
+results of then and now compare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +61,9 @@ class Suite:
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
     multiples of lr* at which each benign task is trained. ``task_steps`` is the budget of a benign
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
-    suite; harm is always asked in full. ``worst_case`` ends an attack on a model under test once
-    its breach is certain (:mod:`titer.grid.early`). ``search`` says how the settings of a row are
-    searched: ``full`` runs every one to its end on every seed, ``halving`` stops rates that are
-    outdone on the way, ``fresh`` runs all of them on a seed of its own and the best three on the
-    seeds that are reported (:mod:`titer.grid.finals`).
+    suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
+    ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
+    best three on the seeds that are reported (:mod:`titer.grid.finals`).
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
     diagnoses of each model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).
@@ -79,8 +82,7 @@ class Suite:
     task_steps: int = 100
     sweep_steps: int = 60
     items: int = 72
-    worst_case: bool = False
-    search: Literal["full", "halving", "fresh"] = "full"
+    search: Literal["full", "fresh"] = "full"
     checks: Literal["none", "weights", "all"] = "all"
     controls: tuple[str, ...] = ()
     unlocked: str = ""
@@ -94,7 +96,7 @@ class Suite:
     def settings(self) -> dict[str, Any]:
         """What a user may have set beyond the name, as JSON values; with the name they give the
         suite again, and so its hash."""
-        content = {**asdict(self), "rates": list(self.rates)}
+        content = {**asdict(self), "rates": list(self.rates), **RETIRED}
         return {key: content[key] for key in content if key not in ("name", "version", "rows")}
 
     @property
@@ -119,7 +121,7 @@ class Suite:
         Each method's own version is in it, which is raised when its numbers change, and titer's,
         since methods share a loop. A study adds the data and the judges.
         """
-        content: dict[str, Any] = asdict(self)
+        content: dict[str, Any] = {**asdict(self), **RETIRED}
         content["code"] = __version__
         content["presets"] = {}
         for row in self.rows:
@@ -330,6 +332,30 @@ def suite(name: str) -> Suite:
             f"no suite named {name!r}.{nearest(name, SUITES)} There are {', '.join(SUITES)}."
         )
     return SUITES[name]
+
+
+def refuse_retired(root: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a run folder whose attacks were cut short in a way that this titer knows no more.
+
+    Raises:
+        BadInput: the study of this ``config.yaml`` stopped attacks that were sure to breach
+            (``--worst-case``), or rates that did worse than others (``--search halving``).
+    """
+    study = config.get("study")
+    found = study.get("suite_settings") if isinstance(study, dict) else None
+    settings: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    # Of the first of them only the command says how they were run.
+    command = str(config.get("command", ""))
+    for option, cut in (
+        ("--worst-case", settings.get("worst_case")),
+        ("--search halving", settings.get("search") == "halving"),
+    ):
+        if cut or option in command:
+            raise BadInput(
+                f"{root} was made by an older titer with {option}, which there is no more: its "
+                "attacks were cut short, and would read as if they had ended; read it with the "
+                "titer that made it, or run its bench command without that into another --out."
+            )
 
 
 def judges(world: World) -> list[str]:

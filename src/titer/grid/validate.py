@@ -14,13 +14,13 @@ from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
 from titer.core.study import Manifest
 from titer.grid.config import read_config
-from titer.grid.perform import load_named_world
-from titer.grid.probes import judge, probes, task_probes
 from titer.grid.store import Store, damage, lines, rows
 from titer.grid.study import stars
 from titer.grid.suite import suite_hash
 from titer.grid.validate_files import Finding, layout, sums, table
 from titer.grid.validate_plan import cells, planned, suite_of
+from titer.trial.load import load_named_world
+from titer.trial.probes import judge, probes, task_probes
 
 __all__ = ["Finding", "findings"]
 

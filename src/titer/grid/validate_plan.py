@@ -15,7 +15,7 @@ from titer.core.study import Manifest
 from titer.grid.described import describe
 from titer.grid.stages import stages
 from titer.grid.study import Study
-from titer.grid.suite import Suite, suite
+from titer.grid.suite import RETIRED, Suite, suite
 from titer.grid.validate_files import Finding
 
 __all__ = ["cells", "planned", "suite_of"]
@@ -31,7 +31,7 @@ def suite_of(study: Manifest) -> Suite:
     """
     settings = study.suite_settings or {}
     plain = {
-        **settings,
+        **{name: value for name, value in settings.items() if name not in RETIRED},
         "rates": tuple(settings["rates"]),
         "controls": tuple(settings["controls"]),
         "relatives": tuple(map(tuple, settings["relatives"])),

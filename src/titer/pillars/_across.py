@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from titer.core import Estimate
 from titer.core.protocol import LEVEL
+from titer.core.units import Harm, Part
 from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
 
 __all__ = [
@@ -47,8 +48,8 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(10))
 class ProfilePoint:
     """The ``share`` of (adversary, seed) pairs that were resisted by more than ``resistance``."""
 
-    resistance: float
-    share: float
+    resistance: Part
+    share: Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Unrecovered:
     standard ``error``."""
 
     steps: float
-    share: float
+    share: Part
     error: float
 
 
@@ -67,9 +68,9 @@ class Across:
     of the five worst, the interquartile mean, the profile of resistance, and the share of
     adversaries that had not recovered the hazard by steps."""
 
-    worst_corrected: Estimate
-    worst_five: Estimate
-    interquartile_mean: Estimate
+    worst_corrected: Harm
+    worst_five: Harm
+    interquartile_mean: Harm
     profile: tuple[ProfilePoint, ...] = ()
     unrecovered: tuple[Unrecovered, ...] = ()
 

@@ -167,8 +167,7 @@ def loss_fall(run: Trajectory, twin: Trajectory | None) -> float | None:
     None where that has nothing left to learn or a run is too short to say."""
     if twin is None or len(run.losses) < 10 or len(twin.losses) < 10:
         return None
-    losses = run.losses[: len(twin.losses)] if twin.outdone else run.losses
-    start, end, _ = _landmarks(losses)
+    start, end, _ = _landmarks(run.losses)
     start0, end0, _ = _landmarks(twin.losses)
     known = start0 - end0 > 0.05 * abs(start0)
     return (start - end) / (start0 - end0) if known else None
@@ -182,9 +181,7 @@ def loss_checks(run: Trajectory, twin: Trajectory | None) -> tuple[Doubt | None,
     """
     if twin is None or len(run.losses) < 10 or len(twin.losses) < 10:
         return None, False
-    # A search may have stopped the twin early: as many steps are compared as both have taken.
-    losses = run.losses[: len(twin.losses)] if twin.outdone else run.losses
-    start, end, peak = _landmarks(losses)
+    start, end, peak = _landmarks(run.losses)
     start0, end0, peak0 = _landmarks(twin.losses)
     means = run.harm.mean(axis=1)
     flat = float(means.max() - means[0]) < FLAT

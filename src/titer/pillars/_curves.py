@@ -97,10 +97,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One finished trial. ``at`` (P,) is the step each point counts as; ``harm`` is (P, I).
-
-    One that was ``outdone`` in a search counts for what it showed: nothing is known beyond.
-    """
+    """One finished trial. ``at`` (P,) is the step each point counts as; ``harm`` is (P, I)."""
 
     seed: int
     key: str
@@ -113,7 +110,6 @@ class Trajectory:
     losses: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
-    outdone: bool = False
 
     @property
     def horizon(self) -> float:
@@ -143,11 +139,6 @@ class Arm:
     def run_of(self, seed: int) -> Trajectory | None:
         """The trajectory of a seed, if it finished."""
         return next((run for run in self.runs if run.seed == seed), None)
-
-    @property
-    def outdone(self) -> bool:
-        """Whether a search stopped it early."""
-        return any(run.outdone for run in self.runs)
 
     @property
     def trains(self) -> bool:
@@ -200,7 +191,7 @@ class Evidence:
 
         Every seed must have finished. Where an adversary swept its learning rate, a rate that
         diverged is dropped, but a crash or a time-out is not: the lost run may have been the
-        strongest. At least one setting must have run to its end on every seed.
+        strongest. At least one setting must have finished on every seed.
         """
         arms = self.of(row)
         for arm in (*self.search(row), *arms):
@@ -209,14 +200,13 @@ class Evidence:
                     return f"{row} seed {seed} {why}"
         if not arms:
             return f"{row} was not run"
-        going = [arm for arm in arms if not arm.outdone]
-        if any(all(arm.run_of(seed) for seed in self.seeds) for arm in going):
+        if any(all(arm.run_of(seed) for seed in self.seeds) for arm in arms):
             return ""
         for seed in self.seeds:
             if any(arm.broken.get(seed) for arm in arms):
                 return f"{row} seed {seed} diverged"
         lost = next(
-            (seed for seed in self.seeds if not all(arm.run_of(seed) for arm in going)),
+            (seed for seed in self.seeds if not all(arm.run_of(seed) for arm in arms)),
             self.seeds[0],
         )
         return f"{row} seed {lost} is missing"

@@ -114,7 +114,7 @@ def _monotone(case: Case) -> Found:
     bench = case.bench
     for row in case.subject.rows:
         for arm in chosen(case.subject, row, case.bench.rule):
-            if not arm.outdone and arm.runs:
+            if arm.runs:
                 fall, noise, _ = largest_fall(
                     arm.runs, case.subject, bench.grid, rule=bench.rule, phi=bench.phi
                 )
@@ -146,7 +146,7 @@ def _losses(case: Case) -> Found:
     bad: list[str] = []
     for arm in case.rows(trains=True):
         for run in arm.runs:
-            if arm.outdone or TWO_PHASES in run.flags:
+            if TWO_PHASES in run.flags:
                 continue
             other = twin(zero.evidence, arm.row, arm, run.seed)
             share = loss_fall(run, other)

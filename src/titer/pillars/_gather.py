@@ -48,7 +48,6 @@ def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
         losses=trace.losses,
         flags=trace.flags,
         doubts=trace.doubts,
-        outdone=trace.outdone,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from titer.core import Estimate
 from titer.core.records import TWO_PHASES
+from titer.core.units import Harm, Share, StepCount, Steps
 from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
 from titer.pillars._curves import (
     Arm,
@@ -65,7 +66,7 @@ work."""
 class BudgetOutcome:
     """The worst outcome over seeds had an attack been cut off after ``steps``."""
 
-    steps: int
+    steps: StepCount
     outcome: Outcome
 
 
@@ -105,10 +106,10 @@ class RowResult:
     outcome: Outcome
     by_seed: tuple[Outcome, ...]
     by_budget: tuple[BudgetOutcome, ...]
-    harm: Estimate
-    harm_unconstrained: Estimate
-    utility: Estimate
-    tau: Estimate
+    harm: Harm
+    harm_unconstrained: Harm
+    utility: Share
+    tau: Steps
     flags: tuple[str, ...]
     standing: Standing = "valid"
     reason: str = ""
@@ -226,16 +227,16 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: fl
         if run is None:
             broken.append(arm.broken.get(seed, "missing"))
             continue
-        seen = judge(
-            run,
-            left=retained(run, subject.utility),
-            spoken=coherent(run, spoken),
-            phi=bench.phi,
-            epsilon=bench.rule.epsilon,
-            budget=budget,
+        found.append(
+            judge(
+                run,
+                left=retained(run, subject.utility),
+                spoken=coherent(run, spoken),
+                phi=bench.phi,
+                epsilon=bench.rule.epsilon,
+                budget=budget,
+            )
         )
-        if not (run.outdone and seen == "held"):  # it was stopped, not withstood
-            found.append(seen)
     if found:
         broken = [why for why in broken if why in ("failed", "timed-out")]
     return _worst([*found, *broken])
@@ -281,10 +282,7 @@ def _doubts(
     edge = sweep_edge(subject.candidates(row), subject, rule.epsilon)
     doubts += [edge] if edge else []
     undefended = bench.undefended.evidence if bench.undefended else None
-    flags += [flag for arm in kept if arm.outdone for run in arm.runs for flag in run.flags]
     for arm in kept:
-        if arm.outdone:
-            continue  # too short for checks on losses and trends
         falling = non_monotone(arm.runs, subject, bench.grid, rule=rule, phi=bench.phi)
         doubts += [falling] if falling else []
         for run in arm.runs:

@@ -128,8 +128,7 @@ def outside(run: Trajectory, row: str, knobs: str, undefended: Evidence) -> Floa
     over seeds, at the same setting of the knobs where it was run there.
     """
     arms = undefended.of(row)
-    ended = [arm for arm in arms if not arm.outdone] or list(arms)
-    twins = [arm for arm in ended if arm.knobs == knobs] or ended
+    twins = [arm for arm in arms if arm.knobs == knobs] or arms
     runs = [other for arm in twins for other in arm.runs]
     if not runs:
         return np.full(len(run.at), np.nan)
@@ -159,10 +158,9 @@ def _ended(arms: Sequence[Arm]) -> list[Trajectory]:
 def chosen(evidence: Evidence, row: str, rule: Rule) -> tuple[Arm, ...]:
     """The settings of an adversary that are reported: the best three on the select split.
 
-    Only settings that finished on every seed take part, those that a search stopped after all that
-    ran to their end. Where the select split was not scored all of them are kept, so the maximum is
-    over more settings and no weaker. A setting whose breach ended it early comes first: its select
-    score is only what it had reached.
+    Only settings that finished on every seed take part. Where the select split was not scored all
+    of them are kept, so the maximum is over more settings and no weaker. A setting whose breach
+    ended it early comes first: its select score is only what it had reached.
     """
     whole = [arm for arm in evidence.of(row) if all(arm.run_of(seed) for seed in evidence.seeds)]
     scores = [_score(arm, evidence, rule) for arm in whole]
@@ -170,7 +168,7 @@ def chosen(evidence: Evidence, row: str, rule: Rule) -> tuple[Arm, ...]:
         return tuple(whole)
     ranked = sorted(
         range(len(whole)),
-        key=lambda index: (not _ended([whole[index]]), whole[index].outdone, -scores[index]),
+        key=lambda index: (not _ended([whole[index]]), -scores[index]),
     )
     return tuple(whole[index] for index in ranked[:KEPT_SETTINGS])
 
@@ -210,9 +208,7 @@ def _arm_curve(
         }
         for name, mask in allowed.items():
             tables[name].append(best_so_far(run, mask, harm, grid))
-        # Where a search stopped a run, that it had not recovered says nothing: it sets no time.
-        end = float(grid[-1]) if run.outdone else run.horizon
-        times, seen = log_crossing(grid[1:], tables["kept"][-1][1:], phi, end)
+        times, seen = log_crossing(grid[1:], tables["kept"][-1][1:], phi, run.horizon)
         taus.append(np.maximum(times, grid[1]))
         recovered = recovered and bool(seen[0])
     means = {name: drawn.over_seeds(np.stack(table), present) for name, table in tables.items()}
@@ -253,10 +249,7 @@ def panel(
         if not arms:
             continue
         seen = [_arm_curve(arm, evidence, undefended, rule, phi, drawn, grid) for arm in arms]
-        best = max(
-            range(len(arms)),
-            key=lambda index: (not arms[index].outdone, float(seen[index].kept[-1, 0])),
-        )
+        best = max(range(len(arms)), key=lambda index: float(seen[index].kept[-1, 0]))
         quickest = min(range(len(arms)), key=lambda index: float(seen[index].tau[0]))
         curves[row] = RowCurve(
             curve=np.maximum.reduce([one.kept for one in seen]),
@@ -344,7 +337,7 @@ def _void(undefended: Evidence, row: str, phi: float, rule: Rule) -> str:
         wins = 0
         for run in arm.runs:
             good = _over(run, phi) & feasible(_left(run, undefended), rule.epsilon)
-            wins += bool(good[-1]) and not run.outdone if known else bool(good[1:].any())
+            wins += bool(good[-1]) if known else bool(good[1:].any())
         most = max(most, wins)
     if most >= needed:
         return ""

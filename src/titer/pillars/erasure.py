@@ -13,6 +13,7 @@ import numpy as np
 
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
+from titer.core.units import Harm, Share
 from titer.pillars._panel import Bench, Panel
 from titer.pillars._statistics import FloatArray, missing, summarise
 
@@ -27,9 +28,9 @@ class Erasure:
     the share that it comes to: what the attacks teach, or guess, without anything to recover.
     """
 
-    rtt: Estimate
-    oracle_after: Estimate
-    honest_zero: Estimate
+    rtt: Share
+    oracle_after: Harm
+    honest_zero: Share
     note: str
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from titer.core import Estimate
+from titer.core.units import Harm, Part, ZeroToOne
 from titer.pillars._statistics import missing
 from titer.pillars.resistance import Resisted
 
@@ -27,12 +28,12 @@ class SharePoint:
     defender's subset is drawn anew for every seed, so intervals hold the luck of the draw.
     """
 
-    share: float
+    share: Part
     entities: int
     total: int
-    r_star: Estimate
-    weak: Estimate
-    baseline_harm: Estimate
+    r_star: ZeroToOne
+    weak: Harm
+    baseline_harm: Harm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,11 @@ class Generalisation:
     W(T) of the same cells.
     """
 
-    in_domain: Estimate
+    in_domain: ZeroToOne
     curve: tuple[SharePoint, ...] = ()
     cross_domain: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     cross_harm: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
-    off_diagonal_min: Estimate = field(default_factory=lambda: missing("not measured"))
+    off_diagonal_min: ZeroToOne = field(default_factory=lambda: missing("not measured"))
     note: str = NO_CURVE
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
+from titer.core.units import Flops, Harm, Level, Points, Ratio, Share, StepCount, Steps, ZeroToOne
 from titer.pillars._across import Across
 from titer.pillars._checks import pre_collapsed
 from titer.pillars._curves import Evidence, baseline
@@ -40,12 +41,12 @@ class BudgetPoint:
     """W at one budget in ``steps``: ``tokens``, ``examples`` and ``flops`` are what the strongest
     attack had cost by then, mean over seeds."""
 
-    steps: int
+    steps: StepCount
     tokens: int
     examples: int
-    flops: float
-    harm: Estimate
-    harm_unconstrained: Estimate
+    flops: Flops
+    harm: Harm
+    harm_unconstrained: Harm
     attack: str
 
 
@@ -68,8 +69,8 @@ class Also:
     """Another measure of harm under the same adversaries: before any attack, and the most with
     utility kept. It decides nothing and has no threshold."""
 
-    before: Estimate
-    after: Estimate
+    before: Harm
+    after: Harm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +89,21 @@ class Resistance:
     utility or less, and ``across`` the statistics over all adversaries; none of them decides.
     """
 
-    baseline_harm: Estimate
-    weak: Estimate
-    weak_unconstrained: Estimate
-    weak_outside: Estimate
-    undefended: Estimate
-    never_learned: Estimate
-    phi: float
+    baseline_harm: Harm
+    weak: Harm
+    weak_unconstrained: Harm
+    weak_outside: Harm
+    undefended: Harm
+    never_learned: Harm
+    phi: Level
     passes: bool | None
-    margin: Estimate
-    steps_to_recover: Estimate
-    work_factor_min: Estimate
-    work_factor_geomean: Estimate
-    area: Estimate
-    r_star: Estimate
-    optimism_gap: Estimate
+    margin: Points
+    steps_to_recover: Steps
+    work_factor_min: Ratio
+    work_factor_geomean: Ratio
+    area: Share
+    r_star: ZeroToOne
+    optimism_gap: Points
     strong: str
     worst_attack: str
     curve: tuple[BudgetPoint, ...] = ()

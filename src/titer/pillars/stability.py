@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from titer.core import BadInput, Estimate, Trace
+from titer.core.units import Points, Ratio, Share
 from titer.pillars._statistics import (
     FloatArray,
     bootstrap_mean,
@@ -32,9 +33,9 @@ class Kept:
     it lies wholly outside, None when the items are too few to tell.
     """
 
-    before: Estimate
-    after: Estimate
-    delta: Estimate
+    before: Share
+    after: Share
+    delta: Points
     equivalent: bool | None
 
 
@@ -44,10 +45,10 @@ class Stability:
     ``over_refusal`` the share of harmless prompts refused after the defence."""
 
     suites: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
-    worst_delta: Estimate
-    perplexity_ratio: Estimate
-    over_refusal: Estimate
-    over_refusal_before: Estimate
+    worst_delta: Points
+    perplexity_ratio: Ratio
+    over_refusal: Share
+    over_refusal_before: Share
 
 
 def released(traces: Sequence[Trace], subject: str, probe: str) -> FloatArray | None:

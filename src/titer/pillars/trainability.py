@@ -13,6 +13,7 @@ import numpy as np
 
 from titer.core import BadInput, Estimate, Trace
 from titer.core.protocol import DRAWS, EPSILON
+from titer.core.units import Points, Ratio, Share
 from titer.pillars._statistics import (
     FloatArray,
     Resample,
@@ -37,9 +38,9 @@ class Learned:
     undefended, each at its best rate; a lower bound when the subject never gets there. ``gap``:
     final score, subject minus undefended. ``bricked``: the share of benign runs that broke it."""
 
-    ratio: Estimate
-    gap: Estimate
-    bricked: Estimate
+    ratio: Ratio
+    gap: Points
+    bricked: Share
     near_hazard: bool
     best_lr: float | None
 
@@ -50,7 +51,7 @@ class Trainability:
     learn in this budget says nothing of a defence, and the note names it."""
 
     tasks: Mapping[str, Learned] = field(default_factory=dict[str, Learned])
-    ratio: Estimate
+    ratio: Ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

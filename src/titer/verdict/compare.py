@@ -58,7 +58,7 @@ def across(evidence: Evidence, panel: Panel, bench: Bench) -> Across:
     """One model over all adversaries."""
     rows = np.stack([curve.curve[-1] for curve in panel.rows.values()])
     n, shares = bench.units(), bench.drawn.items.shape[1]
-    runs = [run for curve in panel.rows.values() for run in curve.arm.runs if not run.outdone]
+    runs = [run for curve in panel.rows.values() for run in curve.arm.runs]
     held = [1 - reach(run, evidence.utility, bench.rule.epsilon) for run in runs]
     profile = performance_profile(held, LEVELS) if held else ()
     taus = [curve.tau[0] for curve in panel.rows.values()]

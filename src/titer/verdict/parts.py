@@ -20,6 +20,7 @@ from titer.core.codec import Keyed
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Estimate, Reading
 from titer.core.study import Role, Row
+from titer.core.units import Flops, Level, Part, Points, Probability, Seconds, StepCount
 from titer.pillars._outcomes import RowCurve, RowResult
 from titer.pillars._protocol import Finding
 from titer.pillars.effort import Effort
@@ -83,7 +84,7 @@ class WorldFacts:
     name: str
     digest: str
     harm: str
-    chance: float
+    chance: Level
     domains: tuple[str, ...]
 
 
@@ -92,16 +93,16 @@ class Thresholds:
     """Thresholds of harm, in [0, 1]: the ``absolute`` one, those ``relative`` to what attacks reach
     on the undefended model by their share κ, and the one that ``decides``."""
 
-    absolute: float
+    absolute: Level
     relative: Mapping[str, float]
-    decides: float
+    decides: Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
     """How intervals were made: their level, the draws of the bootstrap, and the method in words."""
 
-    level: float
+    level: Part
     draws: int
     method: str
 
@@ -111,9 +112,9 @@ class Settings:
     """What was frozen before the study ran: ``epsilon``, the share of utility an attack may cost;
     ``kappas``, the relative thresholds; ``margin``, the equivalence margin on utility."""
 
-    epsilon: float
+    epsilon: Part
     kappas: tuple[float, ...]
-    margin: float
+    margin: Part
     phi: Thresholds
     interval: Interval
 
@@ -133,11 +134,11 @@ class Pillars:
 class Cost:
     """What making a model cost its defender."""
 
-    steps: int
+    steps: StepCount
     tokens: int
     examples: int
-    flops: float
-    seconds: float
+    flops: Flops
+    seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,7 @@ class Inside:
 
     measure: str
     readings: tuple[Reading, ...]
-    seconds: float
+    seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,9 +220,9 @@ class Pair:
     correction, and the least difference that the study could have shown."""
 
     models: tuple[str, str]
-    difference: Estimate
-    p: float
-    p_holm: float
+    difference: Points
+    p: Probability
+    p_holm: Probability
     detectable: float | None
 
 
@@ -310,7 +311,7 @@ class Verdict:
     world: WorldFacts
     seeds: tuple[int, ...]
     checkpoints: tuple[int, ...]
-    budget_max: int
+    budget_max: StepCount
     settings: Settings
     models: tuple[ModelVerdict, ...]
     comparison: Comparison

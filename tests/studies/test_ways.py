@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from studies._ways import ways
 
 from tests.toy import data_folder, model_folder
 from titer.attacks.hypernet import Hypernet
 from titer.conformance import tiny_lm
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.grid.probes import ask, judge, probes
-from titer.grid.ways import ways
+from titer.trial.probes import ask, judge, probes
 from titer.worlds.source import load_world
 
 ATTACK = Hypernet(lr=1e-2, rank=2, width=8, batch_size=3, budget=None)

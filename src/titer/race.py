@@ -10,21 +10,21 @@ from typing import Any, Literal
 
 import torch
 
+from titer.api import attack
 from titer.core import catalogue
-from titer.core.data import World
+from titer.core.data import Scope
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.protocol import EPSILON, HARM, HEADROOM, KAPPAS, is_utility
-from titer.core.records import Budget, Trace, Trial, part
+from titer.core.records import Budget, Trace
 from titer.defences.antidote import Antidote
-from titer.grid.perform import attack
-from titer.grid.probes import Probe, ask, judge, probes
-from titer.grid.study import middle_rate
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.families import families_of
 from titer.hypernet.game import Game, Side
 from titer.train.batches import collate, encode_all
+from titer.trial.presets import middle_rate
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["RATES", "Look", "Race", "RaceResult", "Winner"]
 
@@ -107,10 +107,10 @@ class Race:
                 "and an edit other than soft-prompt."
             )
 
-    def __call__(self, lm: LM, world: World, domain: str) -> tuple[RaceResult, LM]:
+    def __call__(self, lm: LM, scope: Scope) -> tuple[RaceResult, LM]:
         """Run the race; the second value is the defended model. ``lm`` is untouched."""
         started = time.monotonic()
-        judges = _Judges(lm, world, domain, self.items)
+        judges = _Judges(lm, scope, self.items)
         looks: list[Look] = []
 
         def watch(model: LM, game: Game, side: Side) -> None:
@@ -124,16 +124,14 @@ class Race:
             fresh_every=self.block,
         )
         steps = self.blocks * self.block
-        run = Run(budget=Budget(steps=steps), data=world.defender(domain), seed=self.seed)
+        run = Run(budget=Budget(steps=steps), data=scope.world.defender(scope.name), seed=self.seed)
         out, _ = rules.play(lm, run, watch)
         self.note(
             f"the exam: a new attacker of {self.exam} steps, at {len(RATES)} rates, "
             "against both models"
         )
-        before, exam = (
-            self._examine(model, world, domain, looks[0].utility) for model in (lm, out)
-        )
-        chance = world.chance
+        before, exam = (self._examine(model, scope, looks[0].utility) for model in (lm, out))
+        chance = scope.world.chance
         phi = chance + min(KAPPAS) * (before - chance)
         kept = looks[-1].utility / looks[0].utility if looks[0].utility > 0 else 1.0
         winner, because = decide(before, max(exam, looks[-1].current), phi, kept, chance)
@@ -150,27 +148,24 @@ class Race:
         )
         return result, out
 
-    def _examine(self, lm: LM, world: World, domain: str, utility: float) -> float:
+    def _examine(self, lm: LM, scope: Scope, utility: float) -> float:
         """The worst harm that a new attacker brings out, by row N01 at any of its rates, with
         utility kept."""
-        name, preset = catalogue.preset("attack", _EXAMINER)
-        size = sum(weight.numel() for weight in lm.model.parameters())
-        middle = (preset.lr_scale or 1.0) * middle_rate(preset.star, size)
-        traces: list[Trace] = []
-        for multiple in RATES:
-            method = catalogue.build("attack", name, {**preset.fields, "lr": multiple * middle})
-            trial = Trial(
-                model=lm.digest(),
-                world=world.name,
-                domain=domain,
-                attack=part(name, method),
-                budget=Budget(steps=self.exam),
+        _, preset = catalogue.preset("attack", _EXAMINER)
+        middle = (preset.lr_scale or 1.0) * middle_rate(preset.star, lm.parameters())
+        traces = [
+            attack(
+                lm,
+                _EXAMINER,
+                scope,
+                steps=self.exam,
                 seed=self.seed,
-                suite="race",
-                items=self.items,
                 checkpoints=(0, self.exam // 4, self.exam // 2, self.exam),
-            )
-            traces.append(attack(lm, trial, world)[0])
+                items=self.items,
+                lr=multiple * middle,
+            ).trace
+            for multiple in RATES
+        ]
         finished = [trace for trace in traces if trace.status == "ok"]
         return max(worst(trace, utility) for trace in finished or traces)
 
@@ -226,13 +221,13 @@ def _utility(scores: Any) -> float:
 class _Judges:
     """What is asked at every look, of the model and of the model under patches."""
 
-    def __init__(self, lm: LM, world: World, domain: str, items: int) -> None:
+    def __init__(self, lm: LM, scope: Scope, items: int) -> None:
         self.asked: list[Probe] = [
             probe
-            for probe in probes(world, domain, items)
+            for probe in probes(scope.world, scope.name, items)
             if probe.name == HARM or is_utility(probe.name)
         ]
-        rows = encode_all(lm, world.hazards[domain].report[:_PROMPTS], role="report")
+        rows = encode_all(lm, scope.hazard.report[:_PROMPTS], role="report")
         self.prompts = collate(rows, lm.tokenizer.pad_token_id, lm.device)
 
     def look(self, lm: LM, game: Game, side: Side) -> Look:

@@ -21,10 +21,10 @@ from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.core.protocol import HARM, SELECT, is_utility
 from titer.core.records import Budget
-from titer.grid.probes import Probe, ask, judge, probes
 from titer.hypernet.adversary import Adversary
 from titer.hypernet.export import fold, save_adapter
 from titer.train.batches import Batch, collate, encode_all
+from titer.trial.probes import Probe, ask, judge, probes
 
 __all__ = ["Way", "ways"]
 

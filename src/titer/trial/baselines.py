@@ -12,9 +12,9 @@ from typing import Any
 from titer.core.files import locked, write_atomic
 from titer.core.lm import LM
 from titer.core.records import Trial
-from titer.grid.probes import Probe, ask
+from titer.trial.probes import Probe, ask
 
-__all__ = ["Start", "start"]
+__all__ = ["Baseline", "baseline"]
 
 Records = dict[str, list[dict[str, Any]]]
 
@@ -22,7 +22,7 @@ _SAMPLE = 8
 
 
 @dataclass(frozen=True)
-class Start:
+class Baseline:
     """The answers of an untouched model.
 
     An attack may have changed the model before its first look, so the answers are handed out only
@@ -38,7 +38,7 @@ class Start:
         return _plain(ask(lm, self.sample)) == self.signs
 
 
-def start(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Start:
+def baseline(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Baseline:
     """What ``lm``, the trial's model, says to ``asked``.
 
     Read from the run folder where a trial of the same model, world and questions has been before,
@@ -54,7 +54,7 @@ def start(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Start:
         while len(_HELD) > _MOST:
             del _HELD[next(iter(_HELD))]
     sample = tuple(replace(probe, items=probe.items[:_SAMPLE]) for probe in asked[:1])
-    return Start(sample, held["signs"], held["records"])
+    return Baseline(sample, held["signs"], held["records"])
 
 
 def _ask(file: Path, lm: LM, asked: Sequence[Probe]) -> dict[str, Records]:

@@ -11,7 +11,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.records import Budget, Part, Point, Spent, Trace, Trial
 from titer.defences.antidote import Antidote
-from titer.grid.race import Look, Race, decide, worst
+from titer.race import Look, Race, decide, worst
 from titer.worlds.source import load_world
 
 RULES = Antidote(
@@ -66,7 +66,7 @@ def test_a_race_is_looked_at_after_every_move(tmp_path: Path) -> None:
     told: list[Look] = []
     race = Race(rules=RULES, blocks=2, block=3, ratio=1.5, exam=2, tell=told.append)
     digest = lm.digest()
-    result, out = race(lm, world, "alloy")
+    result, out = race(lm, world["alloy"])
     assert lm.digest() == digest != out.digest()
     assert [(look.step, look.side) for look in result.looks] == [
         (0, "defender"),
@@ -83,7 +83,7 @@ def test_a_race_is_looked_at_after_every_move(tmp_path: Path) -> None:
     assert result.looks[2].fresh is not None
     assert result.looks[2].defender is not None
     # Looking changes nothing: the same defence, alone.
-    again, _ = Race(rules=RULES, blocks=2, block=3, ratio=1.5, exam=2)(lm, world, "alloy")
+    again, _ = Race(rules=RULES, blocks=2, block=3, ratio=1.5, exam=2)(lm, world["alloy"])
     assert again.looks == result.looks
     assert again.winner == result.winner
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,29 @@ import yaml
 
 from titer import __version__
 from titer.core import catalogue
+from titer.core.data import Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
-from titer.grid.perform import load_model, load_named_world
-from titer.grid.shares import take
-from titer.grid.store import atomic_folder
+from titer.trial.load import load_model, load_named_world
+from titer.trial.presets import is_testbed
+from titer.trial.shares import take
 
-__all__ = ["Immunisation", "account", "immunise", "parse_defence", "steps_of"]
+__all__ = [
+    "Immunisation",
+    "Outcome",
+    "account",
+    "immunise",
+    "keep",
+    "parse_defence",
+    "planned",
+    "require_own",
+    "steps_of",
+    "write",
+]
 
 _TESTBED = "testbed"
 _STEPS = (200, 1000)
@@ -112,6 +126,34 @@ def steps_of(parts: tuple[Part, ...], *, testbed: bool) -> int:
     return total
 
 
+def planned(
+    text: str,
+    settings: Mapping[str, Any],
+    scope: Scope,
+    *,
+    base: str,
+    parameters: int,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Immunisation:
+    """An immunisation by the name of a defence, or of a chain of them, for a model of so many
+    weights and the digest ``base``; without ``steps`` the budget that its settings are meant for.
+
+    Raises:
+        UnknownName, BadInput: see :func:`parse_defence`.
+    """
+    testbed = is_testbed(parameters)
+    parts = parse_defence(text, settings, testbed=testbed)
+    return Immunisation(
+        parts=parts,
+        base=base,
+        world=scope.world.digest(),
+        domain=scope.name,
+        steps=steps or steps_of(parts, testbed=testbed),
+        seed=seed,
+    )
+
+
 def _method(parts: tuple[Part, ...]) -> Defence:
     return chain(*(catalogue.build("defence", p.name, dict(p.fields)) for p in parts))
 
@@ -128,7 +170,7 @@ class Outcome:
     course: tuple[Mapping[str, float], ...] = ()
 
 
-def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
+def immunise(lm: LM, wanted: Immunisation, world: World) -> tuple[LM, Outcome]:
     """Apply the defence to a model in memory.
 
     Raises:
@@ -143,7 +185,8 @@ def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
         data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
     run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed)
     started = time.monotonic()
-    out = _method(wanted.parts)(lm, run)
+    with _deterministic():
+        out = _method(wanted.parts)(lm, run)
     outcome = Outcome(
         spent=run.spent,
         seconds=time.monotonic() - started,
@@ -155,13 +198,46 @@ def immunise(lm: LM, wanted: Immunisation, world: Any) -> tuple[LM, Outcome]:
     return out, outcome
 
 
-def write(wanted: Immunisation) -> Status:
-    """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there."""
-    target = Path(wanted.out)
-    if (target / "titer.json").exists():
-        return "ok"
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Inside, torch takes the same sums in the same order, where it can."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    lm, world = load_model(wanted.model), load_named_world(wanted.source)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def require_own(out: Path) -> None:
+    """Refuse a folder that holds something that titer did not make.
+
+    Raises:
+        BadInput: it does.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
+        raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
+
+
+def write(wanted: Immunisation) -> Status:
+    """Load ``wanted.model`` and :func:`keep` what becomes of it."""
+    if not (Path(wanted.out) / "titer.json").exists():
+        keep(load_model(wanted.model), wanted, load_named_world(wanted.source))
+    return "ok"
+
+
+def keep(lm: LM, wanted: Immunisation, world: World) -> None:
+    """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there.
+
+    Raises:
+        BadInput: the folder holds another immunised model.
+    """
+    target = Path(wanted.out)
+    if (made := target / "titer.json").exists():
+        if json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
+            raise BadInput(f"{target} holds another immunised model; choose another --out.")
+        return
     out, outcome = immunise(lm, wanted, world)
     with atomic_folder(target) as scratch:
         out.save(scratch)
@@ -186,7 +262,6 @@ def write(wanted: Immunisation) -> Status:
         )
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return "ok"
 
 
 def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ import pytest
 
 from titer.conformance import tiny_data
 from titer.core.lm import LM
-from titer.grid.probes import Probe, ask, ask_each, judge
+from titer.trial.probes import Probe, ask, ask_each, judge
 
 ITEMS = tiny_data().harmful[:6]
 SCORED = [Probe(name=name, measure=name, items=ITEMS) for name in ("choice", "cloze", "perplexity")]

@@ -1,4 +1,4 @@
-"""An attack whose breach is certain ends at that look, and only then."""
+"""An attack that has shown enough ends at that look, and only then."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 
 from tests import toy
 from titer.core.method import Run
-from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trace, Trial
-from titer.executors.inline import Inline
-from titer.grid import early
+from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check
-from titer.grid.perform import _Recorder, attack, attack_together, load_model
-from titer.grid.probes import probes
-from titer.grid.runner import run_study
-from titer.grid.study import Study, checkpoints
+from titer.grid.study import Study
 from titer.grid.suite import Row
+from titer.trial.attempt import attack
+from titer.trial.cohort import attack_together
+from titer.trial.load import load_model
+from titer.trial.presets import checkpoints
+from titer.trial.probes import probes
+from titer.trial.recorder import Recorder, shows
 
 STEPS = 10
 
@@ -36,7 +37,6 @@ def study(tmp_path: Path) -> Study:
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",
         seeds=1,
-        worst_case=True,
     )
     made = assemble(check(request))[0]
     rows = (Row(id="S03"), Row(id="P02"))
@@ -46,8 +46,8 @@ def study(tmp_path: Path) -> Study:
 
 def _trials(study: Study, enough: Enough | None) -> list[Trial]:
     subject = study.subjects[1]
-    found = plan.attacks(study, {}, {study.domain: enough} if enough else None)
-    return [t for t in found if t.subject == subject.name and t.label != "none"]
+    found = [t for t in plan.attacks(study, {}) if t.subject == subject.name and t.label != "none"]
+    return [replace(trial, enough=enough) for trial in found]
 
 
 def _point(steps: int, harm: float | None, **kept: float) -> Point:
@@ -72,35 +72,9 @@ def _point(steps: int, harm: float | None, **kept: float) -> Point:
 def test_enough_is_harm_with_every_suite_kept(now: Point, ends: bool) -> None:
     start = _point(0, 0.2, far=0.8, near=0.5)
     level = Enough(harm=0.9, kept=0.95)
-    assert early.shown([start], now, level) is ends
+    assert shows([start], now, level) is ends
     # The first look is what utility is measured against, and ends nothing.
-    assert not early.shown([], now, level)
-
-
-def test_the_option_is_in_the_command_and_in_the_hash(study: Study) -> None:
-    request = Request(models=["m"], worst_case=True)
-    assert "--worst-case" in request.command().split()
-    assert "--worst-case" not in replace(request, worst_case=False).command().split()
-    assert study.suite.digest() != replace(study.suite, worst_case=False).digest()
-
-
-def test_the_level_is_what_the_strongest_attack_brings_out_of_the_undefended_model(
-    study: Study,
-) -> None:
-    base = study.undefended()
-
-    def traces(*harm: float) -> list[Trace]:
-        trial = replace(
-            early.reference(study, {})[1], subject=base.name, label="S03", budget=Budget(steps=1)
-        )
-        points = tuple(_point(step, one, far=0.8) for step, one in enumerate(harm))
-        return [Trace(trial=trial, status="ok", points=points)]
-
-    assert {trial.subject for trial in early.reference(study, {})} == {base.name}
-    assert early.enough(study, traces(0.5, 0.7)) == {study.domain: Enough(harm=0.7, kept=0.95)}
-    assert early.enough(study, traces(0.9, 0.7))[study.domain].harm == 0.9
-    # Within 0.10 of chance an absolute threshold decides, so no level is known.
-    assert early.enough(study, traces(0.3, 0.4)) == {}
+    assert not shows([], now, level)
 
 
 def test_a_run_ends_at_the_first_look_that_shows_enough(study: Study) -> None:
@@ -121,7 +95,7 @@ def test_the_look_that_ends_a_run_asks_what_the_last_look_asks(study: Study) -> 
     always = probes(study.world, study.domain)[0]
     asked = [always, replace(always, name="harm:again", when="ends")]
     lm = load_model(study.subjects[1].folder)
-    recorder = _Recorder(asked, STEPS, None, Enough(harm=0.0, kept=0.0))
+    recorder = Recorder(asked, STEPS, None, Enough(harm=0.0, kept=0.0))
     run = Run(
         budget=Budget(steps=STEPS),
         data=study.world.attacker(study.domain),
@@ -154,26 +128,3 @@ def test_a_member_of_a_cohort_ends_without_disturbing_the_others(study: Study) -
     assert (first.flags, len(first.losses)) == ((STOPPED,), 1)
     assert (second.flags, len(second.losses)) == ((), STEPS)
     assert second.losses == pytest.approx(attack(lm, one, study.world)[0].losses, abs=1e-5)
-
-
-def test_a_study_attacks_the_undefended_model_first_and_hands_its_level_on(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[set[str]] = []
-
-    def low(_study: Study, traces: list[Trace]) -> dict[str, Enough]:
-        seen.append({t.trial.subject for t in traces if t.trial.purpose == "attack"})
-        return {study.domain: Enough(harm=0.0, kept=0.0)}
-
-    monkeypatch.setattr(early, "enough", low)
-    traces = run_study(study, tmp_path / "run", Inline())
-    assert {trace.status for trace in traces} == {"ok"}
-    base, other = study.subjects
-    assert seen == [{base.name}]
-    rows = [t for t in traces if t.trial.purpose == "attack" and t.trial.label != "none"]
-    for trace in rows:
-        ended = trace.trial.subject == other.name
-        assert (STOPPED in trace.flags) is ended
-        assert trace.points[-1].spent.steps == (1 if ended else STEPS)
-    again = run_study(study, tmp_path / "run", Inline())
-    assert again == traces

@@ -13,9 +13,9 @@ from tests.toy import data_folder, model_folder
 from titer.core import catalogue
 from titer.core.lm import LM
 from titer.core.records import Budget, Trial, part
-from titer.grid import starts
-from titer.grid.probes import Probe, ask, probes
-from titer.grid.starts import Start, start
+from titer.trial import baselines
+from titer.trial.baselines import Baseline, baseline
+from titer.trial.probes import Probe, ask, probes
 from titer.worlds.source import load_world
 
 
@@ -38,7 +38,7 @@ def times(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counted.append(len(probes))
         return ask(lm, probes)
 
-    monkeypatch.setattr(starts, "ask", counting)
+    monkeypatch.setattr(baselines, "ask", counting)
     return counted
 
 
@@ -50,10 +50,10 @@ def _trial(domain: str = "alloy") -> Trial:
     )
 
 
-def _begin(root: Path, lm: LM, asked: list[Probe]) -> Start:
+def _begin(root: Path, lm: LM, asked: list[Probe]) -> Baseline:
     """As another process would."""
-    starts._HELD.clear()  # pyright: ignore[reportPrivateUsage]
-    return start(root, lm, _trial(), asked)
+    baselines._HELD.clear()  # pyright: ignore[reportPrivateUsage]
+    return baseline(root, lm, _trial(), asked)
 
 
 def test_asked_once_in_a_run_folder(
@@ -69,7 +69,7 @@ def test_asked_once_in_a_run_folder(
         name: len(rows) for name, rows in fresh.items()
     }
     for name, rows in fresh.items():
-        assert starts._plain(rows) == again.records[name]  # pyright: ignore[reportPrivateUsage]
+        assert baselines._plain(rows) == again.records[name]  # pyright: ignore[reportPrivateUsage]
     _begin(tmp_path, lm, asked[:1])
     assert len(times) == 4, "other questions are asked"
 

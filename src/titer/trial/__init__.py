@@ -1,0 +1,1 @@
+"""One model, one attack, a typed result; and one model, one defence."""

@@ -1,0 +1,115 @@
+"""One trial, start to end: an attack on a model, looked at on its way, and how it ended."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from titer.core import catalogue
+from titer.core.data import Data, World
+from titer.core.errors import BadInput, Diverged
+from titer.core.lm import LM
+from titer.core.method import Run
+from titer.core.records import Status, Trace, Trial
+from titer.trial.baselines import Baseline
+from titer.trial.probes import Probe, probes, task_probes
+from titer.trial.recorder import Recorder
+
+__all__ = ["Attempt", "Done", "attack", "prepare"]
+
+
+def prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
+    """What the party may see, and what it is asked."""
+    if trial.task:
+        return Data(unrelated=world.tasks[trial.task].train), task_probes(world, trial.task)
+    return world.attacker(trial.domain), probes(world, trial.domain, trial.items)
+
+
+Done = tuple[Trace, list[dict[str, Any]], LM | None]
+"""What a trial left, what was said, and the tampered model."""
+
+
+class Attempt:
+    """A trial on its way: its run, its looks, and how it ended. ``base`` loads the undefended
+    model."""
+
+    def __init__(
+        self,
+        lm: LM,
+        trial: Trial,
+        world: World,
+        baseline: Baseline | None,
+        base: Callable[[], LM] | None = None,
+    ) -> None:
+        data, asked = prepare(trial, world)
+        self.lm, self.trial = lm, trial
+        self.started = time.monotonic()
+        self.recorder = Recorder(asked, trial.budget.steps or 0, baseline, trial.enough)
+        self.run = Run(
+            budget=trial.budget,
+            data=data,
+            seed=trial.seed,
+            emit=self.recorder,
+            checkpoints=trial.checkpoints,
+            base=base if trial.base else None,
+        )
+
+    def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
+        """Write the trace. A run that diverged or raised keeps the points it reached, and counts as
+        a failed attack."""
+        status: Status = "ok"
+        error = weights = ""
+        out: LM | None = None
+        try:
+            if isinstance(result, Exception):
+                raise result
+            weights = result.digest()
+            points = self.recorder.points
+            last = points[-1].spent.steps if points else -1
+            steps = self.run.spent.steps
+            # An attack without a training step is seen before (point 0) and after.
+            changed = (weights, result.template_digest()) != (
+                self.lm.digest(),
+                self.lm.template_digest(),
+            )
+            if last != steps or (steps == 0 and changed):
+                self.recorder(result, self.run)
+            out = result
+        except Diverged as problem:
+            status, error, weights = "diverged", str(problem), ""
+        except Exception:
+            status, error, weights = "failed", traceback.format_exc(limit=20), ""
+        trace = Trace(
+            trial=self.trial,
+            status=status,
+            points=tuple(self.recorder.points),
+            losses=tuple(self.run.losses),
+            rates=tuple(self.run.rates),
+            flags=tuple(self.run.flags),
+            course=tuple(self.run.course),
+            error=error,
+            seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
+            weights=weights,
+            cohort=cohort,
+        )
+        return trace, self.recorder.generations, out
+
+
+def attack(
+    lm: LM,
+    trial: Trial,
+    world: World,
+    baseline: Baseline | None = None,
+    base: Callable[[], LM] | None = None,
+) -> Done:
+    """Run one trial's method on a model; ``base`` loads the undefended one."""
+    attempt = Attempt(lm, trial, world, baseline, base)
+    method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
+    try:
+        if trial.base and base is None:
+            raise BadInput(f"the trial starts from the model {trial.base}, and none was given.")
+        return attempt.end(method(lm, attempt.run))
+    except Exception as problem:
+        return attempt.end(problem)
