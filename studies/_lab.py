@@ -15,9 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from titer.core import catalogue
 from titer.core.data import World
-from titer.core.records import Trace, Trial, part
+from titer.core.records import Trace, Trial
 from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
@@ -26,7 +25,8 @@ from titer.grid.runner import Executor, run_trials
 from titer.grid.store import Store
 from titer.grid.study import Study
 from titer.grid.suite import Suite
-from titer.trial.immunise import Immunisation, write
+from titer.trial.immunise import Immunisation, parse_defence, write
+from titer.trial.presets import adversary
 from titer.worlds.source import load_world
 
 __all__ = ["ORACLE", "UNDEFENDED", "Adversary", "Arm", "Lab", "Made", "executing"]
@@ -148,10 +148,8 @@ class Lab:
         return found
 
     def _plan(self, arm: Arm, base: Subject, seed: int) -> Immunisation:
-        method = catalogue.build("defence", arm.defence, dict(arm.fields))
-        version = catalogue.card("defence", arm.defence).version
         plan = Immunisation(
-            parts=(part(arm.defence, method, version),),
+            parts=parse_defence(arm.defence, arm.fields),
             base=base.digest,
             world=self.world.digest(),
             domain=self.domain,
@@ -178,10 +176,10 @@ class Lab:
             seeds=tuple(sorted({one.seed for one in made.values()})),
             domain=self.domain,
         )
-        wanted = {
-            (name, adversary.name): self._trial(study, one, adversary)
+        trials = {
+            (name, wanted.name): self._trial(study, one, wanted)
             for name, one in made.items()
-            for adversary in adversaries
+            for wanted in adversaries
         }
         store = Store(self.root)
         seed = study.seeds[0]
@@ -189,23 +187,21 @@ class Lab:
             run_trials(
                 study,
                 store,
-                list(wanted.values()),
+                list(trials.values()),
                 self.executor,
                 f"seed {seed}: attacks",
                 lambda label, done, total: self.say(f"{label}: {done} of {total}"),
             )
-        return {key: store.get(trial.key) for key, trial in wanted.items() if _ended(store, trial)}
+        return {key: store.get(trial.key) for key, trial in trials.items() if _ended(store, trial)}
 
-    def _trial(self, study: Study, made: Made, adversary: Adversary) -> Trial:
-        method = catalogue.build("attack", adversary.attack, dict(adversary.fields))
-        version = catalogue.card("attack", adversary.attack).version
-        attack = part(adversary.attack, method, version)
-        steps = self.capped(adversary.steps)
-        domain = list(self.world.hazards)[-1] if adversary.elsewhere else self.domain
-        label = adversary.name
-        trial = study.trial(made.subject, attack, steps, made.seed, label=label, domain=domain)
+    def _trial(self, study: Study, made: Made, wanted: Adversary) -> Trial:
+        one = adversary(wanted.attack, wanted.fields, made.subject.parameters)
+        steps = self.capped(wanted.steps)
+        domain = list(self.world.hazards)[-1] if wanted.elsewhere else self.domain
+        label = wanted.name
+        trial = study.trial(made.subject, one.attack, steps, made.seed, label=label, domain=domain)
         looks = tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)}))
-        return replace(trial, checkpoints=looks, items=adversary.items or self.items)
+        return replace(trial, checkpoints=looks, items=wanted.items or self.items)
 
 
 def _ended(store: Store, trial: Trial) -> bool:

@@ -18,7 +18,7 @@ from titer.grid.store import require_space
 from titer.grid.study import Study
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, judges, suite, suite_hash
-from titer.trial.immunise import Immunisation, parse_defence, steps_of, write
+from titer.trial.immunise import Immunisation, parse_defence, planned, write
 from titer.trial.shares import check_shares, size, units
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import parse
@@ -307,21 +307,14 @@ def _beside(data: str, source: str) -> str:
 
 
 def _plan(request: Request, text: str, base: Subject, study: Study) -> Immunisation:
-    testbed = is_testbed(base)
-    parts = parse_defence(text, request.settings, testbed=testbed)
-    steps = steps_of(parts, testbed=testbed)
-    return Immunisation(
-        parts=parts,
+    wanted = planned(
+        text,
+        request.settings or {},
+        study.world[study.domain],
         base=base.digest,
-        world=study.world_digest,
-        domain=study.domain,
-        steps=steps,
-        seed=0,
-        name=text,
-        model=base.folder,
-        title=base.source,
-        source=request.data,
+        parameters=base.parameters,
     )
+    return replace(wanted, name=text, model=base.folder, title=base.source, source=request.data)
 
 
 def _parts(request: Request, plan: Immunisation, study: Study) -> list[Immunisation]:

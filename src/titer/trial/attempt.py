@@ -46,7 +46,8 @@ class Attempt:
         data, asked = prepare(trial, world)
         self.lm, self.trial = lm, trial
         self.started = time.monotonic()
-        self.recorder = Recorder(asked, trial.budget.steps or 0, baseline, trial.enough)
+        known = baseline.said_by if baseline else None
+        self.recorder = Recorder(asked, trial.budget.steps or 0, known, trial.enough)
         self.run = Run(
             budget=trial.budget,
             data=data,

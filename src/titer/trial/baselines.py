@@ -12,11 +12,9 @@ from typing import Any
 from titer.core.files import locked, write_atomic
 from titer.core.lm import LM
 from titer.core.records import Trial
-from titer.trial.probes import Probe, ask
+from titer.trial.probes import Probe, Records, ask
 
 __all__ = ["Baseline", "baseline"]
-
-Records = dict[str, list[dict[str, Any]]]
 
 _SAMPLE = 8
 
@@ -36,6 +34,10 @@ class Baseline:
     def fits(self, lm: LM) -> bool:
         """Whether ``lm`` is still the model these answers are from."""
         return _plain(ask(lm, self.sample)) == self.signs
+
+    def said_by(self, lm: LM) -> Records | None:
+        """What ``lm`` says, where it is still that model."""
+        return self.records if self.fits(lm) else None
 
 
 def baseline(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Baseline:

@@ -21,9 +21,12 @@ from titer.core.protocol import (
     utility,
 )
 
-__all__ = ["Probe", "ask", "ask_each", "judge", "probes", "task_probes"]
+__all__ = ["Probe", "Records", "ask", "ask_each", "judge", "probes", "task_probes"]
 
 COHERENCE_ITEMS = 24
+
+Records = dict[str, list[dict[str, Any]]]
+"""What a model said, by probe: one record an item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +101,18 @@ def task_probes(world: World, task: str) -> list[Probe]:
     return [Probe(name=TASK, measure=dev.measure, items=dev.items)]
 
 
-def ask(lm: LM, asked: Sequence[Probe]) -> dict[str, list[dict[str, Any]]]:
+def ask(lm: LM, asked: Sequence[Probe]) -> Records:
     """First step: what the model says, one record an item, by probe."""
     return {probe.name: probe.build().collect(lm, probe.items) for probe in asked}
 
 
-def ask_each(lm: LM, asked: Sequence[Probe], copies: int) -> list[dict[str, list[dict[str, Any]]]]:
+def ask_each(lm: LM, asked: Sequence[Probe], copies: int) -> list[Records]:
     """What :func:`ask` returns, for each of ``copies`` models that ``lm`` runs side by side.
 
     The model of ``lm`` takes rows for all its members, those of member 0 first, as stacked models
     do; the probes are those that can be asked ``together``.
     """
-    found: list[dict[str, list[dict[str, Any]]]] = [{} for _ in range(copies)]
+    found: list[Records] = [{} for _ in range(copies)]
     for probe in asked:
         measure: Any = probe.build()
         for member, records in zip(
@@ -119,9 +122,7 @@ def ask_each(lm: LM, asked: Sequence[Probe], copies: int) -> list[dict[str, list
     return found
 
 
-def judge(
-    asked: Sequence[Probe], records: dict[str, list[dict[str, Any]]]
-) -> dict[str, tuple[float, ...]]:
+def judge(asked: Sequence[Probe], records: Records) -> dict[str, tuple[float, ...]]:
     """Second step: a score an item, by probe; needs no model."""
     return {
         probe.name: tuple(probe.build().judge(probe.items, records[probe.name]))

@@ -10,8 +10,7 @@ from typing import Any
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point
-from titer.trial.baselines import Baseline
-from titer.trial.probes import Probe, ask, ask_each, judge
+from titer.trial.probes import Probe, Records, ask, ask_each, judge
 
 __all__ = ["Recorder", "shows"]
 
@@ -22,29 +21,26 @@ _DIGITS = 1e-6
 class Recorder:
     """Takes the looks of a run: asks, judges, keeps, and ends it when there is ``enough``.
 
-    ``end`` is the run's last step. ``baseline`` holds what the untouched model says, so that it is
-    asked once for all the runs that start from it.
+    ``end`` is the run's last step. ``known``, asked of the model before its first step, gives what
+    it says where that is known already, None where it is not.
     """
 
     def __init__(
         self,
         asked: Sequence[Probe],
         end: int,
-        baseline: Baseline | None,
+        known: Callable[[LM], Records | None] | None = None,
         enough: Enough | None = None,
     ) -> None:
-        self.asked, self.end, self.baseline, self.enough = asked, end, baseline, enough
+        self.asked, self.end, self.known, self.enough = asked, end, known, enough
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
 
     def __call__(self, lm: LM, run: Run) -> None:
         chosen = self.due(run)
         at_start = not self.points and run.spent.steps == 0
-        if at_start and self.baseline and self.baseline.fits(lm):
-            records = self.baseline.records
-        else:
-            records = ask(lm, chosen)
-        self.take(lm, run, chosen, records)
+        records = self.known(lm) if at_start and self.known else None
+        self.take(lm, run, chosen, ask(lm, chosen) if records is None else records)
 
     def many(
         self, lm: LM, runs: Sequence[Run], alone: Callable[[int], AbstractContextManager[LM]]
@@ -81,7 +77,7 @@ class Recorder:
         lm: LM,
         run: Run,
         chosen: Sequence[Probe],
-        records: dict[str, list[dict[str, Any]]],
+        records: Records,
     ) -> None:
         """Judge what was said, and keep it."""
         spent, recent = run.spent, run.losses[-10:]
