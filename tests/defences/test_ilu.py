@@ -86,7 +86,10 @@ def test_penalties_that_compare_environments(penalty: Any, lm: LM, make_run: Mak
         ILU(penalty=penalty)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(a, marks=[pytest.mark.slow] * (a != "llama")) for a in ARCHITECTURES],
+)
 @pytest.mark.parametrize("penalty", ["logit_scale", "grad_norm"])
 def test_the_contract_holds_off_the_default_road(architecture: Any, penalty: Any) -> None:
     """Mixed axes, adapters, parts, accumulation and annealing at once."""
