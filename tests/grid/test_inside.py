@@ -19,6 +19,8 @@ from titer.grid.study import Study
 from titer.report.load import read_verdict
 from titer.worlds.source import load_world
 
+pytestmark = pytest.mark.exact
+
 FAST = ("logit_lens", "linear_probe")
 
 

@@ -27,6 +27,8 @@ from titer.grid.store import Store
 from titer.grid.study import Study
 from titer.grid.suite import Row, suite
 
+pytestmark = pytest.mark.exact
+
 
 def _small(study: Study) -> Study:
     tiny = replace(
