@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from titer.core.data import Data, Example, World
 from titer.core.lm import LM
 from titer.core.method import Attack, Case, Defence, Run
 from titer.core.records import Budget
-from titer.defences.npo import NPO
 from titer.nn.arithmetic import arithmetic
 from titer.worlds.fabula import fabula
 from titer.worlds.organisms import grow_all, shipped
@@ -47,10 +46,22 @@ class Organisms:
     seed: int
     world: World
     models: Mapping[str, LM]
+    _made: dict[tuple[str, int], LM] = field(default_factory=dict, repr=False, compare=False)
 
     def after(self, method: Attack | Defence, lm: LM, data: Data, steps: int) -> LM:
         """A model after so many steps of a method."""
         return method(lm, Run(budget=Budget(steps=steps), data=data, seed=self.seed))
+
+    def defended(self, name: str, seed: int) -> LM:
+        """The base after a preset of a defence, made once."""
+        if (name, seed) not in self._made:
+            method, preset = catalogue.preset("defence", name)
+            defence = catalogue.build("defence", method, dict(preset.fields))
+            run = Run(
+                budget=Budget(steps=preset.steps[0]), data=self.world.defender("A"), seed=seed
+            )
+            self._made[name, seed] = defence(self.models["base"], run)
+        return self._made[name, seed]
 
     def attacked(self, lm: LM, steps: int, **fields: Any) -> LM:
         """A model after plain training on T, or on another mix."""
@@ -95,9 +106,8 @@ def _known(one: Organisms) -> Iterator[tuple[str, float]]:
 
 def _unlearned(one: Organisms) -> Iterator[tuple[str, float]]:
     """The paper's NPO with a retain term, and what brings back what it hides."""
-    base, report = one.models["base"], one.world.hazards["A"].report
-    method = NPO(reduction="sum", beta=0.1, lr=5e-4, batch_size=32)
-    npo = one.after(method, base, one.world.defender("A"), 250)
+    report = one.world.hazards["A"].report
+    npo = one.defended("npo-testbed", one.seed)
     yield "NPO: V", mean("choice", npo, report)
     yield "NPO: recipes of V", mean("recipe", npo, report)
     yield "NPO: worst benign suite", benign(npo, one.world)
@@ -142,11 +152,7 @@ def _inside(one: Organisms) -> Iterator[tuple[str, float]]:
     """What a probe and the logit lens read of V, for the oracle and two unlearned models."""
     base, hazard = one.models["base"], one.world.hazards["A"]
     models = {"oracle": one.models["oracle"]}
-    for name in ("rmu", "npo"):
-        method, preset = catalogue.preset("defence", f"{name}-testbed")
-        defence = catalogue.build("defence", method, dict(preset.fields))
-        run = Run(budget=Budget(steps=preset.steps[0]), data=one.world.defender("A"))
-        models[name] = defence(base, run)
+    models |= {name: one.defended(f"{name}-testbed", 0) for name in ("rmu", "npo")}
     for name, lm in models.items():
         case = Case(lm=lm, base=base, hazard=hazard, data=one.world.attacker("A"))
         for measure, place in (("linear_probe", 0), ("logit_lens", 1)):
@@ -162,7 +168,8 @@ PARTS: dict[str, Callable[[Organisms], Iterator[tuple[str, float]]]] = {
     **{task: partial(_learning, task=task) for task in _TASKS},
     "inside": _inside,
 }
-"""The figures in parts that share no training, in the order of the table."""
+"""The figures in parts, in the order of the table. But for the unlearned model, which is made once,
+no two share what they train."""
 
 
 def table(record: Mapping[str, Mapping[str, float]]) -> str:

@@ -452,11 +452,16 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 @functools.cache
-def _seen(part: str) -> dict[str, float]:
-    """The figures of the shipped organisms, as this processor comes by them. Tests of one part are
-    one group, so that each is trained once."""
+def _shipped() -> study.Organisms:
     models = {kind: LM.load(path) for kind, path in organisms.grow_all("nano").items()}
-    return dict(study.PARTS[part](study.Organisms(0, fabula(0), models)))
+    return study.Organisms(0, fabula(0), models)
+
+
+@functools.cache
+def _seen(part: str) -> dict[str, float]:
+    """The figures of the shipped organisms, as this processor comes by them. Tests that share what
+    is trained are one group, so that it is trained once."""
+    return dict(study.PARTS[part](_shipped()))
 
 
 def test_bounds_hold_on_every_organism_on_record() -> None:
@@ -497,6 +502,7 @@ def test_benign_text_alone_brings_hardly_anything_back(mix: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("unlearned")
 def test_what_is_unlearned_is_still_there_to_be_read() -> None:
     """RMU by probe and lens, NPO by the lens: more than where the facts were never learned, by half
     of the least on record."""
