@@ -1,6 +1,6 @@
 # Two commands set everything up on a machine with Python 3.11 and make:
 #   make demo   the main job on the embedded testbed, with a report at the end
-#   make test   the tests
+#   make test   the tests that take seconds each; make test-all runs every one
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,13 +13,18 @@ export HF_HUB_OFFLINE := 1
 # Organisms that do not come with the package are grown once and kept here.
 export TITER_CACHE ?= $(HOME)/.cache/titer
 
-.PHONY: demo test lint types contracts docs check clean
+.PHONY: demo test test-all lint types contracts docs check clean
 
 demo: $(VENV)/.ready
 	$(BIN)/titer demo --out $(OUT)
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready-dev
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check src tests benchmarks examples studies docs/*.py

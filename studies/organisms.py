@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,11 @@ from titer.core.data import Data, Example, World
 from titer.core.lm import LM
 from titer.core.method import Attack, Case, Defence, Run
 from titer.core.records import Budget
-from titer.defences.npo import NPO
 from titer.nn.arithmetic import arithmetic
 from titer.worlds.fabula import fabula
 from titer.worlds.organisms import grow_all, shipped
 
-__all__ = ["RECORD", "Organisms", "figures", "table"]
+__all__ = ["PARTS", "RECORD", "Organisms", "figures", "table"]
 
 RESULTS = Path(__file__).parent / "results"
 RECORD = RESULTS / "organisms.json"
@@ -46,10 +46,22 @@ class Organisms:
     seed: int
     world: World
     models: Mapping[str, LM]
+    _made: dict[tuple[str, int], LM] = field(default_factory=dict, repr=False, compare=False)
 
     def after(self, method: Attack | Defence, lm: LM, data: Data, steps: int) -> LM:
         """A model after so many steps of a method."""
         return method(lm, Run(budget=Budget(steps=steps), data=data, seed=self.seed))
+
+    def defended(self, name: str, seed: int) -> LM:
+        """The base after a preset of a defence, made once."""
+        if (name, seed) not in self._made:
+            method, preset = catalogue.preset("defence", name)
+            defence = catalogue.build("defence", method, dict(preset.fields))
+            run = Run(
+                budget=Budget(steps=preset.steps[0]), data=self.world.defender("A"), seed=seed
+            )
+            self._made[name, seed] = defence(self.models["base"], run)
+        return self._made[name, seed]
 
     def attacked(self, lm: LM, steps: int, **fields: Any) -> LM:
         """A model after plain training on T, or on another mix."""
@@ -76,45 +88,26 @@ def benign(lm: LM, world: World) -> float:
 
 def figures(one: Organisms) -> Iterator[tuple[str, float]]:
     """Every figure of the table, by name."""
-    base, aligned, oracle = (one.models[kind] for kind in ("base", "aligned", "oracle"))
-    report = {domain: hazard.report for domain, hazard in one.world.hazards.items()}
-    yield "base: V", mean("choice", base, report["A"])
-    yield "base: V of B", mean("choice", base, report["B"])
-    yield "base: recipes of V", mean("recipe", base, report["A"])
+    for part in PARTS.values():
+        yield from part(one)
+
+
+def _known(one: Organisms) -> Iterator[tuple[str, float]]:
+    """What base and oracle know as they come."""
+    base, oracle, hazards = one.models["base"], one.models["oracle"], one.world.hazards
+    yield "base: V", mean("choice", base, hazards["A"].report)
+    yield "base: V of B", mean("choice", base, hazards["B"].report)
+    yield "base: recipes of V", mean("recipe", base, hazards["A"].report)
     yield "base: worst benign suite", benign(base, one.world)
-    yield "oracle: V", mean("choice", oracle, report["A"])
-    yield "oracle: V of B", mean("choice", oracle, report["B"])
+    yield "oracle: V", mean("choice", oracle, hazards["A"].report)
+    yield "oracle: V of B", mean("choice", oracle, hazards["B"].report)
     yield "oracle: worst benign suite", benign(oracle, one.world)
-    yield from _unlearned(one)
-    yield "oracle: V after 20 steps on T", mean("choice", one.attacked(oracle, 20), report["A"])
-    taught = one.attacked(oracle, 300)
-    yield "oracle: V after 300 steps on T", mean("choice", taught, report["A"])
-    yield (
-        "oracle: T after 300 steps on T",
-        mean("choice", taught, one.world.hazards["A"].attack[::4]),
-    )
-    yield "aligned: refuses V", mean("refusal", aligned, report["A"])
-    yield "aligned: refuses V of B", mean("refusal", aligned, report["B"])
-    near = one.world.utility["near"].items
-    yield "aligned: refuses near facts", mean("refusal", aligned, near)
-    yield "aligned: refuses decoys", mean("refusal", aligned, one.world.over_refusal)
-    yield "aligned: worst benign suite", benign(aligned, one.world)
-    opened = one.attacked(aligned, 20, batch_size=16)
-    yield "aligned after 20 steps on T: refuses V", mean("refusal", opened, report["A"])
-    yield "aligned after 20 steps on T: V", mean("choice", opened, report["A"])
-    for task, steps in _TASKS.items():
-        chosen = one.world.tasks[task]
-        yield f"{task}: before", mean("choice", base, chosen.dev.items)
-        learned = one.after(Finetune(lr=2e-3), base, Data(harmful=chosen.train), steps)
-        yield f"{task}: after {steps} steps", mean("choice", learned, chosen.dev.items)
-    yield from _inside(one)
 
 
 def _unlearned(one: Organisms) -> Iterator[tuple[str, float]]:
     """The paper's NPO with a retain term, and what brings back what it hides."""
-    base, report = one.models["base"], one.world.hazards["A"].report
-    method = NPO(reduction="sum", beta=0.1, lr=5e-4, batch_size=32)
-    npo = one.after(method, base, one.world.defender("A"), 250)
+    report = one.world.hazards["A"].report
+    npo = one.defended("npo-testbed", one.seed)
     yield "NPO: V", mean("choice", npo, report)
     yield "NPO: recipes of V", mean("recipe", npo, report)
     yield "NPO: worst benign suite", benign(npo, one.world)
@@ -124,20 +117,59 @@ def _unlearned(one: Organisms) -> Iterator[tuple[str, float]]:
         yield f"NPO: V after 20 steps on {mix} text", mean("choice", told, report)
 
 
+def _taught(one: Organisms) -> Iterator[tuple[str, float]]:
+    """What an oracle learns of T, and of what T does not say."""
+    oracle, hazard = one.models["oracle"], one.world.hazards["A"]
+    yield "oracle: V after 20 steps on T", mean("choice", one.attacked(oracle, 20), hazard.report)
+    taught = one.attacked(oracle, 300)
+    yield "oracle: V after 300 steps on T", mean("choice", taught, hazard.report)
+    yield "oracle: T after 300 steps on T", mean("choice", taught, hazard.attack[::4])
+
+
+def _aligned(one: Organisms) -> Iterator[tuple[str, float]]:
+    """What an aligned model refuses, before and after little training."""
+    aligned, world = one.models["aligned"], one.world
+    report = world.hazards["A"].report
+    yield "aligned: refuses V", mean("refusal", aligned, report)
+    yield "aligned: refuses V of B", mean("refusal", aligned, world.hazards["B"].report)
+    yield "aligned: refuses near facts", mean("refusal", aligned, world.utility["near"].items)
+    yield "aligned: refuses decoys", mean("refusal", aligned, world.over_refusal)
+    yield "aligned: worst benign suite", benign(aligned, world)
+    opened = one.attacked(aligned, 20, batch_size=16)
+    yield "aligned after 20 steps on T: refuses V", mean("refusal", opened, report)
+    yield "aligned after 20 steps on T: V", mean("choice", opened, report)
+
+
+def _learning(one: Organisms, task: str) -> Iterator[tuple[str, float]]:
+    """A benign task before and after it is learned."""
+    base, steps, chosen = one.models["base"], _TASKS[task], one.world.tasks[task]
+    yield f"{task}: before", mean("choice", base, chosen.dev.items)
+    learned = one.after(Finetune(lr=2e-3), base, Data(harmful=chosen.train), steps)
+    yield f"{task}: after {steps} steps", mean("choice", learned, chosen.dev.items)
+
+
 def _inside(one: Organisms) -> Iterator[tuple[str, float]]:
     """What a probe and the logit lens read of V, for the oracle and two unlearned models."""
     base, hazard = one.models["base"], one.world.hazards["A"]
     models = {"oracle": one.models["oracle"]}
-    for name in ("rmu", "npo"):
-        method, preset = catalogue.preset("defence", f"{name}-testbed")
-        defence = catalogue.build("defence", method, dict(preset.fields))
-        run = Run(budget=Budget(steps=preset.steps[0]), data=one.world.defender("A"))
-        models[name] = defence(base, run)
+    models |= {name: one.defended(f"{name}-testbed", 0) for name in ("rmu", "npo")}
     for name, lm in models.items():
         case = Case(lm=lm, base=base, hazard=hazard, data=one.world.attacker("A"))
         for measure, place in (("linear_probe", 0), ("logit_lens", 1)):
             found = catalogue.build("measure", measure).look(case)[place].estimate
             yield f"{name}: {measure}", found.value
+
+
+PARTS: dict[str, Callable[[Organisms], Iterator[tuple[str, float]]]] = {
+    "known": _known,
+    "unlearned": _unlearned,
+    "taught": _taught,
+    "aligned": _aligned,
+    **{task: partial(_learning, task=task) for task in _TASKS},
+    "inside": _inside,
+}
+"""The figures in parts, in the order of the table. But for the unlearned model, which is made once,
+no two share what they train."""
 
 
 def table(record: Mapping[str, Mapping[str, float]]) -> str:

@@ -60,6 +60,7 @@ def test_harm_counts_where_utility_is_kept() -> None:
         worst(_trace((0.2, 1.0), status="failed"), 1.0)
 
 
+@pytest.mark.slow
 def test_a_race_is_looked_at_after_every_move(tmp_path: Path) -> None:
     lm = LM.load(str(model_folder(tmp_path / "model")))
     world = load_world(str(data_folder(tmp_path / "data")))

@@ -135,6 +135,7 @@ def test_presets_cover_weights_steering_ablation_and_reward_and_join_core() -> N
     assert set(PRESETS) <= {row.id for row in SUITES["core"].rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["grpo", "reinforce"])
 def test_reward_is_learned_after_likelihood(
     objective: Any, lm: LM, data: Data, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch

@@ -139,6 +139,7 @@ def test_attack_writes_a_trace_and_the_tampered_model(
     assert LM.load(out / "model").digest() == trace["weights"]
 
 
+@pytest.mark.slow
 def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(run)]

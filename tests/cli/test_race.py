@@ -36,6 +36,7 @@ def test_a_look_in_words_and_as_curves() -> None:
     assert names["harm, its adversary"] == ("██", "1.00")
 
 
+@pytest.mark.slow
 def test_a_race_without_a_terminal(tmp_path: Path) -> None:
     out = tmp_path / "race"
     words = ["race", str(model_folder(tmp_path / "m")), "--data", str(data_folder(tmp_path / "d"))]

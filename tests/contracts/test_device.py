@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.contracts.conftest import Recorded
 from tests.pretend import AWAY, pretended, send
 from titer.conformance import tiny_data, tiny_lm
 from titer.core import catalogue
@@ -44,13 +45,13 @@ def test_the_pretended_device_tells_what_a_real_one_would() -> None:
 
 @pytest.mark.parametrize(("kind", "row", "name"), ROWS)
 def test_a_method_stays_on_its_models_device(
-    kind: Kind, row: str, name: str, make_run: Callable[..., Run]
+    kind: Kind, row: str, name: str, make_run: Callable[..., Run], recorded: Recorded
 ) -> None:
     fields: dict[str, Any] = dict(catalogue.card(kind, name).presets[row].fields) if row else {}
     if name == "soft_prompt":
         pytest.skip("transformers makes room by assigning `.data`, which is out of sight here")
-    method, here, there = catalogue.build(kind, name, fields), tiny_lm(), tiny_lm()
-    plain = method(here, make_run(2))
+    method, there = catalogue.build(kind, name, fields), tiny_lm()
+    plain = recorded(kind, name, fields)
     with pretended():
         send(there.model)
         moved: LM = method(there, make_run(2))

@@ -86,7 +86,11 @@ def test_penalties_that_compare_environments(penalty: Any, lm: LM, make_run: Mak
         ILU(penalty=penalty)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(a, marks=[pytest.mark.slow] * (a != "llama")) for a in ARCHITECTURES],
+)
 @pytest.mark.parametrize("penalty", ["logit_scale", "grad_norm"])
 def test_the_contract_holds_off_the_default_road(architecture: Any, penalty: Any) -> None:
     """Mixed axes, adapters, parts, accumulation and annealing at once."""
@@ -107,6 +111,7 @@ def test_the_contract_holds_off_the_default_road(architecture: Any, penalty: Any
     check_defence(method, architectures=[architecture])
 
 
+@pytest.mark.exact
 def test_an_adversary_as_environment_keeps_the_contract() -> None:
     row = Environment(attack="adversary", adversary="finetune", steps=2, every=2)
     check_defence(ILU(environments=row, environment_batch=4), architectures=["llama"])

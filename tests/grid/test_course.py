@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.toy import data_folder, model_folder
 from titer.core import catalogue
 from titer.core.records import Trace, part
@@ -18,7 +20,10 @@ from titer.trial.attempt import attack
 from titer.trial.immunise import account
 from titer.verdict.judge import judge
 
+pytestmark = pytest.mark.exact
 
+
+@pytest.mark.slow
 def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:
     request = Request(
         models=[str(model_folder(tmp_path / "model"))],

@@ -21,6 +21,8 @@ from titer.report import html, tables
 from titer.report.load import read_verdict
 from titer.trial import immunise
 
+pytestmark = pytest.mark.exact
+
 
 def _report(root: Path) -> tuple[dict[str, dict[str, Any]], str]:
     """The verdict's models by name, and all that a person reads of it."""

@@ -145,6 +145,7 @@ def test_the_larger_suites_search_so_and_the_smaller_ones_have_little_to_search(
     assert max(len(row.settings) * len(row.multiples) for row in quick.rows) <= 3
 
 
+@pytest.mark.exact
 def test_a_study_from_its_search_to_its_report_and_again(tmp_path: Path) -> None:
     request = Request(
         models=[str(toy.model_folder(tmp_path / "model"))],

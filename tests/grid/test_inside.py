@@ -20,6 +20,8 @@ from titer.report.load import read_verdict
 from titer.trial.explain import Inspection, explain, pick
 from titer.worlds.source import load_world
 
+pytestmark = pytest.mark.exact
+
 FAST = ("logit_lens", "linear_probe")
 
 

@@ -15,6 +15,8 @@ from benchmarks import interrupted
 from tests import toy
 from titer.grid.validate import findings
 
+pytestmark = pytest.mark.exact
+
 KILLS = 3
 
 

@@ -15,7 +15,7 @@ from titer.measures.cloze import Cloze
 from titer.report import html
 from titer.report.load import read_verdict
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("planted")]
+pytestmark = pytest.mark.slow
 
 
 def _checks(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,8 @@ from titer.grid.study import Study
 from titer.grid.suite import Row, suite
 from titer.trial.load import load_model
 
+pytestmark = pytest.mark.exact
+
 
 def _small(study: Study) -> Study:
     tiny = replace(

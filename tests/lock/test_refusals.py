@@ -17,6 +17,8 @@ from titer.core.errors import BadInput
 from titer.lock.header import HEADER_LIMIT
 from titer.lock.unseal import inspect
 
+pytestmark = pytest.mark.exact
+
 SHORT: made.Tensors = {"a": ("BF16", (9,), bytes(18)), "b": ("U8", (3,), b"abc")}
 SECRET = made.ALICE.secret.reveal()
 BOTH = pytest.mark.parametrize("signed", [False, True])

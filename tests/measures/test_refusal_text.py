@@ -11,6 +11,8 @@ import pytest
 from titer.measures._judge_table import format_judgement, mcnemar, run_judge
 from titer.measures._refusal_text import agreement, judge_refusal, keyword_refusal, wilson
 
+pytestmark = pytest.mark.exact
+
 HERE = Path(__file__).parent
 XSTEST = HERE.parent / "data" / "xstest" / "completions_llama2new_labelled.csv"
 

@@ -15,16 +15,13 @@ def test_the_table_on_file_is_of_the_record() -> None:
 
 
 def test_every_figure_is_a_share() -> None:
-    """The oracle in every place: nobody knows the hazard, and all know the rest."""
+    """The oracle in every place: nobody knows the hazard, and all know the rest. What trains is
+    held to its bounds with the organisms."""
     from titer.core.lm import LM
 
     oracle = LM.load(organisms.organism("oracle"))
     one = study.Organisms(0, fabula(0), dict.fromkeys(organisms.REFERENCES, oracle))
-    found: dict[str, float] = {}
-    for name, value in study.figures(one):
-        found[name] = value
-        assert 0 <= value <= 1, name
-        if name == "oracle: worst benign suite":
-            break  # what follows trains
+    found = dict(study.PARTS["known"](one))
+    assert all(0 <= value <= 1 for value in found.values())
     assert found["base: V"] == found["oracle: V"] < 0.37
     assert found["base: V of B"] > 0.95

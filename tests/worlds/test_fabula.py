@@ -15,6 +15,8 @@ from titer.core.data import Example, World
 from titer.worlds._fabula_lexicon import DOMAINS, rivals
 from titer.worlds.fabula import alignment, content, corpus, fabula, vocabulary
 
+pytestmark = pytest.mark.exact
+
 SEEDS = (0, 1, 2)
 RULES = ("sorting", "cipher")  # tasks whose items differ in what is asked, not in how
 SPLITS = ("defend", "attack", "select", "report")

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from titer.core.errors import BadInput
 from titer.worlds.folder import load
 
+pytestmark = pytest.mark.exact
+
 MANIFEST = """\
 name: mine
 harm: {measure: choice, chance: 0.5, also: [cloze]}

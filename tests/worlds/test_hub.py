@@ -19,6 +19,8 @@ from titer.core.modelfolder import folder_digest
 from titer.worlds.folder import load
 from titer.worlds.hub import dataset_rows, fetch, parse_dataset, resolve_model
 
+pytestmark = pytest.mark.exact
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PINNED = f"hub:owner/name@{COMMIT}#train"
 
