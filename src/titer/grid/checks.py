@@ -11,7 +11,7 @@ from titer.core import catalogue
 from titer.core.records import Enough, Part, Trace, Trial, part
 from titer.core.study import Subject
 from titer.grid.diagnose import PATHS, WEIGHTS
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.pillars._curves import Rule
 from titer.pillars._gather import curve_grid, gather
 from titer.pillars._panel import thresholds
@@ -30,7 +30,7 @@ WARM = 20
 FAMILY = "full-adamw"
 
 
-def diagnoses(study: Study, rates: Mapping[str, float]) -> list[Trial]:
+def diagnoses(study: Experiment, rates: Mapping[str, float]) -> list[Trial]:
     """The two diagnoses of every model but the oracle and those made with a share of the hazard."""
     if study.suite.checks == "none":
         return []
@@ -44,7 +44,7 @@ def diagnoses(study: Study, rates: Mapping[str, float]) -> list[Trial]:
     return found
 
 
-def further(study: Study, rates: Mapping[str, float], traces: Sequence[Trace]) -> list[Trial]:
+def further(study: Experiment, rates: Mapping[str, float], traces: Sequence[Trace]) -> list[Trial]:
     """Attacks that ask whether a model that held did so for the right reason: longer (S4), from
     elsewhere (S8), with another optimiser state (S9), with half the data (S17), without gradients
     (S7). A model that training broke has nothing to hide and needs none."""
@@ -65,11 +65,13 @@ def further(study: Study, rates: Mapping[str, float], traces: Sequence[Trace]) -
     return found
 
 
-def _examined(study: Study) -> list[Subject]:
+def _examined(study: Experiment) -> list[Subject]:
     return [one for one in study.measured() if one.role != "oracle" and one.share is None]
 
 
-def _of(study: Study, subject: Subject, rates: Mapping[str, float], phi: float) -> Iterator[Trial]:
+def _of(
+    study: Experiment, subject: Subject, rates: Mapping[str, float], phi: float
+) -> Iterator[Trial]:
     plain, steps = _plain(study, rates), _steps(study)
     rate = float(plain.fields["lr"])
     whole = len(study.world.attacker(study.domain).harmful)
@@ -100,7 +102,7 @@ def _of(study: Study, subject: Subject, rates: Mapping[str, float], phi: float) 
     yield _trial(study, subject, _part("random_search", {}), "S7 random search", 2 * steps)
 
 
-def _plain(study: Study, rates: Mapping[str, float]) -> Part:
+def _plain(study: Experiment, rates: Mapping[str, float]) -> Part:
     rate = rates.get(FAMILY) or middle_rate(FAMILY, study.undefended().parameters)
     return _finetune({"lr": rate})
 
@@ -114,12 +116,17 @@ def _part(name: str, fields: Mapping[str, Any]) -> Part:
     return part(name, catalogue.build("attack", name, dict(fields)), version)
 
 
-def _steps(study: Study) -> int:
+def _steps(study: Experiment) -> int:
     return min(STEPS, study.suite.cap or STEPS)
 
 
 def _trial(
-    study: Study, subject: Subject, attack: Part, label: str, steps: int, seed: int | None = None
+    study: Experiment,
+    subject: Subject,
+    attack: Part,
+    label: str,
+    steps: int,
+    seed: int | None = None,
 ) -> Trial:
     first = study.seeds[0] if seed is None else seed
     return study.trial(subject, attack, steps, first, purpose="check", label=label)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from titer.core.records import Trace, Trial, content_key
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.pillars._curves import Rule
 from titer.pillars._gather import gather
 from titer.pillars._panel import KEPT_SETTINGS, chosen
@@ -23,7 +23,7 @@ from titer.pillars._panel import KEPT_SETTINGS, chosen
 __all__ = ["finals"]
 
 
-def finals(study: Study, traces: Sequence[Trace]) -> list[Trial]:
+def finals(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
     """The trials on fresh seeds that follow from a study's search trials, which must all have
     ended.
 
