@@ -198,8 +198,15 @@ class Lab:
         one = adversary(wanted.attack, wanted.fields, made.subject.parameters)
         steps = self.capped(wanted.steps)
         domain = list(self.world.hazards)[-1] if wanted.elsewhere else self.domain
-        label = wanted.name
-        trial = study.trial(made.subject, one.attack, steps, made.seed, label=label, domain=domain)
+        trial = study.trial(
+            made.subject,
+            one.attack,
+            steps,
+            made.seed,
+            row=wanted.name,
+            label=wanted.name,
+            domain=domain,
+        )
         looks = tuple(sorted({*_LOOKS, steps} & {*range(steps + 1)}))
         return replace(trial, checkpoints=looks, items=wanted.items or self.items)
 

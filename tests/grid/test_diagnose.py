@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from tests import toy
+from titer.core.diagnoses import Diagnosis, diagnosis_part
 from titer.core.lm import LM
-from titer.core.records import Budget, Part, Trace, Trial
-from titer.grid.diagnose import PATHS, WEIGHTS, diagnose, gradient_health, transferred
+from titer.core.records import Budget, Trace, Trial
+from titer.grid.diagnose import diagnose, gradient_health, transferred
 from titer.nn.edits import linears
 from titer.nn.hooks import blocks
 from titer.pillars._masking import barrier, gradient
@@ -32,14 +33,13 @@ def data(tmp_path: Path) -> str:
     return str(toy.data_folder(tmp_path / "data"))
 
 
-def run(name: str, lm: LM, base: LM, data: str, steps: int = 8) -> Trace:
+def run(which: Diagnosis, lm: LM, base: LM, data: str, steps: int = 8) -> Trace:
     world = load_world(data)
-    fields = {"undefended": "d"} | ({"lr": 3e-3} if name == PATHS else {})
     trial = Trial(
         model="m",
         world="w",
         domain=next(iter(world.hazards)),
-        attack=Part(name=name, fields=fields),
+        attack=diagnosis_part(which, "d", {"lr": 3e-3} if which == "paths" else None),
         budget=Budget(steps=steps),
         seed=0,
         suite="s",
@@ -134,7 +134,7 @@ def test_weights(lm: LM, data: str) -> None:
     for linear in linears(lm.model):
         if linear.name == "up_proj":
             linear.weight_OI.add_(0.01)
-    trace = run(WEIGHTS, lm, base, data, 0)
+    trace = run("weights", lm, base, data, 0)
     assert trace.status == "ok", trace.error
     logs = [point.logs for point in trace.points]
     assert logs[0]["rank"] == pytest.approx(1, abs=1e-3)
@@ -146,12 +146,12 @@ def test_weights(lm: LM, data: str) -> None:
         {"bf16": 1.0},
     ]
     assert trace.points[3].scores["harm"] == trace.points[0].scores["harm"]
-    assert run(WEIGHTS, lm, base, data, 0).points == trace.points
+    assert run("weights", lm, base, data, 0).points == trace.points
 
 
 def test_paths_charge_both_fine_tunes_and_say_where_the_loss_falls(lm: LM, data: str) -> None:
     before = lm.digest()
-    trace = run(PATHS, lm, lm.clone(), data)
+    trace = run("paths", lm, lm.clone(), data)
     assert trace.status == "ok", trace.error
     assert lm.digest() == before
     assert trace.points[0].spent.steps == 0
@@ -178,7 +178,7 @@ def test_a_diagnosis_that_raises_is_a_record(lm: LM, data: str) -> None:
     other = lm.clone()
     inner: Any = other.model
     inner.lm_head = torch.nn.Linear(3, 3)
-    trace = run(PATHS, other, lm, data)
+    trace = run("paths", other, lm, data)
     assert trace.status == "failed"
     assert "Traceback" in trace.error
 
@@ -193,7 +193,7 @@ def case(mine: Trace, base: Trace) -> Any:
 
 def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
     """From the planted weights to the flag: a head that saturates, and a hidden matrix."""
-    base = run(WEIGHTS, lm, lm, data, 0)
+    base = run("weights", lm, lm, data, 0)
     assert gradient(case(base, base))[0] == "valid"
     sharp, hidden = lm.clone(), lm.clone()
     head: Any = sharp.model.get_output_embeddings()
@@ -204,7 +204,7 @@ def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
         for name in ("q_proj", "k_proj", "v_proj"):
             getattr(block.self_attn, name).weight.mul_(1e4)
     for planted in (sharp, hidden):
-        flag, _, reason = gradient(case(run(WEIGHTS, planted, lm, data, 0), base))
+        flag, _, reason = gradient(case(run("weights", planted, lm, data, 0), base))
         assert flag == "suspect", reason
 
 
@@ -213,7 +213,7 @@ def test_the_undefended_nano_raises_none() -> None:
     if folder is None:
         pytest.skip("grow fabula:base first; growing it takes minutes")
     lm = LM.load(folder)
-    weights, paths = (run(name, lm, lm, "fabula", 20) for name in (WEIGHTS, PATHS))
+    weights, paths = (run(which, lm, lm, "fabula", 20) for which in get_args(Diagnosis))
     assert (weights.status, paths.status) == ("ok", "ok")
     assert gradient(case(weights, weights))[0] == "valid"
     assert barrier(case(paths, paths))[0] == "valid"

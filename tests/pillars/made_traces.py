@@ -72,6 +72,7 @@ def trace(
         suite="core",
         purpose=purpose,
         task=task,
+        **called(row, purpose),
         label=row,
         subject=subject,
     )
@@ -83,6 +84,19 @@ def trace(
         flags=tuple(flags),
         doubts=tuple(doubts),
     )
+
+
+def called(row: str, purpose: str) -> dict[str, Any]:
+    """What a trial is for: an attack, one that a check asked for (``S9 plain``), or a look."""
+    if row == "none":
+        return {"role": "baseline"}
+    if purpose == "check":
+        check, _, variant = (
+            row.rpartition(" ") if row in ("weights", "paths") else row.partition(" ")
+        )
+        return {"role": "check", "row": variant, "check": check}
+    kinds = {"calibrate": "rate", "train": "task"}
+    return {"role": kinds.get(purpose, "adversary"), "row": row}
 
 
 def rule(seeds: tuple[int, ...] = (0, 1, 2), rows: tuple[str, ...] = ("S",)) -> Rule:

@@ -33,7 +33,7 @@ def look(harm: float, **logs: float) -> Point:
 
 def diagnoses(subject: str, harm: float) -> list[Trace]:
     """What a healthy model leaves: the same answers at every scale and after loading."""
-    plain = trace(subject, "weights", 0, (), (), steps=(), purpose="check")
+    plain = trace(subject, "weights", 0, (), (), steps=(), purpose="check", attack="check-weights")
     weights = (
         look(harm, **HEALTHY, moved=0.1, rank=3.0),
         look(harm, scale=0.1),
@@ -42,7 +42,7 @@ def diagnoses(subject: str, harm: float) -> list[Trace]:
         look(harm, bf16=1.0),
     )
     walk = (look(harm), look(harm, **LINE), *(look(harm, transfer=k) for k in (0.5, 1.0, 2.0)))
-    paths = trace(subject, "paths", 0, (), (), steps=(), purpose="check")
+    paths = trace(subject, "paths", 0, (), (), steps=(), purpose="check", attack="check-paths")
     return [replace(plain, points=weights), replace(paths, points=walk)]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
+from titer.core.records import TrialRole
 from titer.core.study import Benign, Manifest, Row, Subject
 from titer.verdict.judge import judge
 
@@ -138,9 +139,17 @@ def _trial(
         purpose=purpose,
         task=task,
         checkpoints=CHECKPOINTS,
+        role=_role(row, purpose),
+        row="" if row == "none" else row or task,
         label=row,
         subject=subject,
     )
+
+
+def _role(row: str, purpose: str) -> TrialRole:
+    if row == "none":
+        return "baseline"
+    return "rate" if purpose == "calibrate" else "task" if purpose == "train" else "adversary"
 
 
 def _attacks(subject: str, shape: Shape) -> list[Trace]:

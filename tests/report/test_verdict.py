@@ -272,7 +272,7 @@ def test_a_shared_calibration_casts_its_doubt_on_every_row_it_set() -> None:
             last = Point(spent=trace.points[-1].spent, scores={"select": (top,) * 10})
             moved = replace(trace, points=(trace.points[0], last))
             traces[traces.index(trace)] = replace(
-                moved, trial=replace(trace.trial, label="full-adamw")
+                moved, trial=replace(trace.trial, row="full-adamw", label="full-adamw")
             )
     rows = tuple(replace(row, star="full-adamw") if row.id == "M01" else row for row in facts.rows)
     content = verdict(replace(facts, rows=rows), traces, draws=20)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 __all__ = [
+    "NAMES",
     "SEARCH_SEED",
     "STOPPED",
     "TWO_PHASES",
@@ -26,6 +27,7 @@ __all__ = [
     "Status",
     "Trace",
     "Trial",
+    "TrialRole",
     "content_key",
     "part",
 ]
@@ -210,6 +212,14 @@ class Enough:
     kept: float
 
 
+TrialRole = Literal["adversary", "rate", "baseline", "task", "check"]
+"""What a trial is for: an attack that counts, a rate to attack with, a look without an attack, a
+benign task, or a doubt about the attacks."""
+
+NAMES = ("role", "row", "check", "label", "subject")
+"""The fields of a trial that say what a study calls it, and stay out of its key."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One experiment as a value; its key is its name.
@@ -219,7 +229,10 @@ class Trial:
     ends an attack early; None lets it spend its budget, and is then no part of the key. ``base`` is
     the digest of the model that the attacked one was made from, for attacks that start from it, and
     otherwise empty and no part of the key.
-    ``label`` and ``subject`` are for people and stay out of the key.
+    ``role`` says what the trial is for, ``row`` which one of its kind it is: the adversary's id in
+    its suite, the sweep of a rate, the task, the variant of a check. ``check`` is the check that
+    asked for it. These, ``label`` and ``subject`` stay out of the key, and ``label`` is for print
+    alone.
     """
 
     model: str
@@ -235,6 +248,9 @@ class Trial:
     checkpoints: tuple[int, ...] = ()
     enough: Enough | None = None
     base: str = ""
+    role: TrialRole = "adversary"
+    row: str = ""
+    check: str = ""
     label: str = ""
     subject: str = ""
 
@@ -242,7 +258,8 @@ class Trial:
     def key(self) -> str:
         """Same key, same numbers."""
         content = _plain(self)
-        del content["label"], content["subject"]
+        for name in NAMES:
+            del content[name]
         if self.enough is None:
             del content["enough"]
         if not self.base:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from titer.core.diagnoses import diagnosis, reference
 from titer.core.errors import BadInput
 from titer.core.method import seed_for
 from titer.core.modelfolder import folder_digest
@@ -17,7 +18,6 @@ from titer.core.protocol import Z
 from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 from titer.grid.config import read_config
-from titer.grid.diagnose import is_diagnosis
 from titer.grid.perform import Job, perform
 from titer.grid.runner import Executor
 from titer.grid.store import Store
@@ -52,10 +52,7 @@ def recorded(root: Path) -> dict[str, Trace]:
         BadInput: a trial is not what its key says.
     """
     store = Store(root)
-    ended = [
-        entry for entry in store.plan() if (store.folder(entry["key"]) / "status.json").exists()
-    ]
-    found = {entry["key"]: store.named(entry) for entry in ended}
+    found = {entry.key: store.named(entry) for entry in store.ended()}
     for key, trace in found.items():
         if trace.trial.key != key:
             raise BadInput(
@@ -129,7 +126,7 @@ def _companion(store: Store, key: str) -> Trace:
 
 def _base(trial: Trial) -> str:
     """The digest of the undefended model, where the trial asks for it."""
-    return str(trial.attack.fields["undefended"]) if is_diagnosis(trial) else trial.base
+    return reference(trial) if diagnosis(trial) else trial.base
 
 
 def _same_world(study: Manifest) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from titer.core import catalogue
+from titer.core.diagnoses import Diagnosis, diagnosis_part
 from titer.core.records import Enough, Part, Trace, Trial, part
 from titer.core.study import Subject
-from titer.grid.diagnose import PATHS, WEIGHTS
 from titer.grid.study import Experiment
 from titer.pillars._curves import Rule
 from titer.pillars._gather import curve_grid, gather
@@ -37,10 +37,24 @@ def diagnoses(study: Experiment, rates: Mapping[str, float]) -> list[Trial]:
     base = study.undefended().digest
     found: list[Trial] = []
     for subject in _examined(study):
-        look = Part(name=WEIGHTS, fields={"undefended": base})
-        walk = Part(name=PATHS, fields={"undefended": base, **_plain(study, rates).fields})
-        found.append(_trial(study, subject, look, "weights", 0))
-        found.append(_trial(study, subject, walk, "paths", 2 * _steps(study)))
+        tuned = _plain(study, rates).fields
+        looks: list[tuple[Diagnosis, Part, int]] = [
+            ("weights", diagnosis_part("weights", base), 0),
+            ("paths", diagnosis_part("paths", base, tuned), 2 * _steps(study)),
+        ]
+        found += [
+            study.trial(
+                subject,
+                part,
+                steps,
+                study.seeds[0],
+                purpose="check",
+                role="check",
+                row=which,
+                label=which,
+            )
+            for which, part, steps in looks
+        ]
     return found
 
 
@@ -79,27 +93,28 @@ def _of(
     longest = max([steps, *(study.suite.steps(row, size) for row in study.rows())])
     for factor in RATES:
         attack = _finetune({**plain.fields, "lr": rate * factor})
-        one = _trial(study, subject, attack, "S4 unbounded", LONGER * longest)
+        one = _trial(study, subject, attack, "S4", "unbounded", LONGER * longest)
         yield replace(one, enough=Enough(harm=round(phi, 6), kept=0.0))
-    yield _trial(study, subject, plain, "S9 plain", steps)
+    yield _trial(study, subject, plain, "S9", "plain", steps)
     variants: dict[str, dict[str, Any]] = {
-        "S9 warm-up 0.1": {"warmup": 0.1},
-        "S9 warm-up 0.3": {"warmup": 0.3},
-        "S9 clip 0.5": {"clip": 0.5},
-        "S9 clip none": {"clip": None},
-        "S17 half the data": {"examples": max(1, whole // 2)},
+        "warm-up 0.1": {"warmup": 0.1},
+        "warm-up 0.3": {"warmup": 0.3},
+        "clip 0.5": {"clip": 0.5},
+        "clip none": {"clip": None},
     }
     if study.world.attacker(study.domain).retain and steps > WARM:
         warm = {"mix": "retain-then-harmful", "first": WARM / (steps + WARM)}
         attack = _finetune({**plain.fields, **warm})
-        yield _trial(study, subject, attack, "S9 warm moments", steps + WARM)
-    for label, change in variants.items():
-        yield _trial(study, subject, _finetune({**plain.fields, **change}), label, steps)
+        yield _trial(study, subject, attack, "S9", "warm moments", steps + WARM)
+    for row, change in variants.items():
+        yield _trial(study, subject, _finetune({**plain.fields, **change}), "S9", row, steps)
+    half = _finetune({**plain.fields, "examples": max(1, whole // 2)})
+    yield _trial(study, subject, half, "S17", "half the data", steps)
     noisy = _part("round_noise", {"bits": None, "noise": 0.03, "lr": rate})
     for restart in range(RESTARTS):
         seed = study.seeds[0] + restart
-        yield _trial(study, subject, noisy, "S8 restart", steps, seed)
-    yield _trial(study, subject, _part("random_search", {}), "S7 random search", 2 * steps)
+        yield _trial(study, subject, noisy, "S8", "restart", steps, seed)
+    yield _trial(study, subject, _part("random_search", {}), "S7", "random search", 2 * steps)
 
 
 def _plain(study: Experiment, rates: Mapping[str, float]) -> Part:
@@ -124,9 +139,19 @@ def _trial(
     study: Experiment,
     subject: Subject,
     attack: Part,
-    label: str,
+    check: str,
+    row: str,
     steps: int,
     seed: int | None = None,
 ) -> Trial:
-    first = study.seeds[0] if seed is None else seed
-    return study.trial(subject, attack, steps, first, purpose="check", label=label)
+    return study.trial(
+        subject,
+        attack,
+        steps,
+        study.seeds[0] if seed is None else seed,
+        purpose="check",
+        role="check",
+        row=row,
+        check=check,
+        label=f"{check} {row}",
+    )

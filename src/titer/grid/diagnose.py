@@ -1,7 +1,7 @@
 """Looks at weights and gradients that no attack takes: what the checks of a model are read from.
 
-A diagnosis has the shape of a trial: a key, a trace, a cost. ``check-weights`` (S6, S11, S12) asks
-about the model as it stands; ``check-paths`` (S10, S18) fine-tunes it and the undefended model, and
+A diagnosis has the shape of a trial: a key, a trace, a cost. ``weights`` (S6, S11, S12) asks
+about the model as it stands; ``paths`` (S10, S18) fine-tunes it and the undefended model, and
 asks about the way between. Numbers go into the points' ``logs``; pillars judge them.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from titer.attacks.interpolate import interpolated
 from titer.core import catalogue
 from titer.core.data import World
+from titer.core.diagnoses import Diagnosis, diagnosis, tuning
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
@@ -31,9 +32,8 @@ from titer.train.batches import Batch, Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
 from titer.trial.probes import Probe, ask, judge, probes
 
-__all__ = ["PATHS", "WEIGHTS", "diagnose", "is_diagnosis"]
+__all__ = ["diagnose"]
 
-WEIGHTS, PATHS = "check-weights", "check-paths"
 SCALES = (0.1, 10.0)
 """By how much logits are multiplied."""
 
@@ -46,20 +46,21 @@ PREDICTED = 0.01
 """The share of the loss by which a probing step should change it, were the loss linear."""
 
 
-def is_diagnosis(trial: Trial) -> bool:
-    """Whether a trial is a diagnosis rather than a method of the catalogue."""
-    return trial.attack.name in (WEIGHTS, PATHS)
-
-
 def diagnose(
     lm: LM, undefended: LM, trial: Trial, world: World
 ) -> tuple[Trace, list[dict[str, Any]]]:
-    """Carry out a diagnosis; one that raises is a trace that says so. With it, what was said."""
+    """Carry out a diagnosis; one that raises is a trace that says so. With it, what was said.
+
+    Raises:
+        BadInput: the trial is no diagnosis.
+    """
+    which = diagnosis(trial)
+    if which is None:
+        raise BadInput(f"{trial.attack.name} is an attack, and no diagnosis.")
     started = time.monotonic()
     notes = _Notes(lm, trial, world)
     try:
-        found = _weights if trial.attack.name == WEIGHTS else _paths
-        found(lm, undefended, notes)
+        _DIAGNOSES[which](lm, undefended, notes)
     except Exception:
         error = traceback.format_exc(limit=20)
         trace = Trace(trial=trial, status="failed", points=tuple(notes.points), error=error)
@@ -252,8 +253,7 @@ def _paths(lm: LM, undefended: LM, notes: _Notes) -> None:
 
 def _tuned(lm: LM, notes: _Notes) -> LM:
     """The plainest attack, all steps at one rate."""
-    fields = {k: v for k, v in notes.trial.attack.fields.items() if k != "undefended"}
-    method = catalogue.build("attack", "finetune", fields)
+    method = catalogue.build("attack", "finetune", tuning(notes.trial))
     half = (notes.trial.budget.steps or 0) // 2
     run = Run(budget=Budget(steps=half), data=notes.data, seed=notes.trial.seed)
     out = method(lm, run)
@@ -285,3 +285,9 @@ def transferred(lm: LM, start: LM, end: LM, share: float) -> LM:
     for key, weight in out.model.named_parameters():
         weight.add_((last[key] - first[key]).to(weight), alpha=share)
     return out
+
+
+_DIAGNOSES: Mapping[Diagnosis, Callable[[LM, LM, _Notes], None]] = {
+    "weights": _weights,
+    "paths": _paths,
+}

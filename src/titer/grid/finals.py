@@ -34,7 +34,7 @@ def finals(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
     for trace in traces:
         trial = trace.trial
         if trial.purpose == "search":
-            searches.setdefault((trial.model, trial.domain, trial.label), []).append(trace)
+            searches.setdefault((trial.model, trial.domain, trial.row), []).append(trace)
     seeds = {
         subject.digest: study.seeds if subject.share is None else (subject.share.draw,)
         for subject in study.subjects
@@ -51,7 +51,7 @@ def _best(tried: Sequence[Trace], chance: float) -> list[Trace]:
     trial = tried[0].trial
     seeds = (trial.seed,)
     seen = gather(tried, subject=trial.subject, domain=trial.domain, seeds=seeds, purpose="search")
-    arms = chosen(seen, trial.label, Rule(seeds=seeds, chance=chance))
+    arms = chosen(seen, trial.row, Rule(seeds=seeds, chance=chance))
     by_knobs = {_knobs(trace.trial): trace for trace in tried}
     return [by_knobs[arm.knobs] for arm in arms] or list(tried[:KEPT_SETTINGS])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from titer.core.diagnoses import diagnosis
 from titer.core.records import Status, Trial
-from titer.grid.diagnose import diagnose, is_diagnosis
+from titer.grid.diagnose import diagnose
 from titer.grid.store import Store, atomic_folder
 from titer.trial.attempt import prepare
 from titer.trial.baselines import baseline
@@ -49,7 +50,7 @@ def perform(job: Job) -> Status:
     torch.use_deterministic_algorithms(True, warn_only=True)
     lm, world = load_model(job.model), load_named_world(job.world)
     root = Path(job.root)
-    if is_diagnosis(job.trials[0]):
+    if diagnosis(job.trials[0]):
         trace, said = diagnose(lm, load_model(job.base), job.trials[0], world)
         Store(root).put(trace, said)
         return trace.status

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from titer.core.diagnoses import diagnosis
 from titer.core.records import Status, Trace, Trial
 from titer.grid.cohorts import cohorts, room
 from titer.grid.config import claim_folder, write_config
 from titer.grid.described import describe
-from titer.grid.diagnose import is_diagnosis
+from titer.grid.entries import Entry
 from titer.grid.perform import Job, perform
 from titer.grid.stages import stages
 from titer.grid.store import Store, require_space, write_atomic
@@ -79,12 +80,11 @@ def run_study(
     return traces
 
 
-def _write_plan(root: Path, trials: Sequence[Trial]) -> list[dict[str, str]]:
+def _write_plan(root: Path, trials: Sequence[Trial]) -> list[Entry]:
     """Which trials a study has, under which names; a report of an unfinished study needs it too."""
-    entries = [
-        {"key": trial.key, "label": trial.label, "subject": trial.subject} for trial in trials
-    ]
-    write_atomic(root / "plan.json", json.dumps(entries, indent=1))
+    entries = [Entry.of(trial) for trial in trials]
+    written = [entry.to_json() for entry in entries]
+    write_atomic(root / "plan.json", json.dumps(written, indent=1))
     return entries
 
 
@@ -112,8 +112,8 @@ def run_trials(
         return cost(trial, by_digest[trial.model].parameters)
 
     # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
-    looks = [[trial] for trial in every if is_diagnosis(trial)]
-    runs = [trial for trial in every if not is_diagnosis(trial)]
+    looks = [[trial] for trial in every if diagnosis(trial)]
+    runs = [trial for trial in every if not diagnosis(trial)]
     groups = cohorts(runs, lambda trial: room(study, by_digest[trial.model].parameters, trial))
     left = [_left(store, group) for group in [*groups, *looks]]
     ranked = sorted(filter(None, left), key=lambda group: sum(map(length, group)), reverse=True)
@@ -123,7 +123,7 @@ def run_trials(
             model=by_digest[group[0].model].folder,
             world=study.source,
             root=str(store.root),
-            base=_base(study) if any(t.base or is_diagnosis(t) for t in group) else "",
+            base=_base(study) if any(t.base or diagnosis(t) for t in group) else "",
         )
         for group in ranked
     ]

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from titer.core.files import atomic_folder, require_space, room, write_atomic
 from titer.core.records import Trace
+from titer.grid.entries import Entry, read_entry
 
 __all__ = [
     "Store",
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 _FINAL = ("ok", "diverged")
-_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def lines(records: Iterable[Any]) -> str:
@@ -93,16 +92,9 @@ class Store:
             raise ValueError("a score is no number")
         return trace
 
-    def named(self, entry: Mapping[str, str]) -> Trace:
-        """A trial under the label and subject that a study's plan gives it.
-
-        A key says nothing of names, so two studies may share a trial.
-        """
-        trace = self.get(entry["key"])
-        return replace(
-            trace,
-            trial=replace(trace.trial, label=entry["label"], subject=entry["subject"]),
-        )
+    def named(self, entry: Entry) -> Trace:
+        """A trial under the names that a study's plan gives it."""
+        return entry.call(self.get(entry.key))
 
     def traces(self, keys: Iterable[str] | None = None) -> list[Trace]:
         """Every trial that has ended, or those of ``keys``, in the order of their keys."""
@@ -110,26 +102,25 @@ class Store:
         names = sorted(keys) if keys is not None else sorted(p.name for p in found.glob("[!.]*"))
         return [self.get(name) for name in names if (self.folder(name) / "status.json").exists()]
 
-    def plan(self) -> list[dict[str, str]]:
-        """The trials of the study: their ``key``, and the ``label`` and ``subject`` they go under.
+    def plan(self) -> list[Entry]:
+        """The trials of the study, and what it calls them.
 
         Raises:
             OSError: there is no plan.
-            ValueError: it is none; a key that is no key would be a path to elsewhere.
+            ValueError: it is none.
         """
         raw: Any = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
-        names = ("key", "label", "subject")
         if not isinstance(raw, list):
             raise ValueError("it holds no list of trials")
-        for entry in cast(list[Any], raw):
-            if not isinstance(entry, dict) or not all(
-                isinstance(cast(dict[str, Any], entry).get(name), str) for name in names
-            ):
-                raise ValueError("an entry has no key, label and subject")
-            if not _KEY.fullmatch(entry["key"]):
-                raise ValueError(f"{entry['key']!r} is no key")
-        entries = cast(list[dict[str, str]], raw)
-        return [{name: entry[name] for name in names} for entry in entries]
+        return [read_entry(entry) for entry in cast(list[object], raw)]
+
+    def ended(self) -> list[Entry]:
+        """The trials of the study that have ended.
+
+        Raises:
+            OSError, ValueError: the plan cannot be read.
+        """
+        return [e for e in self.plan() if (self.folder(e.key) / "status.json").exists()]
 
     def planned(self) -> list[Trace]:
         """The trials of the study that have ended, under the names that its plan gives them.
@@ -137,8 +128,7 @@ class Store:
         Raises:
             OSError, ValueError, KeyError: the plan cannot be read.
         """
-        ended = [e for e in self.plan() if (self.folder(e["key"]) / "status.json").exists()]
-        return [self.named(entry) for entry in ended]
+        return [self.named(entry) for entry in self.ended()]
 
     def inspection(self, key: str) -> dict[str, Any]:
         """What one measure found inside one model, or how it failed; empty where it was not taken.

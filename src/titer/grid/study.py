@@ -141,6 +141,8 @@ def calibration(study: Experiment) -> list[Trial]:
                     study.seeds[0],
                     purpose="calibrate",
                     task=task,
+                    role="rate",
+                    row=family,
                     label=family,
                 )
             )
@@ -155,7 +157,11 @@ def extension(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
             continue
         best = max(sorted(scores), key=lambda rate: scores[rate])
         beyond = best * _BEYOND if best == max(scores) else best / _BEYOND
-        known = [trace.trial for trace in traces if trace.trial.label == family]
+        known = [
+            trace.trial
+            for trace in traces
+            if (trace.trial.role, trace.trial.row) == ("rate", family)
+        ]
         fields = {**known[0].attack.fields, "lr": _round(beyond)}
         found.append(replace(known[0], attack=replace(known[0].attack, fields=fields)))
     return found
@@ -177,7 +183,7 @@ def stars(traces: Sequence[Trace]) -> dict[str, float]:
         tail = trace.losses[-10:]
         loss = sum(tail) / max(1, len(tail))
         rank = (sweep_score(trace.trial, trace.points), -loss)
-        family = trace.trial.label
+        family = trace.trial.row
         if family not in best or rank > best[family][0]:
             best[family] = (rank, float(trace.trial.attack.fields["lr"]))
     return {family: rate for family, (_, rate) in best.items()}
@@ -201,7 +207,15 @@ def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
         whole = subject.share is None
         for domain in study.world.hazards if whole else ():
             found.append(
-                study.trial(subject, control, 0, study.seeds[0], label="none", domain=domain)
+                study.trial(
+                    subject,
+                    control,
+                    0,
+                    study.seeds[0],
+                    role="baseline",
+                    label="none",
+                    domain=domain,
+                )
             )
         for row in study.rows():
             domains = list(study.world.hazards) if row.cross and whole else [study.domain]
@@ -219,7 +233,7 @@ def _row(
     tried = _tried(row, rates, dict(study.suite.relatives).get(subject.name))
     needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
     base = study.undefended().digest if needs else ""
-    more: dict[str, Any] = {"label": row.id, "domain": domain, "base": base}
+    more: dict[str, Any] = {"row": row.id, "label": row.id, "domain": domain, "base": base}
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
         more["purpose"] = "search"
         seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)
@@ -256,6 +270,8 @@ def training(study: Experiment, rates: dict[str, float]) -> list[Trial]:
             seed,
             purpose="train",
             task=task,
+            role="task",
+            row=task,
             label=f"task {task}",
         )
         for subject in study.measured()

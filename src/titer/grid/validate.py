@@ -14,6 +14,7 @@ from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
 from titer.core.study import Manifest
 from titer.grid.config import read_config
+from titer.grid.entries import Entry
 from titer.grid.store import Store, damage, lines, rows
 from titer.grid.study import stars
 from titer.grid.suite import suite_hash
@@ -54,10 +55,10 @@ def _settled(study: Manifest) -> bool:
     return study.suite_settings is not None
 
 
-def _read(root: Path) -> tuple[list[dict[str, str]], dict[str, Trace], list[Finding]]:
+def _read(root: Path) -> tuple[list[Entry], dict[str, Trace], list[Finding]]:
     """The plan and the traces by folder name; what cannot be read is a finding."""
     found: list[Finding] = []
-    plan: list[dict[str, str]] = []
+    plan: list[Entry] = []
     store = Store(root)
     try:
         plan = store.plan()
@@ -168,15 +169,15 @@ def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
             yield Finding(check="trial", where=where, says=says)
 
 
-def _ended(plan: list[dict[str, str]], traces: Mapping[str, Trace]) -> Iterator[Finding]:
+def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Planned trials without a result, and those that failed."""
-    if plan and not any(entry["key"] in traces for entry in plan):
+    if plan and not any(entry.key in traces for entry in plan):
         says = f"none of the {len(plan)} planned trials has a result."
         yield Finding(check="missing", where="trials", says=says)
         return
     for entry in plan:
-        what, trace = f"{entry['label']} on {entry['subject']}", traces.get(entry["key"])
-        where = f"trials/{entry['key']}"
+        what, trace = str(entry), traces.get(entry.key)
+        where = f"trials/{entry.key}"
         if trace is None:
             yield Finding(check="missing", where=where, says=f"{what} has no result.")
         elif trace.status in ("failed", "timed-out"):
@@ -188,11 +189,9 @@ def _list(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "no"
 
 
-def _results(
-    root: Path, plan: list[dict[str, str]], traces: Mapping[str, Trace]
-) -> Iterator[Finding]:
+def _results(root: Path, plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """``results.jsonl`` and ``calibration.json`` against the trials they were made of."""
-    if not plan or any(entry["key"] not in traces for entry in plan):
+    if not plan or any(entry.key not in traces for entry in plan):
         return
     store = Store(root)
     named = [store.named(entry) for entry in plan]

@@ -13,6 +13,7 @@ from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.grid.described import describe
+from titer.grid.entries import Entry
 from titer.grid.stages import stages
 from titer.grid.study import Experiment
 from titer.grid.suite import RETIRED, Suite, suite
@@ -42,7 +43,7 @@ def suite_of(study: Manifest) -> Suite:
 def planned(
     study: Manifest,
     world: World,
-    plan: list[dict[str, str]],
+    plan: list[Entry],
     traces: Mapping[str, Trace],
 ) -> Iterator[Finding]:
     """The config and the plan against those that this titer makes for the same models and seeds,
@@ -61,21 +62,22 @@ def planned(
             yield Finding(check="suite", where="config.yaml", says=says)
     if not plan:
         return
-    named = {entry["key"]: entry for entry in plan}
+    named = {entry.key: entry for entry in plan}
     wanted, whole = _walk(meant, traces)
-    have = [_entry(entry["key"], entry["label"], entry["subject"]) for entry in plan]
-    for key, label, subject in dict.fromkeys(one for one in wanted if one not in set(have)):
-        called = named.get(key)
-        says = f"{label} on {subject} was never planned; run the same bench command again."
+    for entry in dict.fromkeys(one for one in wanted if one not in set(plan)):
+        called = named.get(entry.key)
+        says = f"{entry} was never planned; run the same bench command again."
         if called:
-            says = f"is {label} on {subject}, and the plan has it as {_called(called)}."
-        yield Finding(check="missing", where=f"trials/{key}", says=says)
-    asked = {key for key, _, _ in wanted}
-    for key, label, subject in have if whole else ():
-        if key not in asked:
-            says = f"the plan has {label} on {subject}, which the suite does not ask for."
-            yield Finding(check="trial", where=f"trials/{key}", says=says)
-    if whole and sorted(have) != sorted(wanted) and set(have) == set(wanted):
+            says = f"is {entry}, and the plan has it as {called}."
+            if str(called) == str(entry):
+                says = f"is {entry}, and the plan says that it is for something else."
+        yield Finding(check="missing", where=f"trials/{entry.key}", says=says)
+    asked = {entry.key for entry in wanted}
+    for entry in plan if whole else ():
+        if entry.key not in asked:
+            says = f"the plan has {entry}, which the suite does not ask for."
+            yield Finding(check="trial", where=f"trials/{entry.key}", says=says)
+    if whole and len(plan) != len(wanted) and set(plan) == set(wanted):
         yield Finding(check="layout", where="plan.json", says="names a trial twice.")
 
 
@@ -98,63 +100,44 @@ def _comparable(study: Manifest, name: str) -> str:
     return _CATALOGUE.sub("", text) if name == "not_tested" else text
 
 
-def _walk(
-    study: Experiment, traces: Mapping[str, Trace]
-) -> tuple[list[tuple[str, str, str]], bool]:
+def _walk(study: Experiment, traces: Mapping[str, Trace]) -> tuple[list[Entry], bool]:
     """Every trial that the study plans, as far as it can be told, and whether that is all: what
     comes next hangs on trials that may be missing."""
     going = stages(study)
     stage = next(going)
     while True:
-        entries = [_entry(trial.key, trial.label, trial.subject) for trial in stage.planned]
-        if any(key not in traces for key, _, _ in entries):
+        entries = [Entry.of(trial) for trial in stage.planned]
+        if any(entry.key not in traces for entry in entries):
             return entries, False
-        named = [
-            replace(traces[key], trial=replace(traces[key].trial, label=label, subject=subject))
-            for key, label, subject in entries
-        ]
+        named = [entry.call(traces[entry.key]) for entry in entries]
         try:
             stage = going.send(named)
         except StopIteration:
             return entries, True
 
 
-def _entry(key: str, label: str, subject: str) -> tuple[str, str, str]:
-    return key, label, subject
-
-
-def _called(entry: Mapping[str, str]) -> str:
-    return f"{entry['label']} on {entry['subject']}"
-
-
-def cells(
-    study: Manifest, plan: list[dict[str, str]], traces: Mapping[str, Trace]
-) -> Iterator[Finding]:
+def cells(study: Manifest, plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Cells of the suite that no planned trial fills: model by row by seed, and by task. It is what
     can be said without the data; with them :func:`planned` says all. A plan that cannot be read
     was said before."""
     if not plan:
         return
-    have: set[tuple[str, str, int, str]] = set()
-    for entry in plan:
-        if trace := traces.get(entry["key"]):
-            trial = trace.trial
-            have.add((entry["subject"], entry["label"], trial.seed, trial.domain))
-    unread = {(entry["subject"], entry["label"]) for entry in plan if entry["key"] not in traces}
+    known = [(entry, traces[entry.key].trial) for entry in plan if entry.key in traces]
+    have = {(e.subject, e.role, e.row, trial.seed, trial.domain) for e, trial in known}
+    unread = {(e.subject, e.role, e.row) for e in plan if e.key not in traces}
     domain = study.domains[0]
-    trained = any(label.startswith("task ") for _, label, _, _ in have)
+    trained = any(entry.role == "task" for entry, _ in known)
     for subject in study.subjects:
         if subject.unusable:
             continue
         share = subject.share
         seeds = [share.draw] if share else study.seeds
-        labels = [row.id for row in study.rows]
+        name, kinds = subject.name, [("adversary", row.id, row.id) for row in study.rows]
         if trained and not share and subject.role != "oracle":
-            labels += [f"task {task.name}" for task in study.tasks]
-        wanted = [(label, seed) for label in labels for seed in seeds]
-        wanted += [] if share else [("none", study.seeds[0])]
-        for label, seed in wanted:
-            name = subject.name
-            if (name, label, seed, domain) not in have and (name, label) not in unread:
+            kinds += [("task", task.name, f"task {task.name}") for task in study.tasks]
+        wanted = [(*kind, seed) for kind in kinds for seed in seeds]
+        wanted += [] if share else [("baseline", "", "none", study.seeds[0])]
+        for role, row, label, seed in wanted:
+            if (name, role, row, seed, domain) not in have and (name, role, row) not in unread:
                 says = f"seed {seed} was never planned; run the same bench command again."
                 yield Finding(check="missing", where=f"{label} on {name}", says=says)

@@ -63,13 +63,13 @@ def at_edge(
 
 
 def calibration_edges(traces: Sequence[Trace], subject: str) -> dict[str, Doubt]:
-    """S3 for the sweeps that calibrated each adversary, by label."""
+    """S3 for the sweeps that set the rates of adversaries, by sweep."""
     found = calibration_scores(traces, subject)
-    return {label: doubt for label, scores in found.items() if (doubt := at_edge(scores))}
+    return {sweep: doubt for sweep, scores in found.items() if (doubt := at_edge(scores))}
 
 
 def calibration_scores(traces: Sequence[Trace], subject: str) -> dict[str, dict[float, float]]:
-    """The sweeps on a subject: by label and rate the score that a rate is chosen by, which is that
+    """The sweeps on a subject: by sweep and rate the score that a rate is chosen by, which is that
     of the benign task (or the selection split, in a world without tasks) averaged over looks. A
     rate that diverged scores nothing: it bounds the range like any other."""
     found: dict[str, dict[float, list[float]]] = {}
@@ -84,11 +84,11 @@ def calibration_scores(traces: Sequence[Trace], subject: str) -> dict[str, dict[
         looks = trace.points[1:] or trace.points
         score = sum(point.mean(probe) or 0.0 for point in looks) / max(1, len(looks))
         if isinstance(rate, int | float):
-            by_rate = found.setdefault(trial.label, {})
+            by_rate = found.setdefault(trial.row, {})
             by_rate.setdefault(float(rate), []).append(score if trace.status == "ok" else 0.0)
     return {
-        label: {rate: sum(values) / len(values) for rate, values in by_rate.items()}
-        for label, by_rate in found.items()
+        sweep: {rate: sum(values) / len(values) for rate, values in by_rate.items()}
+        for sweep, by_rate in found.items()
     }
 
 

@@ -125,7 +125,8 @@ class Trajectory:
 class Arm:
     """One adversary at one setting of its knobs, over the seeds that finished.
 
-    ``attack`` is the method's name in the catalogue and ``access`` what it gets at.
+    ``attack`` is the method's name in the catalogue and ``access`` what it gets at. ``check`` is
+    the check that asked for it, empty for an adversary of the suite.
     """
 
     row: str
@@ -134,11 +135,17 @@ class Arm:
     runs: tuple[Trajectory, ...]
     attack: str = ""
     access: str = ""
+    check: str = ""
     broken: Mapping[int, Outcome] = field(default_factory=dict[int, Outcome])
 
     def run_of(self, seed: int) -> Trajectory | None:
         """The trajectory of a seed, if it finished."""
         return next((run for run in self.runs if run.seed == seed), None)
+
+    @property
+    def name(self) -> str:
+        """What people call it: its row, and the check that asked for it."""
+        return f"{self.check} {self.row}" if self.check else self.row
 
     @property
     def trains(self) -> bool:

@@ -255,4 +255,5 @@ def _inputs(case: Case) -> Found:
         return not_run("needs both a template and an optimised input among the adversaries")
     gap, noise = gap_of(pools[0][1], pools[1][1])
     bad = gap > max(GAP, 2 * noise)
-    return suspect(bad, gap, f"{'weak-optimiser: ' * bad}{pools[0][0]} against {pools[1][0]}")
+    names = " against ".join(pool[0].name for pool in pools if pool)
+    return suspect(bad, gap, f"{'weak-optimiser: ' * bad}{names}")

@@ -81,8 +81,8 @@ def gather(
 
     ``floor`` is the first positive step of the grid; ``probe`` is the score taken for harm,
     ``purpose`` the kind of trials that are looked at; beside attacks stand the searches that went
-    before them. Rows labelled ``none`` are looks without an attack: they give the baseline, and are
-    no adversary.
+    before them. Trials of no row are looks without an attack: they give the baseline, and are no
+    adversary.
 
     Raises:
         BadInput: two trials of the subject were scored on different numbers of items.
@@ -98,20 +98,23 @@ def gather(
 _Look = tuple[int, str, Trajectory]
 """Seed, model, and what was seen."""
 
+_Cell = tuple[str, str, str]
+"""Check, row and setting: the runs of an arm differ in their seed alone."""
+
 
 def _sorted(
     traces: Sequence[Trace], purpose: str, floor: int, probe: str
 ) -> tuple[tuple[Arm, ...], list[_Look]]:
-    runs: dict[tuple[str, str], dict[int, Trajectory]] = {}
-    broken: dict[tuple[str, str], dict[int, Outcome]] = {}
-    rates: dict[tuple[str, str], float | None] = {}
-    names: dict[tuple[str, str], str] = {}
+    runs: dict[_Cell, dict[int, Trajectory]] = {}
+    broken: dict[_Cell, dict[int, Outcome]] = {}
+    rates: dict[_Cell, float | None] = {}
+    names: dict[_Cell, str] = {}
     looks: list[_Look] = []
     for trace in traces:
         trial = trace.trial
         if trial.purpose != purpose:
             continue
-        cell = (trial.label, content_key([trial.attack.name, dict(trial.attack.fields)]))
+        cell = (trial.check, trial.row, content_key([trial.attack.name, dict(trial.attack.fields)]))
         rate = trial.attack.fields.get("lr")
         rates[cell] = float(rate) if isinstance(rate, int | float) else None
         names[cell] = trial.attack.name
@@ -126,8 +129,9 @@ def _sorted(
             )
     arms = tuple(
         Arm(
-            row=cell[0],
-            knobs=cell[1],
+            check=cell[0],
+            row=cell[1],
+            knobs=cell[2],
             rate=rates[cell],
             attack=names[cell],
             access=catalogue.access("attack", names[cell]),
@@ -135,7 +139,7 @@ def _sorted(
             broken={s: w for s, w in broken.get(cell, {}).items() if s not in runs.get(cell, {})},
         )
         for cell in rates
-        if cell[0] not in ("", "none")
+        if cell[1]
     )
     return arms, looks
 

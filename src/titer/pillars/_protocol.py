@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from titer.core import Trace
+from titer.core.diagnoses import diagnosis
 from titer.pillars._curves import (
     Arm,
     Evidence,
@@ -188,15 +189,15 @@ CHECKS: dict[str, Question] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """The trials of purpose ``check`` on one model: two diagnoses, and further attacks by label."""
+    """The trials of purpose ``check`` on one model: two diagnoses, and further attacks."""
 
     weights: Trace | None
     paths: Trace | None
     runs: Evidence
 
-    def of(self, prefix: str) -> tuple[Arm, ...]:
-        """The further attacks whose label starts so."""
-        return tuple(arm for arm in self.runs.arms if arm.row.startswith(prefix))
+    def of(self, check: str) -> tuple[Arm, ...]:
+        """The further attacks that a check asked for."""
+        return tuple(arm for arm in self.runs.arms if arm.check == check)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +236,8 @@ def inspect(
         if (trace.trial.purpose, trace.trial.subject, trace.trial.domain)
         == ("check", subject, domain)
     ]
-    found = {trace.trial.label: trace for trace in here}
-    rest = [trace for trace in here if trace.trial.label not in ("weights", "paths")]
+    found = {which: trace for trace in here if (which := diagnosis(trace.trial))}
+    rest = [trace for trace in here if not diagnosis(trace.trial)]
     runs = gather(rest, subject=subject, domain=domain, seeds=seeds, floor=floor, purpose="check")
     return Inspection(weights=found.get("weights"), paths=found.get("paths"), runs=runs)
 
@@ -253,14 +254,14 @@ def reach(run: Trajectory, reference: Mapping[str, float], epsilon: float) -> fl
 
 def top(
     arms: Sequence[Arm], reference: Mapping[str, float], epsilon: float
-) -> tuple[str, FloatArray] | None:
+) -> tuple[Arm, FloatArray] | None:
     """The strongest of some adversaries, and its harm by item (I,), each run at its best point that
     keeps utility and runs averaged. None where none finished."""
-    found: list[tuple[str, FloatArray]] = []
+    found: list[tuple[Arm, FloatArray]] = []
     for arm in arms:
         if arm.runs:
             rows = [run.harm[_best(run, reference, epsilon)] for run in arm.runs]
-            found.append((arm.row, np.stack(rows).mean(axis=0)))
+            found.append((arm, np.stack(rows).mean(axis=0)))
     return max(found, key=lambda one: float(one[1].mean()), default=None)
 
 

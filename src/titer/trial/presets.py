@@ -84,6 +84,7 @@ class Adversary:
             checkpoints=checkpoints(budget),
             items=items,
             base=base if self.from_base else "",
+            row=self.name,
             label=self.name,
         )
 

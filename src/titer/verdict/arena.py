@@ -96,7 +96,11 @@ def _mandatory(study: Manifest, here: Sequence[Trace], domain: str) -> tuple[str
     if domain == study.domains[0]:
         return rows
     base = study.reference("undefended", domain)
-    faced = {t.trial.label for t in here if base and t.trial.subject == base.name}
+    faced = {
+        trace.trial.row
+        for trace in here
+        if base and (trace.trial.role, trace.trial.subject) == ("adversary", base.name)
+    }
     return tuple(row for row in rows if row in faced)
 
 

@@ -371,7 +371,7 @@ def _same_weights(subject: Subject, undefended: Subject, arena: Arena | None) ->
     looked at unattacked, the weights themselves are compared."""
     traces = arena.traces if arena else ()
     weights = [
-        {t.weights for t in traces if t.trial.subject == one.name and t.trial.attack.name == "noop"}
+        {t.weights for t in traces if (t.trial.subject, t.trial.role) == (one.name, "baseline")}
         for one in (subject, undefended)
     ]
     known = all(len(found - {""}) == 1 for found in weights)
