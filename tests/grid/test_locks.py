@@ -109,10 +109,11 @@ def test_controls_are_made_and_compared_with_the_model_they_lock(study: Experime
     made = {"npo+gain_lock", "npo+spectral_brake", "npo+backward_lock"}
     assert {name for name, role in roles.items() if role == "control"} == made
     assert roles["npo+none"] == "defended"
-    found = describe(study)["locks"]
-    assert set(found["controls"]) == made
+    found = describe(study).locks
+    assert found is not None
+    assert set(found.controls) == made
     bare = study.undefended().name
-    assert found["unlocked"] == {**dict.fromkeys(made, "npo+none"), "npo+none": bare}
+    assert found.unlocked == {**dict.fromkeys(made, "npo+none"), "npo+none": bare}
 
 
 def test_what_is_locked_has_the_very_weights_of_the_unlocked_model(study: Experiment) -> None:
