@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
+from titer.core.records import Estimate, Reading
 from titer.report import _svg as svg
-from titer.report._page import Cell, Grid, cell, in_order, items
-from titer.report.tables import DASH, Form, interval, number, tidy, value
+from titer.report.grid import Cell, Grid, cell
+from titer.report.models import in_order
+from titer.report.numbers import DASH, Form, number, shown, tidy
+from titer.report.section import Section, Svg
+from titer.verdict.parts import ModelVerdict, Verdict
 
-__all__ = ["costs", "inside"]
+__all__ = ["SECTION", "Profile", "Rows", "data", "figures"]
 
-Verdict = Mapping[str, Any]
+SECTION = Section(title="Erased, or only suppressed?", after="shares", nav="Erased or suppressed")
 
 _SIZE = (460.0, 280.0)
-_FIELD = (48.0, 26.0, 318.0, 226.0)  # left, top, right, bottom
+_FIELD = (48.0, 38.0, 318.0, 226.0)  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -53,33 +56,57 @@ _COSINES = (
 )
 
 
-def inside(verdict: Verdict) -> dict[str, Any]:
-    """Sentences, tables, drawings and every reading; empty where nothing was looked at."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One drawing: the model, what was read, and what it reads like."""
+
+    model: ModelVerdict
+    title: str
+    drawing: Svg
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Sentences, tables, drawings and every reading."""
+
+    sentences: tuple[str, ...]
+    grids: tuple[Grid, ...]
+    profiles: tuple[Profile, ...]
+    readings: tuple[tuple[ModelVerdict, tuple[tuple[str, ...], ...]], ...]
+
+
+def data(verdict: Verdict) -> Rows | None:
+    """Nothing where nothing was looked at."""
     models = in_order(verdict)
-    if not any(items(model, "inside") for model in models):
-        return {}
-    references = {str(model.get("role")): model for model in reversed(models)}
-    tested = [model for model in models if model.get("role") in ("defended", "control")]
+    if not any(model.inside for model in models):
+        return None
+    references = {str(model.role): model for model in reversed(models)}
+    tested = [model for model in models if model.role in ("defended", "control")]
     tables = [
         _table(models, "What can be read of the hidden facts", _READ, _ABOUT_READ),
         _table(models, "The attacker's first step", _STEP, _ABOUT_STEP),
         *_effects(models),
         *_cosines(models),
     ]
-    return {
-        "sentences": [said for model in tested if (said := _sentence(model, references))],
-        "grids": [grid for grid in tables if grid.rows],
-        "figures": [
-            (model, title, drawn)
+    return Rows(
+        sentences=tuple(said for model in tested if (said := _sentence(model, references))),
+        grids=tuple(grid for grid in tables if grid.rows),
+        profiles=tuple(
+            Profile(model, title, drawn)
             for model in tested or models
             for measure, what, title in (
                 ("logit_lens", "lens", "logit lens"),
                 ("linear_probe", "probe", "linear probe"),
             )
             if (drawn := _profile(model, references, measure, what, title))
-        ],
-        "readings": [(model, rows) for model in models if (rows := _every(model))],
-    }
+        ),
+        readings=tuple((model, rows) for model in models if (rows := _every(model))),
+    )
+
+
+def figures(rows: Rows) -> dict[str, Svg]:
+    """A drawing a model and reader."""
+    return {f"{one.title}-{one.model.name}".replace(" ", "-"): one.drawing for one in rows.profiles}
 
 
 _ABOUT_READ = (
@@ -93,28 +120,30 @@ _ABOUT_STEP = (
 )
 
 
-def _found(model: Verdict | None, measure: str) -> list[Verdict]:
-    for record in items(model or {}, "inside"):
-        if record.get("measure") == measure:
-            return items(record, "readings")
-    return []
+def _found(model: ModelVerdict | None, measure: str) -> Sequence[Reading]:
+    for record in model.inside if model else ():
+        if record.measure == measure:
+            return record.readings
+    return ()
 
 
-def _reading(model: Verdict | None, measure: str, what: str, place: str = "") -> Verdict:
+def _reading(
+    model: ModelVerdict | None, measure: str, what: str, place: str = ""
+) -> Reading | None:
     for one in _found(model, measure):
-        if one.get("what") == what and one.get("place", "") == place:
+        if one.what == what and one.place == place:
             return one
-    return {}
+    return None
 
 
-def _estimate(reading: Verdict) -> Verdict:
-    return cast(Verdict, reading.get("estimate") or {})
+def _estimate(reading: Reading | None) -> Estimate:
+    return reading.estimate if reading else Estimate(value=None)
 
 
 # -- in words -------------------------------------------------------------------------------------
 
 
-def _sentence(model: Verdict, references: Mapping[str, Verdict]) -> str:
+def _sentence(model: ModelVerdict, references: Mapping[str, ModelVerdict]) -> str:
     """What the readings say of one model against the one that never learned, and no more."""
     never = references.get("oracle")
     said = _estimate(_reading(model, "logit_lens", "said"))
@@ -125,15 +154,15 @@ def _sentence(model: Verdict, references: Mapping[str, Verdict]) -> str:
         ("logit_lens", "lens", "the logit lens"),
     ):
         here, there = (_estimate(_reading(one, measure, what)) for one in (model, never))
-        if here.get("low") is None or there.get("high") is None:
+        if here.low is None or there.high is None:
             continue
         compared.append(name)
-        if here["low"] > there["high"]:
-            apart.append(f"{name} reads {_shown(here)}, never learned {_shown(there)}")
-    name = tidy(model.get("name", ""))
+        if here.low > there.high:
+            apart.append(f"{name} reads {shown(here)}, never learned {shown(there)}")
+    name = tidy(model.name)
     if not compared:
         return ""
-    spoken = f" It says {_shown(said)}." if said.get("value") is not None else ""
+    spoken = f" It says {shown(said)}." if said.value is not None else ""
     if apart:
         return f"{name}: suppressed, not erased: {'; '.join(apart)}.{spoken}"
     both = " nor ".join(compared)
@@ -144,45 +173,43 @@ def _sentence(model: Verdict, references: Mapping[str, Verdict]) -> str:
     )
 
 
-def _shown(est: Verdict) -> str:
-    return f"{value(est)} {interval(est)}".strip()
-
-
 # -- in tables ------------------------------------------------------------------------------------
 
 
-def _table(models: Sequence[Verdict], title: str, columns: Sequence[_Column], about: str) -> Grid:
+def _table(
+    models: Sequence[ModelVerdict], title: str, columns: Sequence[_Column], about: str
+) -> Grid:
     """Models by columns; columns and rows without any number are left out."""
     kept = [c for c in columns if any(_known(model, c) for model in models)]
-    grid = Grid(title, [(c.title, c.says) for c in kept], [], about=about)
+    grid = Grid(title, [(c.title, c.says) for c in kept], about=about)
     for model in models:
         if not any(_known(model, column) for column in kept):
             continue
         cells: list[Cell] = []
         for column in kept:
             one = _reading(model, column.measure, column.what, column.place)
-            where = str(one.get("unit") or "").partition("accuracy, ")[2]
-            more: dict[str, Any] = {"extra": where, "tone": "text"} if where else {}
-            cells.append(cell(_estimate(one), column.form, grid.notes, **more))
+            where = (one.unit if one else "").partition("accuracy, ")[2]
+            tone = "text" if where else ""
+            cells.append(cell(_estimate(one), column.form, grid.notes, extra=where, tone=tone))
         grid.rows.append((model, cells))
     return grid
 
 
-def _known(model: Verdict, column: _Column) -> bool:
+def _known(model: ModelVerdict, column: _Column) -> bool:
     one = _reading(model, column.measure, column.what, column.place)
-    return _estimate(one).get("value") is not None
+    return _estimate(one).value is not None
 
 
-def _places(models: Sequence[Verdict], measure: str, what: str) -> list[str]:
+def _places(models: Sequence[ModelVerdict], measure: str, what: str) -> list[str]:
     names: dict[str, None] = {}
     for model in models:
         for one in _found(model, measure):
-            if one.get("what") == what:
-                names[str(one.get("place", ""))] = None
+            if one.what == what:
+                names[one.place] = None
     return list(names)
 
 
-def _effects(models: Sequence[Verdict]) -> list[Grid]:
+def _effects(models: Sequence[ModelVerdict]) -> list[Grid]:
     """G-effects, whole and by layer, on hidden facts and on retained text."""
     grids: list[Grid] = []
     for what, title, about in (
@@ -198,12 +225,12 @@ def _effects(models: Sequence[Verdict]) -> list[Grid]:
     return grids
 
 
-def _cosines(models: Sequence[Verdict]) -> list[Grid]:
+def _cosines(models: Sequence[ModelVerdict]) -> list[Grid]:
     """The cosines of task vectors for each kind of fine-tune."""
     mixes: dict[str, None] = {}
     for model in models:
         for one in _found(model, "task_vector"):
-            head, comma, mix = str(one.get("what", "")).rpartition(", ")
+            head, comma, mix = one.what.rpartition(", ")
             if comma and head.startswith("cos("):
                 mixes[mix] = None
     about = "τ_u is the defence's move in weight space, τ_ft and τ_u→ft the fine-tune's without "
@@ -222,56 +249,36 @@ def _cosines(models: Sequence[Verdict]) -> list[Grid]:
     ]
 
 
-def _every(model: Verdict) -> list[tuple[str, str, str, str, str, str]]:
+def _every(model: ModelVerdict) -> tuple[tuple[str, ...], ...]:
     """Measure, quantity, place, value, interval, unit or note; of one model."""
-    rows: list[tuple[str, str, str, str, str, str]] = []
-    for record in items(model, "inside"):
-        for one in items(record, "readings"):
-            est = _estimate(one)
-            raw, low, high = (est.get(end) for end in ("value", "low", "high"))
-            ends = f"[{_short(low)}, {_short(high)}]" if None not in (low, high) else ""
-            last = str(est.get("note") or "") or str(one.get("unit") or "")
-            place = str(one.get("place") or "whole")
-            said = (str(record.get("measure")), str(one.get("what")), place)
-            rows.append((*said, _short(raw), ends, last))
-    return rows
+    rows: list[tuple[str, ...]] = []
+    for record in model.inside:
+        for one in record.readings:
+            est = one.estimate
+            known = est.low is not None and est.high is not None
+            ends = f"[{_short(est.low)}, {_short(est.high)}]" if known else ""
+            said = (record.measure, one.what, one.place or "whole", _short(est.value), ends)
+            rows.append((*said, est.note or one.unit))
+    return tuple(rows)
 
 
-def _short(raw: Any) -> str:
-    return f"{raw:.3g}".replace("-", "−") if isinstance(raw, int | float) else DASH
-
-
-def costs(verdict: Verdict) -> Grid:
-    """What each defence cost its defender, for models that were made here."""
-    heads = [("Steps", ""), ("Tokens", ""), ("Examples", ""), ("FLOPs", ""), ("Time", "seconds")]
-    about = "Spent by the defender, by its own count; the time depends on the machine."
-    grid = Grid("What the defence cost", heads, [], about=about)
-    for model in in_order(verdict):
-        spent = cast(Verdict, model.get("cost") or {})
-        if spent:
-            flops, seconds = float(spent["flops"]), float(spent["seconds"])
-            cells = [
-                Cell(number(spent[axis], "steps"), raw=float(spent[axis]))
-                for axis in ("steps", "tokens", "examples")
-            ]
-            cells.append(Cell(f"{flops:.2e}".replace("e+", "e"), raw=flops))
-            cells.append(Cell(f"{seconds:,.1f}", raw=seconds))
-            grid.rows.append((model, cells))
-    return grid
+def _short(raw: float | None) -> str:
+    return DASH if raw is None else f"{raw:.3g}".replace("-", "−")
 
 
 # -- by layer -------------------------------------------------------------------------------------
 
 
 def _profile(
-    model: Verdict, references: Mapping[str, Verdict], measure: str, what: str, title: str
+    model: ModelVerdict, references: Mapping[str, ModelVerdict], measure: str, what: str, title: str
 ) -> str:
     """Accuracy by layer for one model, the two references beside it; nothing where not taken."""
     lines = [
         (references.get("undefended"), "undefended", "undefended"),
         (references.get("oracle"), "oracle", "never learned"),
-        (model, "model", tidy(model.get("name", ""))),
+        (model, "model", tidy(model.name)),
     ]
+    name = tidy(model.name)
     layers = [place for place in _places([model], measure, what) if place]
     if not layers:
         return ""
@@ -280,8 +287,9 @@ def _profile(
     y = svg.Linear(0.0, 1.0, bottom, top)
     body = list(_frame(layers, x, y))
     labels: list[tuple[float, str, str]] = []
-    chance = _reading(model, measure, what, layers[0]).get("chance")
-    if isinstance(chance, int | float):
+    first = _reading(model, measure, what, layers[0])
+    chance = first.chance if first else None
+    if chance is not None:
         body.append(svg.line(left, y(chance), right, y(chance), "rule chance"))
         labels.append((y(chance), "chance", "label chance"))
     for subject, kind, word in lines:
@@ -297,13 +305,13 @@ def _profile(
         if abs(place - wanted) > 1:
             body.append(svg.line(right - 2, wanted, right + 5, place, "leader"))
         body.append(svg.text(right + 7, place + 4, words, kind))
-    name = tidy(model.get("name", ""))
+    body.append(svg.text(0, 13, svg.clip(f"{name}: {title}", 440, 12.0), "head"))
     said = f"Accuracy on held-out facts by layer, read by the {title}."
     return svg.document(*_SIZE, f"{title} of {name}, by layer", said, *body)
 
 
 def _line(
-    model: Verdict,
+    model: ModelVerdict,
     measure: str,
     what: str,
     layers: Sequence[str],
@@ -317,16 +325,16 @@ def _line(
     last: float | None = None
     for at, place in enumerate(layers):
         est = _estimate(_reading(model, measure, what, place))
-        level = est.get("value")
+        level = est.value
         if level is None:
             points.append(None)
             continue
         last = float(level)
         points.append((x(at), y(last)))
         if kind == "model":
-            if None not in (est.get("low"), est.get("high")):
-                marks.append(svg.line(x(at), y(est["low"]), x(at), y(est["high"]), "whisker"))
-            said = svg.el("title", svg.escape(f"{place}: {_shown(est)}"))
+            if est.low is not None and est.high is not None:
+                marks.append(svg.line(x(at), y(est.low), x(at), y(est.high), "whisker"))
+            said = svg.el("title", svg.escape(f"{place}: {shown(est)}"))
             marks.append(svg.el("circle", said, cx=x(at), cy=y(last), r=3.2, class_="dot model"))
     return svg.polyline(points, f"line {kind}") + "".join(marks), last
 
@@ -344,5 +352,5 @@ def _frame(layers: Sequence[str], x: svg.Linear, y: svg.Linear) -> Sequence[str]
             short = place.removeprefix("block ").replace("embedding", "emb.")
             parts.append(svg.text(x(at), bottom + 17, short, "tick", "middle"))
     parts.append(svg.text((left + right) / 2, bottom + 37, "after block", "title", "middle"))
-    parts.append(svg.text(6, 12, "accuracy on held-out facts", "title"))
+    parts.append(svg.text(6, 30, "accuracy on held-out facts", "title"))
     return parts
