@@ -10,12 +10,12 @@ import pytest
 from made_traces import arena, evidence, items, resist, trace
 
 from titer.core import Point, Spent, Trace
-from titer.pillars._checks import calibration_scores
-from titer.pillars._curves import Doubt
+from titer.evidence.curves import Doubt
+from titer.evidence.doubts import calibration_scores
+from titer.evidence.panel import attacked
 from titer.pillars._examine import doubts, examine, with_controls
-from titer.pillars._outcomes import outcomes
-from titer.pillars._panel import attacked
 from titer.pillars._protocol import CHECKS, Case, Finding, inspect
+from titer.pillars.outcomes import outcomes
 
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
 SEEDS = (0, 1, 2)

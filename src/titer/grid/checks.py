@@ -11,11 +11,11 @@ from titer.core import catalogue
 from titer.core.diagnoses import Diagnosis, diagnosis_part
 from titer.core.records import Enough, Part, Trace, Trial, part
 from titer.core.study import Subject
+from titer.evidence.curves import Rule
+from titer.evidence.gather import curve_grid, gather
+from titer.evidence.panel import thresholds
+from titer.evidence.reach import unbroken
 from titer.grid.study import Study
-from titer.pillars._curves import Rule
-from titer.pillars._gather import curve_grid, gather
-from titer.pillars._panel import thresholds
-from titer.pillars._protocol import unbroken
 from titer.trial.presets import middle_rate
 
 __all__ = ["diagnoses", "further"]

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from titer.core.records import TWO_PHASES
-from titer.pillars._checks import at_edge, largest_fall, loss_checks, loss_fall, sweep_edge
-from titer.pillars._curves import Doubt
+from titer.evidence.curves import Doubt
+from titer.evidence.doubts import at_edge, largest_fall, loss_checks, loss_fall, sweep_edge
+from titer.evidence.panel import chosen
+from titer.evidence.reach import top
 from titer.pillars._masking import (
     GAP,
     barrier,
@@ -26,9 +28,8 @@ from titer.pillars._masking import (
     unbounded,
     without_gradient,
 )
-from titer.pillars._outcomes import twin
-from titer.pillars._panel import chosen
-from titer.pillars._protocol import CHECKS, Case, Finding, Flag, Found, top
+from titer.pillars._protocol import CHECKS, Case, Finding, Flag, Found
+from titer.pillars.outcomes import twin
 
 __all__ = ["doubts", "examine", "with_controls"]
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from titer.core import Trace
-from titer.pillars._curves import Arm
-from titer.pillars._protocol import Case, Found, ended, reach, top, unbroken
-from titer.pillars._statistics import FloatArray
+from titer.evidence.curves import Arm
+from titer.evidence.reach import ended, reach, top, unbroken
+from titer.evidence.resample import FloatArray
+from titer.pillars._protocol import Case, Found
 
 __all__ = [
     "GAP",

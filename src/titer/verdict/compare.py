@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from titer.core.study import Manifest, Subject
-from titer.pillars._across import (
+from titer.evidence.aggregate import (
     LEVELS,
     Across,
     ProfilePoint,
@@ -24,13 +24,14 @@ from titer.pillars._across import (
     two_sided,
     worst_mean,
 )
-from titer.pillars._checks import calibration_scores
-from titer.pillars._curves import Evidence
+from titer.evidence.arena import Arena
+from titer.evidence.curves import Evidence
+from titer.evidence.doubts import calibration_scores
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.reach import reach
+from titer.evidence.resample import summarise
 from titer.pillars._examine import examine
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._protocol import Case, Finding, inspect, reach
-from titer.pillars._statistics import summarise
-from titer.verdict.arena import Arena
+from titer.pillars._protocol import Case, Finding, inspect
 from titer.verdict.parts import Comparison, Pair, Rank
 
 __all__ = ["across", "compare", "examined"]

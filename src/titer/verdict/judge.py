@@ -19,19 +19,19 @@ from titer import __version__
 from titer.core import Estimate, Trace
 from titer.core.codec import settle
 from titer.core.study import Manifest, Subject
-from titer.pillars._checks import below_chance, pre_collapsed
-from titer.pillars._curves import Evidence, Rule
+from titer.evidence.arena import Arena, generator, open_arena
+from titer.evidence.curves import Evidence, Rule
+from titer.evidence.doubts import below_chance, pre_collapsed
+from titer.evidence.panel import Bench, Panel, attacked, bench
+from titer.evidence.resample import resample, summarise
 from titer.pillars._examine import doubts, with_controls
-from titer.pillars._outcomes import RowResult, unsee
-from titer.pillars._panel import Bench, Panel, attacked, bench
 from titer.pillars._protocol import Finding
-from titer.pillars._statistics import resample, summarise
 from titer.pillars.erasure import erasure
-from titer.pillars.generalisation import generalisation
+from titer.pillars.generalisation import generalisation, share_points
+from titer.pillars.outcomes import RowResult, unsee
 from titer.pillars.resistance import Also, Resisted, resistance
 from titer.pillars.stability import stability
 from titer.pillars.trainability import trainability
-from titer.verdict.arena import Arena, generator, open_arena, share_points
 from titer.verdict.battery import battery, effort_of
 from titer.verdict.claim import claim, gaps
 from titer.verdict.compare import across, compare, examined
