@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from titer.pillars._statistics import bootstrap_mean, paired_difference, summarise
+from titer.evidence.resample import bootstrap_mean, paired_difference, summarise
 
 __all__ = ["interval", "report"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titer.core.records import Estimate, Trace
-from titer.pillars._statistics import Resample, log_area, resample, summarise
+from titer.evidence.resample import Resample, log_area, resample, summarise
 
 __all__ = ["Curves", "curves", "normalised", "worst"]
 

@@ -3,7 +3,7 @@
 A study is a table of scores, seeds by items, whose truth is known. The variance of its mean has
 three parts: by seeds, by items, and by each answer on its own. Scores are normal; or right and
 wrong answers, drawn from chances on a logistic scale with the same three parts. Every study gets
-the interval of the reports (:func:`titer.pillars._statistics.resample`).
+the interval of the reports (:func:`titer.evidence.resample.resample`).
 
 ``python -m studies.coverage`` prints the table. S seeds, I items, N studies.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from titer.pillars._statistics import FloatArray, resample
+from titer.evidence.resample import FloatArray, resample
 
 __all__ = ["MIXTURES", "answered", "coverage", "main", "normal"]
 

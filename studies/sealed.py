@@ -29,9 +29,9 @@ from studies._resistance import Curves, Normalised, curves, normalised
 from studies._seen import Seen, stacked
 from titer.core.files import write_atomic
 from titer.core.records import Estimate
+from titer.evidence.resample import bootstrap_mean
 from titer.grid.assemble import Request, assemble, check, immunised, open_subject
 from titer.grid.runner import run_study
-from titer.pillars._statistics import bootstrap_mean
 from titer.report.load import read_verdict
 from titer.worlds.organisms import organism
 

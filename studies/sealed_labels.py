@@ -40,8 +40,8 @@ from titer.core.files import write_atomic
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
+from titer.evidence.resample import bootstrap_mean
 from titer.measures.choice import Choice
-from titer.pillars._statistics import bootstrap_mean
 from titer.worlds import _fabula_grow as growth
 from titer.worlds import organisms
 from titer.worlds._fabula_recipe import Sealing

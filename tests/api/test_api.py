@@ -215,7 +215,7 @@ def test_an_undefended_model_sets_the_threshold(
     place: Path, lm: titer.LM, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two toys know nothing, so the threshold is lowered to what they show."""
-    monkeypatch.setattr("titer.pillars._panel.HEADROOM", -1.0)
+    monkeypatch.setattr("titer.evidence.panel.HEADROOM", -1.0)
     base = titer.load(place / "other")
     plain = titer.attack(base, "finetune", scope, steps=3, lr=1e-2)
     found = titer.attack(lm, "finetune", scope, steps=3, lr=1e-2, undefended=base)

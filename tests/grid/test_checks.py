@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import titer.checks
 from tests import toy
 from titer.core.records import Point, Spent, Trace, Trial
 from titer.core.study import Subject
@@ -60,12 +62,33 @@ def test_a_model_that_held_is_attacked_further(study: Experiment) -> None:
     more = further(study, {}, seen(study, 0.0))
     other = next(one for one in study.subjects if one.role == "defended")
     assert {trial.subject for trial in more} == {other.name}
-    assert {trial.label.split()[0] for trial in more} == {"S4", "S7", "S8", "S9", "S17"}
+    assert {trial.check for trial in more} == {"S4", "S7", "S8", "S9", "S17"}
     assert all(trial.purpose == "check" for trial in more)
-    longest = [trial for trial in more if trial.label.startswith("S4")]
+    longest = [trial for trial in more if trial.check == "S4"]
     assert {trial.budget.steps for trial in longest} == {40}
     assert all(trial.enough and trial.enough.kept == 0 for trial in longest)
     assert len({trial.key for trial in more}) == len(more)
+
+
+def test_a_check_in_another_folder_is_given_its_trials(
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s19_night.py").write_text(
+        "from titer.checks.case import Check, not_run\n"
+        "from titer.checks.wanted import Wanted\n"
+        "CHECK = Check(id='S19', asks='?', measures='', threshold='')\n"
+        "def trials(ground):\n"
+        "    yield Wanted(row='by night', attack=ground.varied(warmup=0.2), steps=3, restart=1)\n"
+        "def read(case):\n"
+        "    return not_run('the night is young')\n"
+    )
+    monkeypatch.setattr(titer.checks, "__path__", [*titer.checks.__path__, str(tmp_path)])
+    more = further(study, {}, seen(study, 0.0))
+    (one,) = [trial for trial in more if trial.check == "S19"]
+    assert (one.role, one.row, one.label) == ("check", "by night", "S19 by night")
+    assert (one.budget.steps, one.seed) == (3, study.seeds[0] + 1)
+    assert one.attack.fields["warmup"] == 0.2
+    sys.modules.pop("titer.checks.s19_night")
 
 
 def test_a_suite_may_leave_them_out(study: Experiment) -> None:

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from tests import toy
+from titer.checks import s06_gradient, s18_barrier
 from titer.core.diagnoses import Diagnosis, diagnosis_part
 from titer.core.lm import LM
 from titer.core.records import Budget, Trace, Trial
-from titer.grid.diagnose import diagnose, gradient_health, transferred
 from titer.nn.edits import linears
 from titer.nn.hooks import blocks
-from titer.pillars._masking import barrier, gradient
 from titer.train.batches import Batch, Drawn, encode_all, pack
+from titer.trial.diagnose import diagnose, gradient_health, transferred
 from titer.worlds import organisms
 from titer.worlds.source import load_world
 
@@ -194,7 +194,7 @@ def case(mine: Trace, base: Trace) -> Any:
 def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
     """From the planted weights to the flag: a head that saturates, and a hidden matrix."""
     base = run("weights", lm, lm, data, 0)
-    assert gradient(case(base, base))[0] == "valid"
+    assert s06_gradient.read(case(base, base))[0] == "valid"
     sharp, hidden = lm.clone(), lm.clone()
     head: Any = sharp.model.get_output_embeddings()
     block: Any = blocks(hidden.model)[0]
@@ -204,7 +204,7 @@ def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
         for name in ("q_proj", "k_proj", "v_proj"):
             getattr(block.self_attn, name).weight.mul_(1e4)
     for planted in (sharp, hidden):
-        flag, _, reason = gradient(case(run("weights", planted, lm, data, 0), base))
+        flag, _, reason = s06_gradient.read(case(run("weights", planted, lm, data, 0), base))
         assert flag == "suspect", reason
 
 
@@ -215,7 +215,7 @@ def test_the_undefended_nano_raises_none() -> None:
     lm = LM.load(folder)
     weights, paths = (run(which, lm, lm, "fabula", 20) for which in get_args(Diagnosis))
     assert (weights.status, paths.status) == ("ok", "ok")
-    assert gradient(case(weights, weights))[0] == "valid"
-    assert barrier(case(paths, paths))[0] == "valid"
+    assert s06_gradient.read(case(weights, weights))[0] == "valid"
+    assert s18_barrier.read(case(paths, paths))[0] == "valid"
     harm = {point.mean("harm") for point in weights.points}
     assert harm == {1.0}, "neither scale nor saving nor rounding changes what it knows"

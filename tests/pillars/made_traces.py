@@ -9,11 +9,11 @@ import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
 from titer.core.records import Status
-from titer.pillars._curves import Doubt, Evidence, Rule
-from titer.pillars._gather import curve_grid, gather
-from titer.pillars._outcomes import RowResult
-from titer.pillars._panel import Bench, attacked, bench
-from titer.pillars._statistics import resample
+from titer.evidence.curves import Doubt, Evidence, Rule
+from titer.evidence.gather import curve_grid, gather
+from titer.evidence.panel import Bench, attacked, bench
+from titer.evidence.resample import resample
+from titer.pillars.outcomes import RowResult
 from titer.pillars.resistance import Resisted, resistance
 
 STEPS = (0, 1, 10, 100)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from titer.pillars._across import (
+from titer.evidence.aggregate import (
     corrected_maximum,
     holm,
     interquartile_mean,
@@ -21,7 +21,7 @@ from titer.pillars._across import (
     two_sided,
     worst_mean,
 )
-from titer.pillars._statistics import FloatArray, resample
+from titer.evidence.resample import FloatArray, resample
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from made_traces import arena, evidence, resist, study, trace
 
-from titer.pillars._checks import (
+from titer.evidence.curves import Doubt, Rule, Trajectory
+from titer.evidence.doubts import (
     at_edge,
     below_chance,
     calibration_edges,
@@ -15,7 +16,6 @@ from titer.pillars._checks import (
     non_monotone,
     pre_collapsed,
 )
-from titer.pillars._curves import Doubt, Rule, Trajectory
 
 GOOD = (0.9,) * 4
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from studies.coverage import MIXTURES, answered, coverage, normal
 
-from titer.pillars._across import corrected_maximum
-from titer.pillars._statistics import resample
+from titer.evidence.aggregate import corrected_maximum
+from titer.evidence.resample import resample
 
 STUDIES = 1200
 ITEMS = 72

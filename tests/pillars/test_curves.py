@@ -7,8 +7,8 @@ import pytest
 from made_traces import evidence, items, trace
 
 from titer.core import BadInput, Point, Spent, Trace
-from titer.pillars._curves import coherent, feasible, judge, retained
-from titer.pillars._gather import curve_grid
+from titer.evidence.curves import coherent, feasible, judge, retained
+from titer.evidence.gather import curve_grid
 
 EPSILON = 0.10
 

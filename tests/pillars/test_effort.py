@@ -8,7 +8,7 @@ import pytest
 from made_traces import arena, evidence, rule, study, trace
 
 from titer.core import Trace
-from titer.pillars._panel import Bench, Panel, attacked
+from titer.evidence.panel import Bench, Panel, attacked
 from titer.pillars.effort import Effort, effort
 
 GOOD = (0.9,) * 4

@@ -6,7 +6,7 @@ import pytest
 from made_traces import arena, evidence, study
 
 from titer.core import Trace
-from titer.pillars._panel import attacked
+from titer.evidence.panel import attacked
 from titer.pillars.erasure import Erasure, erasure
 
 GOOD = (0.9,) * 4

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from made_traces import arena, evidence, items, resist, trace
 
+from titer.checks.case import Case, Finding, inspect
+from titer.checks.examine import doubts, examine, settled
+from titer.checks.listing import listed
 from titer.core import Point, Spent, Trace
-from titer.pillars._checks import calibration_scores
-from titer.pillars._curves import Doubt
-from titer.pillars._examine import doubts, examine, with_controls
-from titer.pillars._outcomes import outcomes
-from titer.pillars._panel import attacked
-from titer.pillars._protocol import CHECKS, Case, Finding, inspect
+from titer.evidence.curves import Doubt
+from titer.evidence.doubts import calibration_scores
+from titer.evidence.panel import attacked
+from titer.pillars.outcomes import outcomes
 
 FALLING = tuple(4 * np.exp(-np.arange(100) / 20))
 SEEDS = (0, 1, 2)
+CHECKS = {one.check.id: one.check for one in listed()}
 GOOD = (0.9,) * 4
 LOW = (0.25,) * 4
 HEALTHY = {"loss": 2.0, "gain": 1.0, "gain:0.up": 1.0, "dead": 0.0, "slope": 1.0, "turn": 0.9}
@@ -91,7 +93,7 @@ def checked(
         same=same,
         sweeps=calibration_scores(traces, "base"),
     )
-    return {one.id: with_controls(one, control) for one in examine(case)}
+    return {one.id: one for one in settled(examine(case), control)}
 
 
 def rerun(

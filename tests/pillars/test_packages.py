@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from titer.pillars._across import (
+from titer.evidence.aggregate import (
     holm,
     kaplan_meier,
     minimum_detectable,
     performance_profile,
     two_sided,
 )
-from titer.pillars._statistics import (
+from titer.evidence.resample import (
     bootstrap_mean,
     equivalent,
     paired_difference,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from made_traces import arena, evidence, resist, rule, study, trace
 
 from titer.core import Estimate
-from titer.pillars._curves import Doubt
-from titer.pillars._panel import attacked
+from titer.evidence.curves import Doubt
+from titer.evidence.panel import attacked
 from titer.pillars.resistance import Resistance
 
 GOOD = (0.9,) * 4

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from titer.pillars._statistics import (
+from titer.evidence.resample import (
     as_scores,
     bootstrap_mean,
     equivalent,

@@ -11,8 +11,8 @@ from tests.pillars.made_traces import Seen, arena, evidence, resist, rule, study
 
 from titer.core import Trace
 from titer.core.records import STOPPED
-from titer.pillars._panel import attacked, chosen
-from titer.pillars._statistics import summarise
+from titer.evidence.panel import attacked, chosen
+from titer.evidence.resample import summarise
 from titer.pillars.erasure import erasure
 
 GOOD = (0.9,) * 4

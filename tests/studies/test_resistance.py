@@ -7,7 +7,7 @@ import pytest
 from studies._resistance import Curves, curves, normalised
 
 from tests.studies import planted
-from titer.pillars._statistics import log_area
+from titer.evidence.resample import log_area
 
 STEPS = (1, 3, 10, 30, 60)
 CHANCE = 0.125

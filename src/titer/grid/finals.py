@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from titer.core.records import Trace, Trial, content_key
+from titer.evidence.curves import Rule
+from titer.evidence.gather import gather
+from titer.evidence.panel import KEPT_SETTINGS, chosen
 from titer.grid.study import Experiment
-from titer.pillars._curves import Rule
-from titer.pillars._gather import gather
-from titer.pillars._panel import KEPT_SETTINGS, chosen
 
 __all__ = ["finals"]
 

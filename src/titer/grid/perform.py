@@ -10,11 +10,11 @@ import torch
 
 from titer.core.diagnoses import diagnosis
 from titer.core.records import Status, Trial
-from titer.grid.diagnose import diagnose
 from titer.grid.store import Store, atomic_folder
 from titer.trial.attempt import prepare
 from titer.trial.baselines import baseline
 from titer.trial.cohort import attack_together
+from titer.trial.diagnose import diagnose
 from titer.trial.load import load_model, load_named_world
 
 __all__ = ["Job", "perform"]

@@ -15,9 +15,9 @@ from titer.core.errors import BadInput
 from titer.core.protocol import SELECT, TASK
 from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, part
 from titer.core.study import Subject
+from titer.evidence.doubts import at_edge, calibration_scores
+from titer.evidence.panel import KEPT_SETTINGS
 from titer.grid.suite import Row, Suite, judges, suite_hash
-from titer.pillars._checks import at_edge, calibration_scores
-from titer.pillars._panel import KEPT_SETTINGS
 from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from titer.core import Estimate
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._statistics import BoolArray, FloatArray, log_crossing, missing, summarise
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.resample import BoolArray, FloatArray, log_crossing, missing, summarise
 
 __all__ = ["BYPASSED", "Effort", "effort"]
 

@@ -14,8 +14,8 @@ import numpy as np
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
 from titer.core.units import Harm, Share
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._statistics import FloatArray, missing, summarise
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.resample import FloatArray, missing, summarise
 
 __all__ = ["Erasure", "erasure"]
 

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from titer.core import Estimate
+from titer.core.study import Manifest
 from titer.core.units import Harm, Part, ZeroToOne
-from titer.pillars._statistics import missing
-from titer.pillars.resistance import Resisted
+from titer.evidence.arena import Arena, generator
+from titer.evidence.panel import attacked
+from titer.evidence.resample import missing
+from titer.pillars.resistance import Resisted, resistance
 
-__all__ = ["Generalisation", "SharePoint", "generalisation", "share_point"]
+__all__ = ["Generalisation", "SharePoint", "generalisation", "share_point", "share_points"]
 
 IN_DOMAIN = "in-domain is R* on facts that neither defender nor attacker saw"
 NO_CURVE = f"{IN_DOMAIN}; the curve over the defender's share of the hazard was not measured"
@@ -52,6 +55,18 @@ class Generalisation:
     cross_harm: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     off_diagonal_min: ZeroToOne = field(default_factory=lambda: missing("not measured"))
     note: str = NO_CURVE
+
+
+def share_points(study: Manifest, subject: str, arena: Arena) -> tuple[SharePoint, ...]:
+    """What the subject's defence makes of less of the hazard, attacked as the subject is."""
+    points: list[SharePoint] = []
+    for name, part in study.shares_of(subject).items():
+        evidence = arena.evidence(name)
+        panel = attacked(evidence, arena.bench)
+        rng = generator(arena.seed, arena.domain, name)
+        resisted = resistance(evidence, panel, arena.bench, rng)
+        points.append(share_point(part.share, part.entities, part.total, resisted))
+    return tuple(points)
 
 
 def share_point(share: float, entities: int, total: int, found: Resisted) -> SharePoint:

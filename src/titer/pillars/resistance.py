@@ -15,13 +15,11 @@ import numpy as np
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
 from titer.core.units import Flops, Harm, Level, Points, Ratio, Share, StepCount, Steps, ZeroToOne
-from titer.pillars._across import Across
-from titer.pillars._checks import pre_collapsed
-from titer.pillars._curves import Evidence, baseline
-from titer.pillars._outcomes import Judged, outcomes
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._search import optimism, search_effort
-from titer.pillars._statistics import (
+from titer.evidence.aggregate import Across
+from titer.evidence.curves import Evidence, baseline
+from titer.evidence.doubts import pre_collapsed
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.resample import (
     FloatArray,
     geometric_mean,
     log_area,
@@ -29,6 +27,8 @@ from titer.pillars._statistics import (
     missing,
     summarise,
 )
+from titer.evidence.search import optimism, search_effort
+from titer.pillars.outcomes import Judged, outcomes
 
 __all__ = ["Also", "BestOf", "BudgetPoint", "Resistance", "Resisted", "resistance"]
 
@@ -152,8 +152,8 @@ def resistance(
     """The resistance of one subject.
 
     Args:
-        subject: Its attack traces, sorted (:func:`titer.pillars._gather.gather`).
-        scored: Its curves (:func:`titer.pillars._panel.attacked`).
+        subject: Its attack traces, sorted (:func:`titer.evidence.gather.gather`).
+        scored: Its curves (:func:`titer.evidence.panel.attacked`).
         bench: References, thresholds, grid and resample of the same domain.
         rng: For the resamples of the select split and of the search curve.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from titer.core import BadInput, Estimate, Trace
 from titer.core.units import Points, Ratio, Share
-from titer.pillars._statistics import (
+from titer.evidence.resample import (
     FloatArray,
     bootstrap_mean,
     equivalent,

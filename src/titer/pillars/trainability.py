@@ -14,7 +14,7 @@ import numpy as np
 from titer.core import BadInput, Estimate, Trace
 from titer.core.protocol import DRAWS, EPSILON
 from titer.core.units import Points, Ratio, Share
-from titer.pillars._statistics import (
+from titer.evidence.resample import (
     FloatArray,
     Resample,
     log_crossing,

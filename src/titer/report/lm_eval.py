@@ -18,7 +18,7 @@ from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
 from titer.core.protocol import Z
 from titer.core.records import Estimate, content_key
-from titer.pillars._statistics import wilson
+from titer.evidence.resample import wilson
 from titer.verdict.parts import Imported
 
 __all__ = ["FORMAT", "beside", "keep", "kept", "read"]

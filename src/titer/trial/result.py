@@ -11,9 +11,9 @@ from titer.core.data import World
 from titer.core.lm import LM
 from titer.core.protocol import absolute_threshold
 from titer.core.records import Spent, Trace
-from titer.pillars._curves import Evidence, Outcome, Rule, coherent, judge, retained
-from titer.pillars._gather import curve_grid, gather
-from titer.pillars._panel import thresholds
+from titer.evidence.curves import Evidence, Outcome, Rule, coherent, judge, retained
+from titer.evidence.gather import curve_grid, gather
+from titer.evidence.panel import thresholds
 
 __all__ = ["AttackResult", "Checkpoint", "Threshold", "judged"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from titer.core.study import Manifest
-from titer.pillars._panel import attacked
+from titer.evidence.arena import Arena
+from titer.evidence.panel import attacked
 from titer.pillars.effort import BYPASSED, Effort, effort
-from titer.verdict.arena import Arena
 from titer.verdict.parts import Battery, Control, ModelVerdict
 
 __all__ = ["battery", "effort_of"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from titer.core import Estimate
 from titer.core.study import Manifest
-from titer.pillars._outcomes import REPAIRED, RowResult
+from titer.pillars.outcomes import REPAIRED, RowResult
 from titer.verdict.parts import ModelVerdict
 
 __all__ = ["claim", "gaps"]

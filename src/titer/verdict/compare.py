@@ -1,5 +1,4 @@
-"""The statistics over adversaries and over models, and the checks of a model, as a verdict has
-them."""
+"""The statistics over adversaries and over models, as a verdict has them."""
 
 from __future__ import annotations
 
@@ -7,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from titer.core.study import Manifest, Subject
-from titer.pillars._across import (
+from titer.evidence.aggregate import (
     LEVELS,
     Across,
     ProfilePoint,
@@ -24,34 +22,13 @@ from titer.pillars._across import (
     two_sided,
     worst_mean,
 )
-from titer.pillars._checks import calibration_scores
-from titer.pillars._curves import Evidence
-from titer.pillars._examine import examine
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._protocol import Case, Finding, inspect, reach
-from titer.pillars._statistics import summarise
-from titer.verdict.arena import Arena
+from titer.evidence.curves import Evidence
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.reach import reach
+from titer.evidence.resample import summarise
 from titer.verdict.parts import Comparison, Pair, Rank
 
-__all__ = ["across", "compare", "examined"]
-
-
-def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, ...]:
-    """The checks of one model; the never-learned one is a reference and has none."""
-    undefended = study.reference("undefended", arena.domain)
-    if subject.role == "oracle" or undefended is None:
-        return ()
-    parts = (arena.domain, study.seeds, arena.bench.grid[1])
-    case = Case(
-        subject=arena.evidence(subject.name),
-        bench=arena.bench,
-        mine=inspect(arena.traces, subject.name, *parts),
-        base=inspect(arena.traces, undefended.name, *parts),
-        changed=subject.role != "undefended",
-        same=subject.digest == undefended.digest,
-        sweeps=calibration_scores(arena.traces, undefended.name),
-    )
-    return examine(case)
+__all__ = ["across", "compare"]
 
 
 def across(evidence: Evidence, panel: Panel, bench: Bench) -> Across:

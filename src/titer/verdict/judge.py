@@ -16,25 +16,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from titer import __version__
+from titer.checks.case import Finding
+from titer.checks.examine import doubts, examined, settled
 from titer.core import Estimate, Trace
 from titer.core.codec import settle
 from titer.core.study import Manifest, Subject
-from titer.pillars._checks import below_chance, pre_collapsed
-from titer.pillars._curves import Evidence, Rule
-from titer.pillars._examine import doubts, with_controls
-from titer.pillars._outcomes import RowResult, unsee
-from titer.pillars._panel import Bench, Panel, attacked, bench
-from titer.pillars._protocol import Finding
-from titer.pillars._statistics import resample, summarise
+from titer.evidence.arena import Arena, generator, open_arena
+from titer.evidence.curves import Evidence, Rule
+from titer.evidence.doubts import below_chance, pre_collapsed
+from titer.evidence.panel import Bench, Panel, attacked, bench
+from titer.evidence.resample import resample, summarise
 from titer.pillars.erasure import erasure
-from titer.pillars.generalisation import generalisation
+from titer.pillars.generalisation import generalisation, share_points
+from titer.pillars.outcomes import RowResult, unsee
 from titer.pillars.resistance import Also, Resisted, resistance
 from titer.pillars.stability import stability
 from titer.pillars.trainability import trainability
-from titer.verdict.arena import Arena, generator, open_arena, share_points
 from titer.verdict.battery import battery, effort_of
 from titer.verdict.claim import claim, gaps
-from titer.verdict.compare import across, compare, examined
+from titer.verdict.compare import across, compare
 from titer.verdict.parts import (
     Battery,
     Interval,
@@ -271,7 +271,7 @@ def _model(
         domain=own,
         claim="",
         flags=(*_flags(study, subject, arena, mine), *subject.doubts),
-        checks={one.id: with_controls(one, caught) for one in met.findings},
+        checks={one.id: one for one in settled(met.findings, caught)},
         course=subject.course,
         withheld=mine.withheld,
         pillars=Pillars(

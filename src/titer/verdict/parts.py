@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from titer.checks.case import Finding
 from titer.core import codec
 from titer.core.codec import Keyed
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Estimate, Reading
 from titer.core.study import Role, Row
 from titer.core.units import Flops, Level, Part, Points, Probability, Seconds, StepCount
-from titer.pillars._outcomes import RowCurve, RowResult
-from titer.pillars._protocol import Finding
 from titer.pillars.effort import Effort
 from titer.pillars.erasure import Erasure
 from titer.pillars.generalisation import Generalisation
+from titer.pillars.outcomes import RowCurve, RowResult
 from titer.pillars.resistance import Resistance
 from titer.pillars.stability import Stability
 from titer.pillars.trainability import Trainability

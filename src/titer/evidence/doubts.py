@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from titer.core import Trace
-from titer.pillars._curves import (
+from titer.evidence.curves import (
     Arm,
     Doubt,
     Evidence,
@@ -20,7 +20,7 @@ from titer.pillars._curves import (
     feasible,
     retained,
 )
-from titer.pillars._statistics import BoolArray, FloatArray, Resample
+from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
     "at_edge",

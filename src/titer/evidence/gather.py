@@ -9,8 +9,8 @@ import numpy as np
 
 from titer.core import BadInput, Trace, catalogue
 from titer.core.records import content_key
-from titer.pillars._curves import Arm, Evidence, Outcome, Trajectory
-from titer.pillars._statistics import FloatArray
+from titer.evidence.curves import Arm, Evidence, Outcome, Trajectory
+from titer.evidence.resample import FloatArray
 
 __all__ = ["curve_grid", "gather"]
 

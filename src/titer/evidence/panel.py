@@ -15,8 +15,8 @@ import numpy as np
 from titer.core import Spent
 from titer.core.protocol import HEADROOM
 from titer.core.records import STOPPED
-from titer.pillars._account import account
-from titer.pillars._curves import (
+from titer.evidence.bookkeeping import account
+from titer.evidence.curves import (
     Arm,
     Doubt,
     Evidence,
@@ -27,7 +27,7 @@ from titer.pillars._curves import (
     feasible,
     retained,
 )
-from titer.pillars._statistics import BoolArray, FloatArray, Resample, log_crossing
+from titer.evidence.resample import BoolArray, FloatArray, Resample, log_crossing
 
 __all__ = [
     "Bench",

@@ -6,9 +6,9 @@ import numpy as np
 
 from titer.core import Estimate
 from titer.core.records import SEARCH_SEED
-from titer.pillars._curves import Evidence, Trajectory, feasible, retained
-from titer.pillars._panel import Bench, Panel
-from titer.pillars._statistics import FloatArray, expected_maximum, missing, summarise
+from titer.evidence.curves import Evidence, Trajectory, feasible, retained
+from titer.evidence.panel import Bench, Panel
+from titer.evidence.resample import FloatArray, expected_maximum, missing, summarise
 
 __all__ = ["optimism", "search_effort"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from titer.core import Spent
-from titer.pillars._curves import Arm, Trajectory
+from titer.evidence.curves import Arm, Trajectory
 
 __all__ = ["account"]
 

@@ -1,7 +1,7 @@
 """Statistics over adversaries and over models: what a table of many numbers may say.
 
 Axes: ``K`` adversaries or models, ``N`` values, ``D+1`` draws of a bootstrap, the first of which is
-the data. Draws come from :func:`titer.pillars._statistics.resample`, so they are paired.
+the data. Draws come from :func:`titer.evidence.resample.resample`, so they are paired.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from titer.core import Estimate
 from titer.core.protocol import LEVEL
 from titer.core.units import Harm, Part
-from titer.pillars._statistics import DIGITS, FloatArray, missing, summarise
+from titer.evidence.resample import DIGITS, FloatArray, missing, summarise
 
 __all__ = [
     "LEVELS",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from titer.core import Spent
 from titer.core.protocol import EPSILON, KAPPAS, MARGIN
-from titer.pillars._statistics import BoolArray, FloatArray, Resample
+from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
     "Arm",

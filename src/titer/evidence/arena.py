@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from titer.core import BadInput, Trace
 from titer.core.study import Manifest, Role
-from titer.pillars._checks import calibration_edges
-from titer.pillars._curves import Evidence, Rule
-from titer.pillars._gather import curve_grid, gather
-from titer.pillars._panel import Bench, attacked, bench
-from titer.pillars._statistics import resample
-from titer.pillars.generalisation import SharePoint, share_point
-from titer.pillars.resistance import resistance
+from titer.evidence.curves import Evidence, Rule
+from titer.evidence.doubts import calibration_edges
+from titer.evidence.gather import curve_grid, gather
+from titer.evidence.panel import Bench, bench
+from titer.evidence.resample import resample
 
-__all__ = ["Arena", "generator", "open_arena", "share_points"]
+__all__ = ["Arena", "generator", "open_arena"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """One hazard: its traces, the references, and what the subjects are compared by."""
+    """One hazard: its traces by subject, the references, and what the subjects are compared by.
+
+    The evidence on a subject is sorted once and kept.
+    """
 
     domain: str
     traces: Sequence[Trace]
     bench: Bench
     seed: int
+    kept: dict[tuple[str, str], Evidence] = field(repr=False, compare=False)
 
     def evidence(self, subject: str, probe: str = "harm") -> Evidence:
-        grid = self.bench.grid
-        return gather(
-            self.traces,
-            subject=subject,
-            domain=self.domain,
-            seeds=self.bench.rule.seeds,
-            floor=grid[1],
-            probe=probe,
-        )
+        """What the attacks on a subject left, with the scores of one probe taken for harm."""
+        if (subject, probe) not in self.kept:
+            self.kept[subject, probe] = gather(
+                self.traces,
+                subject=subject,
+                domain=self.domain,
+                seeds=self.bench.rule.seeds,
+                floor=self.bench.grid[1],
+                probe=probe,
+            )
+        return self.kept[subject, probe]
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the names alone."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
@@ -60,13 +65,29 @@ def open_arena(
         chance=study.chance,
         certifies=study.certifies,
     )
+    kept: dict[tuple[str, str], Evidence] = {}
     found: dict[Role, Evidence | None] = {}
     for role in ("undefended", "oracle"):
-        model = study.reference(role, domain)
-        known = model and gather(
-            here, subject=model.name, domain=domain, seeds=study.seeds, floor=grid[1]
-        )
-        found[role] = known if known and known.before is not None else None
+        found[role] = None
+        if model := study.reference(role, domain):
+            seen = gather(here, subject=model.name, domain=domain, seeds=study.seeds, floor=grid[1])
+            kept[model.name, "harm"] = seen
+            found[role] = seen if seen.before is not None else None
+    drawn = resample(len(study.seeds), _items(here, domain), generator(seed, domain), draws)
+    undefended = study.reference("undefended", domain)
+    edges = calibration_edges(here, undefended.name) if undefended else {}
+    stars = {row.id: edges[row.star] for row in study.rows if row.star in edges}
+    doubts = {**stars, **edges}
+    made = bench(found["undefended"], found["oracle"], rule, grid, drawn, doubts)
+    return Arena(domain=domain, traces=here, bench=made, seed=seed, kept=kept)
+
+
+def _items(here: Sequence[Trace], domain: str) -> int:
+    """On how many items harm was scored.
+
+    Raises:
+        BadInput: not all trials have the same number.
+    """
     sizes = {
         len(point.scores["harm"])
         for trace in here
@@ -77,13 +98,7 @@ def open_arena(
     if len(sizes) > 1:
         shown = ", ".join(map(str, sorted(sizes)))
         raise BadInput(f"hazard {domain}: trials were scored on {shown} harm items; want one set.")
-    drawn = resample(len(study.seeds), max(sizes, default=1), generator(seed, domain), draws)
-    undefended = study.reference("undefended", domain)
-    edges = calibration_edges(here, undefended.name) if undefended else {}
-    stars = {row.id: edges[row.star] for row in study.rows if row.star in edges}
-    doubts = {**stars, **edges}
-    made = bench(found["undefended"], found["oracle"], rule, grid, drawn, doubts)
-    return Arena(domain=domain, traces=here, bench=made, seed=seed)
+    return max(sizes, default=1)
 
 
 def _mandatory(study: Manifest, here: Sequence[Trace], domain: str) -> tuple[str, ...]:
@@ -102,15 +117,3 @@ def _mandatory(study: Manifest, here: Sequence[Trace], domain: str) -> tuple[str
         if base and (trace.trial.role, trace.trial.subject) == ("adversary", base.name)
     }
     return tuple(row for row in rows if row in faced)
-
-
-def share_points(study: Manifest, subject: str, found: Arena) -> tuple[SharePoint, ...]:
-    """What the subject's defence makes of less of the hazard, attacked as the subject is."""
-    points: list[SharePoint] = []
-    for name, part in study.shares_of(subject).items():
-        evidence = found.evidence(name)
-        panel = attacked(evidence, found.bench)
-        rng = generator(found.seed, found.domain, name)
-        resisted = resistance(evidence, panel, found.bench, rng)
-        points.append(share_point(part.share, part.entities, part.total, resisted))
-    return tuple(points)

@@ -12,8 +12,7 @@ import numpy as np
 from titer.core import Estimate
 from titer.core.records import TWO_PHASES
 from titer.core.units import Harm, Share, StepCount, Steps
-from titer.pillars._checks import gibberish, loss_checks, non_monotone, sweep_edge
-from titer.pillars._curves import (
+from titer.evidence.curves import (
     Arm,
     Doubt,
     Evidence,
@@ -24,8 +23,9 @@ from titer.pillars._curves import (
     judge,
     retained,
 )
-from titer.pillars._panel import Bench, Panel, breach, chosen
-from titer.pillars._statistics import FloatArray, Resample, missing, summarise
+from titer.evidence.doubts import gibberish, loss_checks, non_monotone, sweep_edge
+from titer.evidence.panel import Bench, Panel, breach, chosen
+from titer.evidence.resample import FloatArray, Resample, missing, summarise
 
 __all__ = [
     "REPAIRED",

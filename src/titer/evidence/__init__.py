@@ -1,0 +1,1 @@
+"""What traces say before anybody judges: curves, panels and resamples. No torch."""
