@@ -22,7 +22,7 @@ from titer.core.errors import BadInput
 from titer.core.records import Status
 from titer.grid.runner import Ended
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "workers_of"]
 
 J = TypeVar("J")
 
@@ -117,6 +117,20 @@ def _where(note: Path) -> str:
     return " in " + ", called by ".join(told) if told else ""
 
 
+def workers_of(asked: int | None) -> int:
+    """How many processes: as many as asked for, otherwise one a core; one on another device than
+    the CPU, of which each would take a share.
+
+    Raises:
+        BadInput: none were asked for.
+    """
+    if asked is not None and asked < 1:
+        raise BadInput(f"--workers {asked}: give 1 or more.")
+    if asked is None and os.environ.get("TITER_DEVICE", "cpu") != "cpu":
+        return 1
+    return asked or max(1, len(os.sched_getaffinity(0)))
+
+
 class Processes:
     """``workers`` processes, started afresh and kept warm until the ``with`` block ends.
 
@@ -125,9 +139,7 @@ class Processes:
     """
 
     def __init__(self, workers: int, timeout: float | None = 3600.0) -> None:
-        if workers < 1:
-            raise BadInput(f"--workers {workers}: give 1 or more.")
-        self.workers, self.timeout = workers, timeout
+        self.workers, self.timeout = workers_of(workers), timeout
         self._pool: ProcessPool | None = None
         self._before: dict[str, str | None] = {}
 
