@@ -10,10 +10,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from multiprocessing import connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import (
+    BaseContext,
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -50,6 +57,38 @@ _PRELOADED = [
 from."""
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Inside, a process that starts does not run the program's own script again to know what is in
+    it: jobs need titer alone, and a script need not say ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _Forked(ForkServerProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _Spawned(SpawnProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _ForkServer(ForkServerContext):
+    Process = _Forked
+
+
+class _Spawn(SpawnContext):
+    Process = _Spawned
+
+
 def _context() -> BaseContext:
     """How workers start.
 
@@ -58,8 +97,8 @@ def _context() -> BaseContext:
     after it, and macOS warns of forks at all, so there each worker starts from nothing.
     """
     if sys.platform != "linux" or os.environ.get("TITER_DEVICE", "cpu") != "cpu":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+        return _Spawn()
+    context = _ForkServer()
     context.set_forkserver_preload(_PRELOADED)
     return context
 
