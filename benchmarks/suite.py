@@ -40,10 +40,11 @@ def serial(model: str, suite: str, cap: int | None, out: Path, threads: int) -> 
         RuntimeError: a trial failed, so that the time says nothing.
     """
     from benchmarks._serial import Serially
-    from titer.grid.assemble import Request, assemble, check
+    from titer.core.study import Study
+    from titer.grid.assemble import assemble, check
     from titer.grid.runner import run_study
 
-    request = Request(models=(model,), suite=suite, out=out, seeds=1, cap=cap)
+    request = Study(models=(model,), suite=suite, out=out, seeds=1, cap=cap)
     study, _ = assemble(check(request))
     executor = Serially(threads)
     began = time.perf_counter()

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from titer.cli.work import DEMO, run_bench
+import titer
+from titer.cli.bench import DEMO
 from titer.report.load import read_verdict
 from titer.worlds.organisms import named
 
@@ -99,15 +101,8 @@ def main(words: Sequence[str] | None = None) -> None:
         out = asked.out / f"seed-{seed}"
         base = named("base", "nano", seed)
         world = f"fabula#{seed}" if seed else "fabula"
-        run_bench(
-            **{**DEMO, "models": [base], "data": world},
-            out=out,
-            seeds=1,
-            workers=asked.workers,
-            as_json=False,
-            quiet=True,
-        )
-        demos[f"seed {seed}"] = read_verdict(out).to_json()
+        study = replace(DEMO, models=(base,), data=world, out=out)
+        demos[f"seed {seed}"] = titer.bench(study, workers=asked.workers).to_json()
     others = dict(item.split("=", 1) for item in asked.others)
     elsewhere = {name: read_verdict(Path(folder)).to_json() for name, folder in others.items()}
     text = (

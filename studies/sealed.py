@@ -29,8 +29,9 @@ from studies._resistance import Curves, Normalised, curves, normalised
 from studies._seen import Seen, stacked
 from titer.core.files import write_atomic
 from titer.core.records import Estimate
+from titer.core.study import Study
 from titer.evidence.resample import bootstrap_mean
-from titer.grid.assemble import Request, assemble, check, immunised, open_subject
+from titer.grid.assemble import assemble, check, immunised, open_subject
 from titer.grid.runner import run_study
 from titer.report.load import read_verdict
 from titer.worlds.organisms import organism
@@ -80,20 +81,20 @@ def battery(lab: Lab, made: Mapping[str, Release], seeds: int, cap: int) -> dict
     """The suite ``locks`` on both keyless releases: the verdict that its report shows."""
     root = lab.root / "battery"
     if not lab.still:
-        request = Request(
-            models=[str(one.folder) for one in made.values()],
+        asked = Study(
+            models=tuple(str(one.folder) for one in made.values()),
             suite="locks",
             out=root,
             seeds=seeds,
             cap=cap,
         )
-        study, plans = assemble(check(request))
+        study, plans = assemble(check(asked))
         study = immunised(study, plans, root, lab.executor)
 
         def tell(label: str, done: int, total: int) -> None:
             lab.say(f"battery, {seeds} seeds: {label}: {done} of {total}")
 
-        run_study(study, root, lab.executor, progress=tell, command=request.command())
+        run_study(study, root, lab.executor, progress=tell, asked=asked)
     return read_verdict(root).to_json() if (root / "config.yaml").exists() else {}
 
 

@@ -23,8 +23,9 @@ from titer.core.data import Data, Example
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import Budget
+from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
 from titer.grid.suite import Row
 from titer.report.load import read_verdict
@@ -278,7 +279,7 @@ def ran(
     """A study of these models, the first of them undefended, and its verdict's entries by name."""
     for name, lm in {**models, **({"oracle": oracle} if oracle else {})}.items():
         lm.save(root / name)
-    request = Request(
+    request = Study(
         models=[str(root / name) for name in models],
         data=str(_world(root / "data", attack, utility)),
         out=root / "run",

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titer.api import attack, immunise, load, world
+    from titer.api import attack, bench, immunise, read, world
     from titer.conformance import check as check_method
     from titer.core.catalogue import card
     from titer.core.catalogue import summaries as methods
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from titer.core.lm import LM
     from titer.core.method import Run
     from titer.core.records import Budget, Card, Preset, Trace
+    from titer.core.study import Study
+    from titer.models import load
+    from titer.verdict.parts import Verdict
 
 __version__ = "0.1.0"
 
@@ -30,14 +33,18 @@ __all__ = [
     "Hazard",
     "Preset",
     "Run",
+    "Study",
     "Trace",
+    "Verdict",
     "World",
     "attack",
+    "bench",
     "card",
     "check_method",
     "immunise",
     "load",
     "methods",
+    "read",
     "world",
 ]
 
@@ -49,14 +56,18 @@ _HOMES = {
     "Hazard": ("core.data", "Hazard"),
     "Preset": ("core.records", "Preset"),
     "Run": ("core.method", "Run"),
+    "Study": ("core.study", "Study"),
     "Trace": ("core.records", "Trace"),
+    "Verdict": ("verdict.parts", "Verdict"),
     "World": ("core.data", "World"),
     "attack": ("api", "attack"),
+    "bench": ("api", "bench"),
     "card": ("core.catalogue", "card"),
     "check_method": ("conformance", "check"),
     "immunise": ("api", "immunise"),
-    "load": ("api", "load"),
+    "load": ("models", "load"),
     "methods": ("core.catalogue", "summaries"),
+    "read": ("api", "read"),
     "world": ("api", "world"),
 }
 """Where each public name lives, and what it is called there."""

@@ -9,43 +9,51 @@
     safe = titer.immunise(base, "npo", world["A"], steps=100, lr=1e-3)
     found = titer.attack(safe, "S03", world["A"], steps=150, undefended=base)
     found.harm, found.utility, found.outcome
+    verdict = titer.bench(safe, undefended=base, suite="quick", data=world, out="runs/mine")
+    titer.read("runs/mine")
 """
 
 from __future__ import annotations
 
-import copy
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
 from titer.core.data import Scope, World
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, UnknownName, nearest
+from titer.core.files import write_atomic
 from titer.core.lm import LM
 from titer.core.records import Trace, Trial
-from titer.core.tokenizer import with_pad
+from titer.core.study import Study
+from titer.executors.processes import Processes, workers_of
+from titer.grid.assemble import assemble, check, grow_missing, immunised
+from titer.grid.inside import look_inside
+from titer.grid.machine import machine
+from titer.grid.runner import Progress, run_study
+from titer.grid.store import Store
 from titer.grid.subjects import short_name
 from titer.grid.suite import judges, suite, suite_hash
-from titer.nn.locked import relock
+from titer.models import Model, load, save, source_of
+from titer.report.load import read_verdict
 from titer.trial.attempt import attack as attempt
 from titer.trial.immunise import immunise as harden
 from titer.trial.immunise import keep, planned, require_own
 from titer.trial.presets import adversary
 from titer.trial.result import AttackResult, judged
-from titer.worlds.hub import fetch, resolve_model
+from titer.verdict import Verdict
 from titer.worlds.source import load_world
 
-__all__ = ["attack", "immunise", "load", "world"]
+__all__ = ["attack", "bench", "immunise", "load", "read", "report", "world"]
 
 _LOG = logging.getLogger(__name__)
-
-Model = LM | str | PathLike[str] | nn.Module | tuple[nn.Module, Any]
-"""What :func:`load` makes an :class:`LM` of."""
 
 _SUITE = "quick"
 """The suite by whose judges and items a single attack is asked: the one `titer bench` runs."""
@@ -60,51 +68,6 @@ def world(source: str | PathLike[str]) -> World:
         BadInput: there is no such world, or the folder has faults, all of which are named.
     """
     return load_world(str(source))
-
-
-def load(
-    source: Model, *, tokenizer: Any = None, name: str | None = None, device: str | None = None
-) -> LM:
-    """A model ready to be immunised or attacked.
-
-    ``source`` is a Hugging Face folder, a hub id ``owner/name@revision``, an organism
-    ``fabula:NAME`` (grown where it is not there yet), or a causal language model of transformers
-    that is in memory already, with its ``tokenizer`` or as a pair with it. That one is not copied:
-    it is put in evaluation mode and otherwise left as it is. An :class:`LM` comes back unchanged.
-    ``device`` is for models that are read from disk.
-
-    Raises:
-        BadInput: there is no such model, or it cannot be used; the sentence says why.
-    """
-    if isinstance(source, LM):
-        return source
-    if isinstance(source, tuple):
-        return _in_memory(source[0], source[1] if tokenizer is None else tokenizer, name)
-    if not isinstance(source, str | PathLike):
-        return _in_memory(source, tokenizer, name)
-    if tokenizer is not None:
-        raise BadInput(f"{source}: a model that is read from disk brings its own tokenizer.")
-    found = resolve_model(str(source))
-    lm = LM.load(fetch(found), name=name or str(source), device=device)
-    return replace(relock(lm), origin=found.digest)
-
-
-def _in_memory(model: Any, tokenizer: Any, name: str | None) -> LM:
-    if not isinstance(model, nn.Module) or not hasattr(model, "generate"):
-        raise BadInput(
-            f"{type(model).__name__} is no model; give a folder, a hub id, fabula:NAME, or a "
-            "causal language model of transformers with its tokenizer."
-        )
-    if tokenizer is None:
-        raise BadInput(
-            "a model in memory needs its tokenizer; write titer.load(model, tokenizer=tokenizer)."
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer = copy.deepcopy(tokenizer)  # it is given a padding token, and is the caller's
-    known = getattr(getattr(model, "config", None), "name_or_path", "")
-    lm = LM(model, with_pad(tokenizer), name or known or type(model).__name__)
-    lm.check()
-    return relock(lm)
 
 
 def immunise(
@@ -131,7 +94,8 @@ def immunise(
         fields: The method's own settings; in a chain ``**{"npo.lr": 1e-3}``.
 
     Returns:
-        The immunised model. Doubts that the defence has of itself are logged as warnings.
+        The immunised model, named after its defence. Doubts that the defence has of itself are
+        logged as warnings.
 
     Raises:
         UnknownName: no such defence or setting.
@@ -156,7 +120,7 @@ def immunise(
     made, outcome = harden(lm, wanted, scope.world)
     for doubt in outcome.flags:
         _LOG.warning("%s on %s: %s", defence, lm.name, doubt)
-    return replace(made, name=f"{lm.name}+{defence}")
+    return replace(made, name=defence)
 
 
 def attack(
@@ -233,6 +197,193 @@ def attack(
         generations=tuple(said),
         model=tampered if keep_model else None,
     )
+
+
+@overload
+def bench(
+    study: Study,
+    /,
+    *,
+    workers: int | None = None,
+    timeout: float = 3600.0,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Verdict: ...
+
+
+@overload
+def bench(
+    models: Model | Sequence[Model],
+    /,
+    *,
+    suite: str = "quick",
+    seeds: int = 3,
+    data: str | PathLike[str] | World = "fabula",
+    cap: int | None = None,
+    domain: str | None = None,
+    undefended: Model | None = None,
+    oracle: Model | None = None,
+    search: str | None = None,
+    defences: str | Sequence[str] = (),
+    settings: Mapping[str, Any] = ...,
+    tasks: str | Sequence[str] = (),
+    shares: float | Sequence[float] = (),
+    why: bool = False,
+    out: str | PathLike[str] = "runs/bench",
+    workers: int | None = None,
+    timeout: float = 3600.0,
+    progress: Progress | None = None,
+) -> Verdict: ...
+
+
+def bench(
+    models: Any,
+    /,
+    *,
+    workers: int | None = None,
+    timeout: float = 3600.0,
+    progress: Progress | None = None,
+    **asked: Any,
+) -> Verdict:
+    """Run a suite of adversaries on models, and say what became of them.
+
+    The run folder ``out`` takes everything: trials, immunised models, the report, and the
+    ``study.yaml`` that makes it again. The same call again resumes it.
+
+    Args:
+        models: One model or several, each what :func:`load` takes; or a :class:`Study`; or the path
+            of a ``study.yaml``, whose fields the other arguments override. A model that is only in
+            memory is saved in the run folder under its name.
+        suite: Which adversaries: ``quick``, ``core`` and so on; `titer list suites` prints them.
+        seeds: How many seeds, from 0 up.
+        data: What :func:`world` takes or gives.
+        cap: Most steps of an attack. It makes another suite, whose numbers compare with no other's.
+        domain: The hazard that the models were immunised on; the world's first where it is None.
+        undefended: The model before the defence: the world's own where it is None, else the first
+            of ``models``. Every attack is calibrated on it.
+        oracle: A model that never learned the hazard.
+        search: How settings are searched, ``full`` or ``fresh``; the suite's way where it is None.
+        defences: Defences, or chains of them, to immunise the undefended model with; their results
+            are tested too.
+        settings: The settings of these defences.
+        tasks: Only these benign tasks.
+        shares: Immunise with these parts of the hazard too, for the in-domain curve.
+        why: Look inside the models: was the hazard erased or hidden?
+        out: The run folder.
+        workers: Processes; one a core where it is None. No number depends on it.
+        timeout: Seconds that a trial may take.
+        progress: Told a label, how many are done, and how many there are.
+
+    Returns:
+        The verdict, as :func:`read` returns it. Trials that failed are in it; the first few are
+        logged as warnings too.
+
+    Raises:
+        UnknownName: no such argument, suite, defence, task or hazard.
+        BadInput: everything that is wrong with the study, before anything is written.
+    """
+    if timeout <= 0:
+        raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
+    workers, tell = workers_of(workers), progress or _silent
+    study, own = _asked(models, asked)
+    checked = check(study, coming=own)
+    grow_missing(checked.organisms(), workers, tell)
+    for place, lm in own.items():
+        save(lm, Path(place))
+    experiment, plans = assemble(checked)
+    with Processes(workers, timeout) as executor:
+        if plans:
+            experiment = immunised(experiment, plans, study.out, executor, tell)
+        traces = run_study(
+            experiment,
+            study.out,
+            executor,
+            progress=tell,
+            environment=machine(),
+            asked=study,
+            created=datetime.now(UTC).strftime("%Y-%m-%d"),
+        )
+        faults = look_inside(experiment, (), study.out, executor, tell) if study.why else []
+    for said in [*_failed(traces)[:_TOLD], *faults[:_TOLD]]:
+        _LOG.warning("%s", said)
+    found = report(study.out)
+    Store(study.out).write_sums()
+    return found
+
+
+def read(folder: str | PathLike[str]) -> Verdict:
+    """The verdict of a run folder, worked out from its trials; nothing is trained or written.
+
+    Raises:
+        BadInput: there is no run folder here, or it is damaged.
+    """
+    return read_verdict(Path(folder))
+
+
+def report(folder: str | PathLike[str]) -> Verdict:
+    """The verdict of a run folder, with its page and ``verdict.json`` written anew.
+
+    Raises:
+        BadInput: see :func:`read`.
+    """
+    found, at = read(folder), Path(folder) / "report"
+    found.to_html(at / "index.html")
+    content = json.dumps(found.to_json(), indent=1, sort_keys=True, ensure_ascii=False)
+    write_atomic(at / "verdict.json", content)
+    return found
+
+
+_TOLD = 5
+"""How many failed trials are told of."""
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """Nobody is told."""
+
+
+def _failed(traces: Sequence[Trace]) -> list[str]:
+    bad = [trace for trace in traces if trace.status in ("failed", "timed-out")]
+    return [
+        f"{trace.trial.label} on {trace.trial.subject}: "
+        f"{trace.error.strip().splitlines()[-1] if trace.error else trace.status}"
+        for trace in bad
+    ]
+
+
+def _asked(models: Any, asked: dict[str, Any]) -> tuple[Study, dict[str, LM]]:
+    """The study that was asked for, and the models of this process in it by where they will lie."""
+    names = [spec.name for spec in fields(Study)]
+    for name in asked:
+        if name not in names:
+            raise UnknownName(
+                f"bench has no argument {name!r}.{nearest(name, names)} "
+                f"It has {', '.join((*names, 'workers', 'timeout', 'progress'))}."
+            )
+    study = Study()
+    if isinstance(models, Study):
+        study = models
+    elif isinstance(models, str | PathLike) and Path(models).suffix in (".yaml", ".yml"):
+        study = Study.from_yaml(models)
+    else:
+        asked = {**asked, "models": models if _several(models) else [models]}
+    out, own = Path(asked.get("out", study.out)), dict[str, LM]()
+    if "models" in asked:
+        given = asked["models"] if _several(asked["models"]) else [asked["models"]]
+        asked["models"] = tuple(source_of(one, out, own) for one in given)
+    for role in ("undefended", "oracle"):
+        if asked.get(role) is not None:
+            asked[role] = source_of(asked[role], out, own)
+    if isinstance(data := asked.get("data"), World) and not data.source:
+        raise BadInput(f"the world {data.name} is not on disk; give a folder with a data.yaml.")
+    if data is not None:
+        asked["data"] = data.source if isinstance(data, World) else str(data)
+    return replace(study, **asked), own
+
+
+def _several(models: Any) -> bool:
+    """Whether these are models, and not one; a pair with a tokenizer is one."""
+    pair = isinstance(models, tuple) and len(models) == 2 and isinstance(models[0], nn.Module)
+    return isinstance(models, list | tuple) and not pair
 
 
 def _settled(scope: Scope, steps: int | None) -> None:

@@ -118,7 +118,7 @@ def test_immunise_makes_what_the_command_makes(
     made = titer.immunise(lm, "npo+rmu", scope, steps=4, **{"npo.lr": 1e-3})
     assert made.digest() == facts["weights"] != before
     assert lm.digest() == before, "the model that was given was changed"
-    assert made.name == f"{lm.name}+npo+rmu"
+    assert made.name == "npo+rmu"
 
 
 def test_immunise_writes_the_folder_that_the_command_writes(

@@ -8,8 +8,9 @@ import pytest
 from benchmarks._serial import Serially
 
 from tests.toy import data_folder, model_folder
+from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
 
 
@@ -19,7 +20,7 @@ def test_the_trainer_trains_the_same_trials_the_same_way(tmp_path: Path) -> None
     model, data = model_folder(tmp_path / "m"), data_folder(tmp_path / "d")
     found = {}
     for name, executor in {"serial": Serially(1), "titer": Inline()}.items():
-        request = Request(
+        request = Study(
             models=(str(model),), suite="quick", out=tmp_path / name, data=str(data), seeds=1, cap=3
         )
         study, _ = assemble(check(request))

@@ -17,10 +17,10 @@ import yaml
 
 from tests import toy
 from tests.lm_eval_file import write
-from titer.cli.listing import machine
-from titer.cli.work import run_bench
+from titer import bench
 from titer.core.records import Trace
 from titer.grid.again import agreement, draw, elsewhere
+from titer.grid.machine import machine
 from titer.grid.store import Store
 from titer.grid.validate import findings
 from titer.nn.arithmetic import arithmetic
@@ -35,16 +35,14 @@ Run = Callable[..., tuple[int, str, str]]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run folder on a tiny model."""
     root = tmp_path_factory.mktemp("exchange")
-    run_bench(
-        models=[str(toy.model_folder(root / "llama"))],
+    bench(
+        toy.model_folder(root / "llama"),
         data=str(toy.data_folder(root / "data")),
         out=root / "run",
         defences=["npo"],
         cap=2,
         seeds=1,
         workers=1,
-        as_json=False,
-        quiet=True,
     )
     return root / "run"
 

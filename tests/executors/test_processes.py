@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,30 @@ def test_inline_records_a_fault_and_goes_on() -> None:
 def test_no_workers_is_refused() -> None:
     with pytest.raises(BadInput, match="give 1 or more"):
         Processes(0)
+
+
+_SCRIPT = """
+import subprocess
+import sys
+print("the script runs")
+sys.path.insert(0, {root!r})
+from tests.executors.test_processes import _act
+from titer.executors.processes import Processes
+with Processes(1, timeout=100.0) as pool:
+    print([end.status for end in pool(_act, ["fine"])])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_plain_script_starts_workers_and_runs_once(device: str, tmp_path: Path) -> None:
+    """On another device than the CPU workers are spawned."""
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(root=str(Path(__file__).parents[2])))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TITER_DEVICE": device},
+    )
+    assert done.stdout.splitlines() == ["the script runs", "['ok']"], done.stderr

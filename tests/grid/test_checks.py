@@ -11,9 +11,9 @@ import pytest
 import titer.checks
 from tests import toy
 from titer.core.records import Point, Spent, Trace, Trial
-from titer.core.study import Subject
+from titer.core.study import Study, Subject
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.runner import run_study
 from titer.grid.study import Experiment, attacks, calibration, extension, stars
@@ -23,7 +23,7 @@ from titer.report.load import read_verdict
 
 @pytest.fixture
 def study(tmp_path: Path) -> Experiment:
-    request = Request(
+    request = Study(
         models=[str(toy.model_folder(tmp_path / "a")), str(toy.model_folder(tmp_path / "b", 1))],
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",

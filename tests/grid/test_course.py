@@ -11,9 +11,9 @@ import pytest
 from tests.toy import data_folder, model_folder
 from titer.core import catalogue
 from titer.core.records import Trace, part
-from titer.core.study import Manifest
+from titer.core.study import Manifest, Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.assemble import assemble, check, immunised
 from titer.grid.described import describe
 from titer.report.html import render
 from titer.trial.attempt import attack
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.exact
 
 @pytest.mark.slow
 def test_the_course_of_a_game_reaches_the_report(tmp_path: Path) -> None:
-    request = Request(
+    request = Study(
         models=[str(model_folder(tmp_path / "model"))],
         data=str(data_folder(tmp_path / "data")),
         out=tmp_path / "run",
@@ -66,13 +66,12 @@ def test_what_a_folder_says_of_itself_is_read_with_care(tmp_path: Path) -> None:
 
 
 def test_a_trace_keeps_the_course_and_comes_back(tmp_path: Path) -> None:
-    request = Request(
+    request = Study(
         models=[str(model_folder(tmp_path / "model"))],
         data=str(data_folder(tmp_path / "data")),
         out=tmp_path / "run",
-        alone=True,
     )
-    study, _ = assemble(check(request, run_folder=False))
+    study, _ = assemble(check(request, alone=True))
     from titer.core.lm import LM
 
     noop = part("noop", catalogue.build("attack", "noop", {}))

@@ -13,9 +13,10 @@ from tests import toy
 from tests.grid.test_runner import _small
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
-from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.assemble import assemble, check, immunised
 from titer.grid.runner import Executor, run_study
 from titer.report import html, tables
 from titer.report.load import read_verdict
@@ -47,7 +48,7 @@ def _run(
     rows: int = 2,
 ) -> Path:
     root = place / "run"
-    request = Request(
+    request = Study(
         models=[str(place / name) for name in models],
         data=str(place / "data"),
         out=root,

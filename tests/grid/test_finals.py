@@ -10,10 +10,10 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import SEARCH_SEED, Point, Spent, Trace, Trial
-from titer.core.study import Role, Share, Subject
+from titer.core.study import Role, Share, Study, Subject
 from titer.executors.inline import Inline
 from titer.grid import study as plan
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.finals import finals
 from titer.grid.runner import run_study
 from titer.grid.store import Store
@@ -149,7 +149,7 @@ def test_the_larger_suites_search_so_and_the_smaller_ones_have_little_to_search(
 
 @pytest.mark.exact
 def test_a_study_from_its_search_to_its_report_and_again(tmp_path: Path) -> None:
-    request = Request(
+    request = Study(
         models=[str(toy.model_folder(tmp_path / "model"))],
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",

@@ -11,8 +11,9 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput, UnknownName
 from titer.core.method import Case
+from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.inside import inspections, look_inside
 from titer.grid.store import Store
 from titer.grid.study import Experiment
@@ -27,7 +28,7 @@ FAST = ("logit_lens", "linear_probe")
 
 @pytest.fixture
 def study(tmp_path: Path) -> Experiment:
-    request = Request(
+    request = Study(
         models=[str(toy.model_folder(tmp_path / name, seed)) for seed, name in enumerate("ab")],
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",

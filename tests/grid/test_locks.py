@@ -13,9 +13,9 @@ from tests import toy
 from titer.attacks.finetune import Finetune
 from titer.core import catalogue
 from titer.core.lm import LM
-from titer.core.study import Subject
+from titer.core.study import Study, Subject
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.assemble import assemble, check, immunised
 from titer.grid.described import describe
 from titer.grid.study import Experiment, _tried, attacks
 from titer.grid.suite import SUITES
@@ -96,7 +96,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     few = replace(LOCKS, rows=LOCKS.rows[:1])
     monkeypatch.setitem(SUITES, "locks", few)
     model, data = toy.model_folder(tmp_path / "model"), toy.data_folder(tmp_path / "data")
-    request = Request(
+    request = Study(
         models=[str(model)], suite="locks", data=str(data), seeds=1, cap=2, out=tmp_path / "run"
     )
     made, plans = assemble(check(request))

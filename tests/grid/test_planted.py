@@ -13,8 +13,9 @@ from torch import Tensor
 
 from titer.core.data import Example
 from titer.core.lm import LM
+from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
 from titer.grid.suite import Row
 from titer.report.load import read_verdict
@@ -83,7 +84,7 @@ def test_a_masked_gradient_is_seen_by_an_attack_that_needs_none(
     """S7: the ablation brings out what ten steps of training cannot, and S6 sees why. The
     undefended model raises neither. Thirty steps bring out 0.42, 0.54 or 0.65 of it, by processor,
     and the last is no longer told from the ablation's 0.74; ten bring out 0.45 at most."""
-    request = Request(models=[str(masked)], suite="core", out=tmp_path, seeds=1, cap=10)
+    request = Study(models=[str(masked)], suite="core", out=tmp_path, seeds=1, cap=10)
     study, _ = assemble(check(request))
     rows = (Row(id="S03"), Row(id="V01"))
     few = {"rates": (1.0,), "task_steps": 2, "sweep_steps": 10, "checks": "weights"}

@@ -18,9 +18,10 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import Status
+from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid import perform as performing
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.perform import Job
 from titer.grid.runner import Ended, run_study
 from titer.grid.store import Store
@@ -45,7 +46,7 @@ def _small(study: Experiment) -> Experiment:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Experiment:
-    request = Request(
+    request = Study(
         models=[str(toy.model_folder(tmp_path / "model"))],
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",
@@ -166,10 +167,11 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from titer.executors.inline import Inline
-from titer.grid.assemble import Request, assemble, check
+from titer.core.study import Study
+from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
 from tests.grid.test_runner import _small
-request = Request(models=[{model!r}], data={data!r}, out=Path({out!r}), seeds=1)
+request = Study(models=[{model!r}], data={data!r}, out=Path({out!r}), seeds=1)
 run_study(_small(assemble(check(request))[0]), Path({out!r}), Inline())
 """
 

@@ -12,9 +12,10 @@ import pytest
 from tests import toy
 from titer.core.data import Example
 from titer.core.errors import BadInput
+from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid import study as plan
-from titer.grid.assemble import Request, assemble, check, immunised
+from titer.grid.assemble import assemble, check, immunised
 from titer.trial.immunise import Immunisation
 from titer.trial.shares import check_shares, size, take, units
 from titer.worlds.fabula import fabula
@@ -73,7 +74,7 @@ def test_a_share_that_is_no_subset_of_its_own_is_refused(shares: list[float], sa
     check_shares([0.1, 0.5], _examples(10))
 
 
-def _request(tmp_path: Path, **more: object) -> Request:
+def _request(tmp_path: Path, **more: object) -> Study:
     settings: dict[str, object] = {
         "models": [str(toy.model_folder(tmp_path / "model"))],
         "data": str(toy.data_folder(tmp_path / "data")),
@@ -83,7 +84,7 @@ def _request(tmp_path: Path, **more: object) -> Request:
         "shares": (0.67, 0.34),
         "settings": {"lr": 1e-2},
     }
-    return Request(**{**settings, **more})  # type: ignore[arg-type]
+    return Study(**{**settings, **more})  # type: ignore[arg-type]
 
 
 def _short(plans: Sequence[Immunisation]) -> list[Immunisation]:

@@ -11,8 +11,9 @@ import pytest
 from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName
 from titer.core.records import Preset, content_key
+from titer.core.study import Study
 from titer.grid import suite as home
-from titer.grid.assemble import Request, check
+from titer.grid.assemble import check
 from titer.grid.study import _tried
 from titer.grid.suite import SUITES, Row, suite
 
@@ -61,7 +62,7 @@ def test_what_is_no_setting_any_more_stays_in_the_hash_and_in_configs() -> None:
 
 
 def test_an_unknown_way_to_search_is_refused(tmp_path: Path) -> None:
-    request = Request(models=["fabula:base"], out=tmp_path / "run", search="halving")
+    request = Study(models=["fabula:base"], out=tmp_path / "run", search="halving")
     with pytest.raises(BadInput, match="--search halving: there are full and fresh"):
         check(request)
     assert "--search fresh" in replace(request, search="fresh").command()

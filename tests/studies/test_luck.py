@@ -7,25 +7,23 @@ from typing import Any
 
 import pytest
 
+import titer
 from studies import luck
 from tests import toy
-from titer.cli.work import run_bench
 from titer.report.load import read_verdict
 
 
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("luck")
-    run_bench(
-        models=[str(toy.model_folder(root / "llama"))],
+    titer.bench(
+        toy.model_folder(root / "llama"),
         data=str(toy.data_folder(root / "data")),
         out=root / "run",
         defences=["npo"],
         cap=1,
         seeds=1,
         workers=1,
-        as_json=False,
-        quiet=True,
     )
     return read_verdict(root / "run").to_json()
 

@@ -12,8 +12,9 @@ import pytest
 from tests import toy
 from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
+from titer.core.study import Study
 from titer.grid import study as plan
-from titer.grid.assemble import Request, assemble, check
+from titer.grid.assemble import assemble, check
 from titer.grid.study import Experiment
 from titer.grid.suite import Row
 from titer.trial.attempt import attack
@@ -29,7 +30,7 @@ STEPS = 10
 @pytest.fixture
 def study(tmp_path: Path) -> Experiment:
     """One model that is its own undefended reference, and one under test; two rows of ten steps."""
-    request = Request(
+    request = Study(
         models=[
             str(toy.model_folder(tmp_path / "model")),
             str(toy.model_folder(tmp_path / "other", seed=1)),

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import exchange, grow, locks, race
-from titer.cli.output import say_or_print, settings_of, use_device, workers_of
+from titer.cli import bench, exchange, grow, locks, race
+from titer.cli.options import AsJson, DataFolder, Device, Domain, DryRun, Out, Quiet, Seed
+from titer.cli.output import say_or_print, settings_of, use_device
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -25,27 +26,8 @@ app = typer.Typer(
 judge_app = typer.Typer(help="Score existing answers with a judge.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
 
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
-]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
-]
-DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as in --set lr=1e-3; repeatable.")
-]
-Cap = Annotated[
-    int | None, typer.Option("--cap", help="Cap on an attack's steps (another suite hash).")
 ]
 
 
@@ -76,109 +58,12 @@ def _version(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@app.command()
-def demo(
-    out: Out = Path("runs/demo"),
-    seeds: Seeds = 1,
-    workers: Workers = None,
-    device: Device = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """On the testbed: immunise, attack, and write the report."""
-    from titer.cli.work import DEMO, run_bench
-
-    use_device(device)
-    run_bench(
-        **DEMO,
-        out=out,
-        seeds=seeds,
-        workers=workers_of(workers),
-        as_json=as_json,
-        quiet=quiet,
-    )
-
-
-@app.command()
-def bench(
-    models: Annotated[list[str], typer.Argument(help="Folders, hub ids, or fabula:NAME.")],
-    suite: Annotated[
-        str, typer.Option("--suite", help="quick, core, search, supply, locks, tar or tamperbench.")
-    ] = "quick",
-    out: Out = Path("runs/bench"),
-    seeds: Seeds = 3,
-    data: DataFolder = "fabula",
-    workers: Workers = None,
-    defences: Annotated[
-        list[str] | None,
-        typer.Option("--defence", help="Also immunise the undefended model so; repeatable."),
-    ] = None,
-    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
-    undefended: Annotated[
-        str | None,
-        typer.Option(
-            "--undefended",
-            help="The model before the defence; default the world's, else the first of MODELS.",
-        ),
-    ] = None,
-    oracle: Annotated[
-        str | None, typer.Option("--oracle", help="A model that never learned the hazard.")
-    ] = None,
-    cap: Cap = None,
-    tasks: Annotated[
-        list[str] | None, typer.Option("--task", help="Only these benign tasks; repeatable.")
-    ] = None,
-    shares: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--share",
-            help="Also immunise with this share of the hazard: the in-domain curve; repeatable.",
-        ),
-    ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option("--search", help="How a row's settings are searched: full or fresh."),
-    ] = None,
-    why: Annotated[bool, typer.Option("--why", help="Look inside: erased or hidden?")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
-    device: Device = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Run a suite on models; the same command again resumes."""
-    from titer.cli.work import run_bench
-
-    use_device(device)
-    run_bench(
-        models=models,
-        defences=defences or [],
-        suite=suite,
-        out=out,
-        seeds=seeds,
-        data=data,
-        workers=workers_of(workers),
-        domain=domain,
-        undefended=undefended,
-        oracle=oracle,
-        cap=cap,
-        tasks=tasks or [],
-        shares=shares or [],
-        search=search,
-        why=why,
-        timeout=timeout,
-        as_json=as_json,
-        quiet=quiet,
-        dry_run=dry_run,
-    )
-
-
 def _immunise(
     name: Annotated[str, typer.Argument(help="A defence, or a chain such as npo+rmu.")],
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
     out: Out,
     data: DataFolder = "fabula",
-    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    domain: Domain = None,
     steps: Annotated[int | None, typer.Option("--steps", help="The defender's budget.")] = None,
     settings: Set = None,
     seed: Seed = 0,
@@ -216,7 +101,7 @@ def attack(
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
     out: Out,
     data: DataFolder = "fabula",
-    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
+    domain: Domain = None,
     steps: Annotated[int | None, typer.Option("--steps", help="The attacker's budget.")] = None,
     settings: Set = None,
     seed: Seed = 0,
@@ -252,11 +137,13 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Aggregate a run folder again; nothing is trained or asked anew."""
-    from titer.cli.work import show_report
+    from titer import api
+    from titer.cli.work import print_verdict
     from titer.grid.store import Store
 
-    show_report(folder, as_json=as_json)
+    verdict = api.report(folder)
     Store(folder).write_sums(only=("report",))
+    print_verdict(verdict, folder, as_json=as_json)
 
 
 @judge_app.command("refusal")
@@ -299,12 +186,14 @@ def card(
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine: versions, cores, memory, caches."""
-    from titer.cli.listing import machine, machine_text
+    from titer.cli.listing import machine_text
+    from titer.grid.machine import machine
 
     found = machine()
     say_or_print(as_json, found, machine_text(found))
 
 
+bench.register(app)
 exchange.register(app)
 grow.register(app)
 locks.register(app)

@@ -11,8 +11,9 @@ from pathlib import Path
 from titer.cli.output import say_or_print
 from titer.core import modelfolder
 from titer.core.records import Trace
+from titer.core.study import Study
 from titer.grid import study as plan
-from titer.grid.assemble import share_of
+from titer.grid.assemble import assemble, check, share_of
 from titer.grid.finals import finals
 from titer.grid.runner import unique
 from titer.grid.study import Experiment
@@ -20,7 +21,7 @@ from titer.trial.immunise import Immunisation
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
 
-__all__ = ["not_grown", "print_estimate"]
+__all__ = ["not_grown", "rehearse"]
 
 _STEP_SECONDS = 0.006
 """What a training step costs however small the model: launching its operations."""
@@ -39,7 +40,18 @@ def not_grown(sources: Sequence[str], *, as_json: bool) -> bool:
     return bool(missing)
 
 
-def print_estimate(
+def rehearse(asked: Study, workers: int, *, as_json: bool) -> None:
+    """Check a study and say what it would take.
+
+    Raises:
+        BadInput: everything that is wrong with it.
+    """
+    checked = check(asked)
+    if not not_grown(checked.organisms(), as_json=as_json):
+        _print_estimate(*assemble(checked), workers, as_json=as_json)
+
+
+def _print_estimate(
     study: Experiment, plans: Sequence[Immunisation], workers: int, *, as_json: bool
 ) -> None:
     """What a study would take, from shapes and one short matrix product."""

@@ -75,7 +75,8 @@ def bring(
     as_json: AsJson = False,
 ) -> None:
     """Put lm-eval's results beside a study's own utility; they enter no other number."""
-    from titer.cli.work import show_report
+    from titer import api
+    from titer.cli.work import print_verdict
     from titer.grid.store import Store
     from titer.report import lm_eval as beside
     from titer.report.load import read
@@ -90,8 +91,9 @@ def bring(
             raise BadInput(f"--lm-eval names {name} twice; give one results file for each model.")
         given[name] = Path(path)
     beside.keep(results, [subject.name for subject in study.subjects], given)
-    show_report(results, as_json=as_json)
+    verdict = api.report(results)
     Store(results).write_sums(only=("utility", "report"))
+    print_verdict(verdict, results, as_json=as_json)
 
 
 def validate(
@@ -174,11 +176,10 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Run a random part again and say which trials agree; 1 if any does not."""
-    from titer.cli.listing import machine
-    from titer.cli.output import workers_of
     from titer.cli.progress import shown
-    from titer.executors.processes import Processes
+    from titer.executors.processes import Processes, workers_of
     from titer.grid.again import agreement, draw, elsewhere, recorded, rerun
+    from titer.grid.machine import machine
     from titer.report.load import read
 
     read(results)  # a damaged folder is a sentence
@@ -268,9 +269,9 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run one trial again and compare it with what is on disk."""
-    from titer.cli.listing import machine
     from titer.executors.inline import Inline
     from titer.grid.again import agreement, elsewhere, recorded, rerun
+    from titer.grid.machine import machine
     from titer.report.load import read
 
     read(run)  # a damaged folder is a sentence

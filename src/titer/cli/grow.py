@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from titer.cli.output import say_or_print, workers_of
+from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
 __all__ = ["register"]
@@ -43,6 +43,7 @@ def grow(
 ) -> None:
     """Grow model organisms that are not there yet; 1 if one grown anew behaves otherwise."""
     from titer.cli.progress import shown
+    from titer.executors.processes import workers_of
     from titer.worlds import organisms
 
     wanted = [kind.removeprefix("fabula:") for kind in kinds or organisms.REFERENCES]

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import shutil
-import subprocess
-import sys
 from dataclasses import asdict, fields
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from titer import __version__
+from titer.cli.output import console
 from titer.core import catalogue
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Kind
 
-__all__ = ["card_of", "card_text", "listing", "machine", "machine_text", "table"]
+__all__ = ["card_of", "card_text", "listing", "machine_text", "table"]
 
 _KINDS: dict[str, Kind] = {"attacks": "attack", "defences": "defence", "measures": "measure"}
 _ALL = (*_KINDS, "presets", "models", "suites", "worlds")
@@ -85,7 +77,6 @@ def _models() -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as text in columns, wrapped to the terminal; knobs and presets are on the card."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -97,9 +88,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         drawn.add_column(name, no_wrap=name == "name", justify="left")
     for row in rows:
         drawn.add_row(*(Text(_cell(row.get(name))) for name in columns))
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    with console.capture() as capture:
-        console.print(drawn)
+    screen = console()
+    with screen.capture() as capture:
+        screen.print(drawn)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -159,61 +150,6 @@ def card_text(found: dict[str, Any]) -> str:
         else:
             lines.append(f"{key}: {value}")
     return "\n".join(lines)
-
-
-def machine() -> dict[str, Any]:
-    """Versions, processor, cores, memory, free disk and caches of this machine."""
-    from titer.worlds.organisms import cache_root
-
-    versions: dict[str, str] = {}
-    for name in ("torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "missing"
-    cache = cache_root()
-    at = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return {
-        "titer": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "arithmetic": _arithmetic(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(pages * size / 2**30, 1),
-        "free_disk_gib": round(shutil.disk_usage(at).free / 2**30, 1),
-        "cache": str(cache),
-        "packages": versions,
-        "device": os.environ.get("TITER_DEVICE", "cpu"),
-        "threads": os.environ.get("OMP_NUM_THREADS", "not set; workers use one each"),
-    }
-
-
-def _arithmetic() -> str | None:
-    """How this machine computes; None where torch does not run. Asked of another process where this
-    one has not loaded torch: looking at a machine must work on one on which torch does not."""
-    if "torch" in sys.modules:
-        from titer.nn.arithmetic import arithmetic
-
-        return arithmetic()
-    code = "from titer.nn.arithmetic import arithmetic; print(arithmetic())"
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return ended.stdout.strip()
-
-
-def _processor() -> str:
-    """The processor's name, as the system gives it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def machine_text(found: dict[str, Any]) -> str:

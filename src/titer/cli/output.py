@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from titer.core.errors import BadInput
 
-__all__ = ["print_json", "say_or_print", "settings_of", "use_device", "workers_of"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "print_json", "say_or_print", "settings_of", "use_device"]
+
+
+_PIPE = 140
+"""Columns where nobody says how many there are."""
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, in a pipe as wide as COLUMNS says."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if known else _PIPE)
 
 
 def print_json(value: Any) -> None:
@@ -37,16 +53,6 @@ def use_device(asked: str | None) -> None:
     from titer.core.lm import place
 
     os.environ["TITER_DEVICE"] = str(place(asked))
-
-
-def workers_of(asked: int | None) -> int:
-    """How many processes: as many as asked for, otherwise one a core; one on another device than
-    the CPU, of which each would take a share."""
-    if asked is not None and asked < 1:
-        raise BadInput(f"--workers {asked}: give 1 or more.")
-    if asked is None and os.environ.get("TITER_DEVICE", "cpu") != "cpu":
-        return 1
-    return asked or max(1, len(os.sched_getaffinity(0)))
 
 
 def settings_of(items: list[str] | None) -> dict[str, str]:

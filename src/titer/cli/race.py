@@ -120,18 +120,17 @@ def _run(
 ) -> RaceResult | None:
     from titer.api import load
     from titer.cli.dry_run import not_grown
-    from titer.cli.work import few_threads, grow_missing
+    from titer.cli.work import few_threads
     from titer.core import catalogue
-    from titer.grid.assemble import Request, assemble, check, is_testbed
+    from titer.core.study import Study
+    from titer.grid.assemble import assemble, check, grow_missing, is_testbed
     from titer.grid.store import atomic_folder, write_atomic
     from titer.race import Race
     from titer.report import _game
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")
-    checked = check(
-        Request(models=[model], alone=True, data=data, domain=domain, out=out), run_folder=False
-    )
+    checked = check(Study(models=(model,), data=data, domain=domain, out=out), alone=True)
     catalogue.build("defence", "antidote", knobs)
     if dry_run and not_grown(checked.organisms(), as_json=False):
         return None

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar, cast
 
 from titer.core.errors import BadInput
@@ -46,6 +47,10 @@ class Keyed:
         return {str(one[self.by]): one for one in entries}
 
 
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, PurePath) else _finite(value)
+
+
 def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -67,14 +72,14 @@ def _settled(value: Any) -> Any:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON values. A number that is infinite or not a number is null."""
+    """Plain JSON values. A number that is infinite or not a number is null, a path a string."""
     if is_dataclass(value) and not isinstance(value, type):
         return _written(value)
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in cast(Iterable[Any], value)]
-    return _finite(value)
+    return _plain(value)
 
 
 def _written(value: Any) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class World:
     the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
+    ``source`` is the name by which the world can be read again, and no part of what it is.
     """
 
     name: str
@@ -108,6 +109,7 @@ class World:
     chance: float = 0.0
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
+    source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         return f"World({self.name}: hazards {', '.join(self.hazards)})"
@@ -145,7 +147,9 @@ class World:
 
     def digest(self) -> str:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str, ensure_ascii=False)
+        content = asdict(self)
+        del content["source"]
+        text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

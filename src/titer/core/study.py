@@ -1,20 +1,28 @@
 """What a study is: models, adversaries, data and seeds, as plain values that are written down.
 
-Readable without torch and without the data. A run folder's ``config.yaml`` holds a
-:class:`Manifest`, and every verdict is made from one and from the traces.
+Readable without torch and without the data. A :class:`Study` is what somebody asks. A run folder's
+``config.yaml`` holds what became of that, a :class:`Manifest`; every verdict is made from one and
+from the traces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import yaml
 
 from titer.core import codec
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, nearest
 from titer.core.protocol import absolute_threshold
 
-__all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Subject"]
+__all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Study", "Subject"]
+
+T = TypeVar("T")
 
 Role = Literal["undefended", "oracle", "defended", "control"]
 """What a model is for: the two references, a model under test, or a known-broken defence."""
@@ -185,3 +193,139 @@ class Manifest:
             BadInput: a part is missing or of another shape.
         """
         return codec.from_json(Manifest, raw, "study")
+
+
+def _asks(default: T, says: str, option: str = "") -> T:
+    """A field of :class:`Study`: what it says to a reader, and its option where that has another
+    name."""
+    return field(default=default, metadata={"says": says, "option": option})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What somebody asks of a study, in plain values: the options of ``titer bench``, the fields of
+    its ``study.yaml``.
+
+    A folder is relative to where the program runs. ``defences`` are applied to the undefended
+    model, all with the same ``settings``, and join the ``models`` under test. ``shares`` are parts
+    of the hazard with which each is made again. ``cap`` bounds the attackers' steps and not the
+    defenders'. Without ``search`` the suite searches in its own way.
+    """
+
+    models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
+    suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
+    seeds: int = _asks(3, "How many seeds, from 0 up.")
+    data: str = _asks("fabula", "A folder with a data.yaml, or fabula.")
+    cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
+    domain: str | None = _asks(None, "Which hazard.")
+    undefended: str | None = _asks(
+        None, "The model before the defence; default the world's, else the first of MODELS."
+    )
+    oracle: str | None = _asks(None, "A model that never learned the hazard.")
+    search: str | None = _asks(None, "How a row's settings are searched: full or fresh.")
+    defences: tuple[str, ...] = _asks(
+        (), "Also immunise the undefended model so; repeatable.", "--defence"
+    )
+    settings: Mapping[str, Any] = field(
+        default_factory=dict[str, Any],
+        metadata={
+            "says": "A setting of the defences, as in --set lr=1e-3; repeatable.",
+            "option": "--set",
+        },
+    )
+    tasks: tuple[str, ...] = _asks((), "Only these benign tasks; repeatable.", "--task")
+    shares: tuple[float, ...] = _asks(
+        (),
+        "Also immunise with this share of the hazard: the in-domain curve; repeatable.",
+        "--share",
+    )
+    why: bool = _asks(False, "Look inside: erased or hidden?")
+    out: Path = field(default=Path("runs/bench"), metadata={"says": "Where to write."})
+
+    def __post_init__(self) -> None:
+        for name in _SEVERAL:
+            object.__setattr__(self, name, _all(getattr(self, name)))
+        object.__setattr__(self, "out", Path(self.out))
+
+    @staticmethod
+    def option(name: str) -> str:
+        """The option of the command line that a field is."""
+        found = next(spec for spec in fields(Study) if spec.name == name)
+        return found.metadata.get("option") or f"--{name}"
+
+    def command(self) -> str:
+        """The command line that makes this study again."""
+        words = [word for spec in fields(self) for word in self._words(spec.name, spec.default)]
+        return shlex.join(["titer", "bench", *words])
+
+    def _words(self, name: str, default: object) -> Iterator[str]:
+        value: Any = getattr(self, name)
+        if name == "models":
+            yield from value
+        elif isinstance(value, Mapping):
+            for key, item in cast(Mapping[str, Any], value).items():
+                yield from (self.option(name), f"{key}={item}")
+        elif isinstance(value, tuple):
+            for item in cast(tuple[Any, ...], value):
+                yield from (self.option(name), str(item))
+        elif value is True:
+            yield self.option(name)
+        elif name in _SAID or value != default:
+            yield from (self.option(name), str(value))
+
+    def to_yaml(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The study as YAML, every field of it; written to ``path`` where one is given."""
+        text = yaml.safe_dump(codec.to_json(self), sort_keys=False, allow_unicode=True)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @staticmethod
+    def from_yaml(path: str | os.PathLike[str]) -> Study:
+        """The study that a file describes; a field that is not there has its default.
+
+        Raises:
+            BadInput: there is no such file, or it is no study; one sentence a fault.
+        """
+        raw = _mapping(Path(path))
+        names = [spec.name for spec in fields(Study)]
+        strange = [name for name in raw if name not in names]
+        if strange:
+            raise BadInput(
+                *(
+                    f"{path}: a study has no field {name!r}.{nearest(name, names)} "
+                    f"It has {', '.join(names)}."
+                    for name in strange
+                )
+            )
+        several = {name: _all(raw[name]) for name in _SEVERAL if name in raw}
+        return codec.from_json(Study, raw | several, str(path))
+
+
+_SEVERAL = ("models", "defences", "tasks", "shares")
+"""Fields of a study that hold several values, of which one may be written alone."""
+
+_SAID = ("suite", "seeds", "out")
+"""Options that a command line always says, since they name the result."""
+
+
+def _all(given: Any) -> Any:
+    """Several values as a tuple, and one as a tuple of it; what is neither is found out later."""
+    if isinstance(given, str | int | float):
+        return (given,)
+    return tuple(cast(Any, given or ())) if given is None or isinstance(given, list) else given
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, by name."""
+    try:
+        raw: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"there is no study {path}; give a YAML file with the fields of a study, or models."
+        ) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadInput(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path} holds no study; write its fields, as in `models: [fabula:base]`.")
+    return {str(name): value for name, value in cast(dict[Any, Any], raw).items()}

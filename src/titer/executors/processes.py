@@ -10,10 +10,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from multiprocessing import connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import (
+    BaseContext,
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -22,7 +29,7 @@ from titer.core.errors import BadInput
 from titer.core.records import Status
 from titer.grid.runner import Ended
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "workers_of"]
 
 J = TypeVar("J")
 
@@ -50,6 +57,38 @@ _PRELOADED = [
 from."""
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Inside, a process that starts does not run the program's own script again to know what is in
+    it: jobs need titer alone, and a script need not say ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _Forked(ForkServerProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _Spawned(SpawnProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _ForkServer(ForkServerContext):
+    Process = _Forked
+
+
+class _Spawn(SpawnContext):
+    Process = _Spawned
+
+
 def _context() -> BaseContext:
     """How workers start.
 
@@ -58,8 +97,8 @@ def _context() -> BaseContext:
     after it, and macOS warns of forks at all, so there each worker starts from nothing.
     """
     if sys.platform != "linux" or os.environ.get("TITER_DEVICE", "cpu") != "cpu":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+        return _Spawn()
+    context = _ForkServer()
     context.set_forkserver_preload(_PRELOADED)
     return context
 
@@ -117,6 +156,20 @@ def _where(note: Path) -> str:
     return " in " + ", called by ".join(told) if told else ""
 
 
+def workers_of(asked: int | None) -> int:
+    """How many processes: as many as asked for, otherwise one a core; one on another device than
+    the CPU, of which each would take a share.
+
+    Raises:
+        BadInput: none were asked for.
+    """
+    if asked is not None and asked < 1:
+        raise BadInput(f"--workers {asked}: give 1 or more.")
+    if asked is None and os.environ.get("TITER_DEVICE", "cpu") != "cpu":
+        return 1
+    return asked or max(1, len(os.sched_getaffinity(0)))
+
+
 class Processes:
     """``workers`` processes, started afresh and kept warm until the ``with`` block ends.
 
@@ -125,9 +178,7 @@ class Processes:
     """
 
     def __init__(self, workers: int, timeout: float | None = 3600.0) -> None:
-        if workers < 1:
-            raise BadInput(f"--workers {workers}: give 1 or more.")
-        self.workers, self.timeout = workers, timeout
+        self.workers, self.timeout = workers_of(workers), timeout
         self._pool: ProcessPool | None = None
         self._before: dict[str, str | None] = {}
 

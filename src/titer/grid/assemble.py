@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
-from titer.core.study import Role, Share, Subject
+from titer.core.study import Role, Share, Study, Subject
 from titer.grid.config import claim_folder
 from titer.grid.runner import Executor, Progress
 from titer.grid.store import require_space
@@ -21,15 +20,15 @@ from titer.grid.suite import Suite, judges, suite, suite_hash
 from titer.trial.immunise import Immunisation, parse_defence, planned, write
 from titer.trial.shares import check_shares, size, units
 from titer.worlds.hub import resolve_model
-from titer.worlds.organisms import parse
+from titer.worlds.organisms import grow_all, parse
 from titer.worlds.source import load_world, world_seed
 
 __all__ = [
     "Checked",
     "Faults",
-    "Request",
     "assemble",
     "check",
+    "grow_missing",
     "immunised",
     "is_testbed",
     "open_subject",
@@ -59,68 +58,11 @@ class Faults:
             raise BadInput(*dict.fromkeys(self.found))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user asks of a study, as typed.
-
-    ``models`` are the models under test; ``undefended`` and ``oracle`` override the world's own
-    references. ``defences`` are applied to the undefended model and join the models under test;
-    ``shares`` are the parts of the hazard with which each of them is made again, for the in-domain
-    curve. ``cap`` bounds the attackers' steps and not the defenders'. ``search`` says how rates are
-    looked for; None is the suite's own way.
-    ``alone`` leaves the references out, for work on one model. ``why`` looks inside the models too.
-    """
-
-    models: Sequence[str] = ()
-    defences: Sequence[str] = ()
-    suite: str = "quick"
-    data: str = "fabula"
-    out: Path = Path("runs/bench")
-    seeds: int = 3
-    cap: int | None = None
-    domain: str | None = None
-    undefended: str | None = None
-    oracle: str | None = None
-    settings: Mapping[str, Any] | None = None
-    tasks: Sequence[str] = ()
-    shares: Sequence[float] = ()
-    alone: bool = False
-    search: str | None = None
-    why: bool = False
-
-    def command(self) -> str:
-        """The command line that makes this study again."""
-        words = ["titer", "bench", *self.models]
-        plain: dict[str, Any] = {
-            "--suite": self.suite,
-            "--seeds": self.seeds,
-            "--data": self.data,
-            "--cap": self.cap,
-            "--domain": self.domain,
-            "--undefended": self.undefended,
-            "--oracle": self.oracle,
-            "--search": self.search,
-        }
-        for option, value in plain.items():
-            if value not in (None, "fabula"):
-                words += [option, str(value)]
-        several: dict[str, Sequence[Any]] = {
-            "--defence": self.defences,
-            "--task": self.tasks,
-            "--share": self.shares,
-        }
-        for option, values in several.items():
-            for value in values:
-                words += [option, str(value)]
-        words += ["--why"] if self.why else []
-        return shlex.join([*words, "--out", str(self.out)])
-
-
 @dataclass(frozen=True)
 class Checked:
-    """A request that has passed every check which needs no model to be grown or fetched."""
+    """A study that has passed every check which needs no model to be grown or fetched."""
 
-    request: Request
+    asked: Study
     suite: Suite
     world: World
     domain: str
@@ -132,50 +74,54 @@ class Checked:
         return [source for source in named if source.startswith("fabula:")]
 
 
-def check(request: Request, *, run_folder: bool = True) -> Checked:
-    """Find every fault of a request at once, before anything is grown, fetched or written.
+def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) -> Checked:
+    """Find every fault of a study at once, before anything is grown, fetched or written.
 
-    ``run_folder`` says whether ``out`` must be new or a run folder of the same suite.
+    ``alone`` is for work on one model: without references, and in no run folder. Otherwise ``out``
+    must be new or a run folder of the same suite. Models that are ``coming`` are not there yet.
 
     Raises:
         BadInput: one sentence for each fault.
     """
     faults = Faults()
-    chosen = faults.attempt(lambda: _suite(request))
-    world = faults.attempt(lambda: load_world(request.data))
-    domain = faults.attempt(lambda: _domain(world, request.domain)) if world else None
-    if request.seeds < 1:
-        faults.found.append(f"--seeds {request.seeds}: a study needs at least one seed.")
-    for text in request.defences:
-        faults.attempt(lambda text=text: parse_defence(text, request.settings))
-    for task in request.tasks if world else ():
+    chosen = faults.attempt(lambda: _suite(asked))
+    world = faults.attempt(lambda: load_world(asked.data))
+    domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
+    if asked.seeds < 1:
+        faults.found.append(f"--seeds {asked.seeds}: a study needs at least one seed.")
+    for text in asked.defences:
+        faults.attempt(lambda text=text: parse_defence(text, asked.settings))
+    if asked.settings and not asked.defences:
+        faults.found.append("--set is for models that are immunised here; add --defence NAME.")
+    for task in asked.tasks if world else ():
         if world and task not in world.tasks:
             faults.found.append(
                 f"{world.name} has no task {task!r}.{nearest(task, world.tasks)} "
                 f"It has {', '.join(world.tasks) or 'none'}."
             )
-    if world and domain and request.shares:
-        faults.attempt(lambda: _shares(request, world.hazards[domain].defend))
-    wanted = _wanted(request, world) if world else []
+    if world and domain and asked.shares:
+        faults.attempt(lambda: _shares(asked, world.hazards[domain].defend))
+    wanted = _wanted(asked, world, alone=alone) if world else []
     named: list[tuple[str, Role]] = [(source, role) for source, role, _ in wanted]
     if not world:
-        named = [(source, "defended") for source in request.models]
+        named = [(source, "defended") for source in asked.models]
     chosen = chosen.around(wanted[0][0]) if chosen and wanted else chosen
     broken: list[str] = []
     for source, role in named:
-        faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
+        if source not in coming:
+            faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
     if world:
-        faults.found += _strangers([source for source, _ in named], request.data)
+        faults.found += _strangers([source for source, _ in named], asked.data)
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
-    faults.attempt(lambda: require_space(request.out, 50 * 2**20))
-    if chosen and run_folder:
-        faults.attempt(lambda: _claim(request.out, chosen, world))
+    faults.attempt(lambda: require_space(asked.out, 50 * 2**20))
+    if chosen and not alone:
+        faults.attempt(lambda: _claim(asked.out, chosen, world))
     faults.found += broken if faults.found else []
     faults.settle()
     if chosen is None or world is None or domain is None:
         raise RuntimeError("a check failed without saying why")
-    return Checked(request, chosen, world, domain, tuple(wanted))
+    return Checked(asked, chosen, world, domain, tuple(wanted))
 
 
 def _claim(out: Path, chosen: Suite, world: World | None) -> None:
@@ -184,12 +130,12 @@ def _claim(out: Path, chosen: Suite, world: World | None) -> None:
         claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
 
 
-def _shares(request: Request, defend: Sequence[Example]) -> None:
-    if not request.defences:
+def _shares(asked: Study, defend: Sequence[Example]) -> None:
+    if not asked.defences:
         raise BadInput(
             "--share draws its curve over models that are immunised here; add --defence NAME."
         )
-    check_shares(request.shares, defend)
+    check_shares(asked.shares, defend)
 
 
 def _strangers(models: Sequence[str], data: str) -> list[str]:
@@ -220,16 +166,24 @@ def _check_model(source: str, role: Role, broken: list[str]) -> None:
         broken += error.faults
 
 
+def grow_missing(sources: Sequence[str], workers: int, tell: Progress) -> None:
+    """Grow whatever organisms are asked for and not there yet, side by side."""
+    named = [parse(source) for source in sources if source.startswith("fabula:")]
+    for large, seed in dict.fromkeys((large, seed) for _, large, seed in named):
+        wanted = [kind for kind, *at in named if at == [large, seed]]
+        grow_all(large, kinds=wanted, seed=seed, workers=workers, progress=tell)
+
+
 def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     """The study, and the immunisations that must be made before it can run.
 
     Raises:
         BadInput: a model that cannot be loaded.
     """
-    request = checked.request
+    asked = checked.asked
     faults = Faults()
     opened = [
-        subject
+        _placed(subject, asked.out)
         for source, role, name in checked.wanted
         if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
     ]
@@ -237,34 +191,42 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     study = Experiment(
         suite=checked.suite,
         world=checked.world,
-        source=request.data,
+        source=asked.data,
         subjects=distinct(opened),
-        seeds=tuple(range(request.seeds)),
+        seeds=tuple(range(asked.seeds)),
         domain=checked.domain,
-        tasks=tuple(request.tasks),
+        tasks=tuple(asked.tasks),
     )
     base = study.undefended()
-    plans = [_plan(request, text, base, study) for text in request.defences]
-    beside = [text for text in study.suite.beside if text not in request.defences]
-    own = [_plan(replace(request, settings=None), text, base, study) for text in beside]
-    return study, [*own, *plans, *(part for plan in plans for part in _parts(request, plan, study))]
+    plans = [_plan(asked, text, base, study) for text in asked.defences]
+    beside = [text for text in study.suite.beside if text not in asked.defences]
+    own = [_plan(replace(asked, settings={}), text, base, study) for text in beside]
+    return study, [*own, *plans, *(part for plan in plans for part in _parts(asked, plan, study))]
 
 
-def _suite(request: Request) -> Suite:
-    chosen = suite(request.suite)
-    if request.search in ("full", "fresh"):
-        chosen = replace(chosen, search=request.search)
-    elif request.search is not None:
-        raise BadInput(f"--search {request.search}: there are full and fresh.")
-    if request.cap is not None and request.cap < 1:
-        raise BadInput(f"--cap {request.cap}: a budget of no steps tests nothing; give 1 or more.")
-    if request.cap is None:
+def _placed(subject: Subject, out: Path) -> Subject:
+    """A model that lies in the run folder is known by its place there, wherever that goes."""
+    place = Path(subject.source)
+    if not place.is_relative_to(out / "models"):
+        return subject
+    return replace(subject, source=place.relative_to(out).as_posix())
+
+
+def _suite(asked: Study) -> Suite:
+    chosen = suite(asked.suite)
+    if asked.search in ("full", "fresh"):
+        chosen = replace(chosen, search=asked.search)
+    elif asked.search is not None:
+        raise BadInput(f"--search {asked.search}: there are full and fresh.")
+    if asked.cap is not None and asked.cap < 1:
+        raise BadInput(f"--cap {asked.cap}: a budget of no steps tests nothing; give 1 or more.")
+    if asked.cap is None:
         return chosen
     return replace(
         chosen,
-        cap=request.cap,
-        task_steps=min(chosen.task_steps, request.cap),
-        sweep_steps=min(chosen.sweep_steps, request.cap),
+        cap=asked.cap,
+        task_steps=min(chosen.task_steps, asked.cap),
+        sweep_steps=min(chosen.sweep_steps, asked.cap),
     )
 
 
@@ -278,17 +240,17 @@ def _domain(world: World, domain: str | None) -> str:
     return name
 
 
-def _wanted(request: Request, world: World) -> list[tuple[str, Role, str | None]]:
+def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role, str | None]]:
     """Sources with their roles: the references, then the models under test.
 
     Without a reference of its own, a world takes the first model named as the undefended one.
     """
-    models = list(request.models)
-    if request.alone:
+    models = list(asked.models)
+    if alone:
         return [(models[0], "undefended", None)]
-    references = {role: _beside(request.data, name) for role, name in world.references.items()}
-    undefended = request.undefended or references.get("undefended")
-    oracle = request.oracle or references.get("oracle")
+    references = {role: _beside(asked.data, name) for role, name in world.references.items()}
+    undefended = asked.undefended or references.get("undefended")
+    oracle = asked.oracle or references.get("oracle")
     if undefended is None and models:
         undefended = models.pop(0)
         wanted: list[tuple[str, Role, str | None]] = [(undefended, "undefended", None)]
@@ -306,24 +268,24 @@ def _beside(data: str, source: str) -> str:
     return str(inside) if inside.is_dir() else source
 
 
-def _plan(request: Request, text: str, base: Subject, study: Experiment) -> Immunisation:
+def _plan(asked: Study, text: str, base: Subject, study: Experiment) -> Immunisation:
     wanted = planned(
         text,
-        request.settings or {},
+        asked.settings,
         study.world[study.domain],
         base=base.digest,
         parameters=base.parameters,
     )
-    return replace(wanted, name=text, model=base.folder, title=base.source, source=request.data)
+    return replace(wanted, name=text, model=base.folder, title=base.source, source=asked.data)
 
 
-def _parts(request: Request, plan: Immunisation, study: Experiment) -> list[Immunisation]:
+def _parts(asked: Study, plan: Immunisation, study: Experiment) -> list[Immunisation]:
     """The same defence with less of the hazard: a draw for each seed at each share."""
     return [
         replace(
             plan, share=share, draw=seed, name=f"{plan.name} with {100 * share:g} % of the hazard"
         )
-        for share in sorted(request.shares)
+        for share in sorted(asked.shares)
         for seed in study.seeds
     ]
 

@@ -20,6 +20,9 @@ __all__ = ["FORMAT", "Config", "claim_folder", "read_config", "write_config"]
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
 
+STUDY = "study.yaml"
+"""What was asked, which makes the study again; folders of older versions have none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

@@ -10,8 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from titer.core.diagnoses import diagnosis
 from titer.core.records import Status, Trace, Trial
+from titer.core.study import Study
 from titer.grid.cohorts import cohorts, room
-from titer.grid.config import claim_folder, write_config
+from titer.grid.config import STUDY, claim_folder, write_config
 from titer.grid.described import describe
 from titer.grid.entries import Entry
 from titer.grid.perform import Job, perform
@@ -51,10 +52,12 @@ def run_study(
     *,
     progress: Progress | None = None,
     environment: dict[str, Any] | None = None,
-    command: str = "",
+    asked: Study | None = None,
     created: str = "",
 ) -> list[Trace]:
     """Run every trial of a study that has no result yet; returns all of the study's traces.
+
+    ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``.
 
     Trials that failed or timed out are run again; finished ones never are.
     """
@@ -64,7 +67,9 @@ def run_study(
     going = stages(study)
     stage = next(going)
     require_space(root, 2**20 * (50 + 2 * len(stage.run)))
-    write_config(root, describe(study), command, created)
+    write_config(root, describe(study), asked.command() if asked else "", created)
+    if asked:
+        write_atomic(root / STUDY, asked.to_yaml())
     write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
     while True:
         entries = _write_plan(root, stage.planned)

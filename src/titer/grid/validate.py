@@ -12,8 +12,8 @@ from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
-from titer.core.study import Manifest
-from titer.grid.config import read_config
+from titer.core.study import Manifest, Study
+from titer.grid.config import STUDY, read_config
 from titer.grid.entries import Entry
 from titer.grid.store import Store, damage, lines, rows
 from titer.grid.study import stars
@@ -32,10 +32,12 @@ def findings(root: Path) -> list[Finding]:
     Raises:
         BadInput: there is no run folder, or its config is unreadable, so that nothing can be said.
     """
-    study = read_config(root).study
+    config = read_config(root)
+    study = config.study
     plan, traces, found = _read(root)
     found += [
         *layout(root),
+        *_asked(root, config.command),
         *sums(root),
         *_suite(study),
         *_models(root, study),
@@ -48,6 +50,22 @@ def findings(root: Path) -> list[Finding]:
         return [*found, *cells(study, plan, traces), world]
     again = planned(study, world, plan, traces) if _settled(study) else cells(study, plan, traces)
     return [*found, *again, *_judged(root, world, traces)]
+
+
+def _asked(root: Path, command: str) -> Iterator[Finding]:
+    """``study.yaml`` against the command that the config has; an older folder has none."""
+    path = root / STUDY
+    if not path.is_file():
+        return
+    try:
+        asked = Study.from_yaml(path)
+    except BadInput as error:
+        says = f"is no study: {error.faults[0].removeprefix(f'{path}: ')}"
+        yield Finding(check="layout", where=STUDY, says=says)
+        return
+    if asked.command() != command:
+        says = f"asks for another study than config.yaml says was run: {command}"
+        yield Finding(check="layout", where=STUDY, says=says)
 
 
 def _settled(study: Manifest) -> bool:
@@ -195,9 +213,10 @@ def _results(root: Path, plan: list[Entry], traces: Mapping[str, Trace]) -> Iter
         return
     store = Store(root)
     named = [store.named(entry) for entry in plan]
+    ordered = sorted(named, key=lambda trace: trace.trial.key)  # it decides where scores tie
     made: dict[str, Callable[[], str]] = {
         "results.jsonl": lambda: lines(rows(named)),
-        "calibration.json": lambda: json.dumps({"stars": stars(named)}, indent=1, sort_keys=True),
+        "calibration.json": lambda: json.dumps({"stars": stars(ordered)}, indent=1, sort_keys=True),
     }
     for name, make in made.items():
         path = root / name

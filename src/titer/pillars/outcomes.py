@@ -111,7 +111,7 @@ class RowResult:
     utility: Share
     tau: Steps
     flags: tuple[str, ...]
-    standing: Standing = "valid"
+    standing: Standing
     reason: str = ""
     doubts: tuple[Doubt, ...] = ()
     trials: tuple[str, ...] = ()

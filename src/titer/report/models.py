@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from titer.pillars._outcomes import RowResult
 from titer.pillars.generalisation import SharePoint
+from titer.pillars.outcomes import RowResult
 from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.numbers import tidy
 from titer.verdict.parts import Imported, ModelVerdict, Verdict

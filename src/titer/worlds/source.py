@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from titer.core.data import World
@@ -19,14 +20,14 @@ def load_world(source: str) -> World:
     if (seed := world_seed(source)) is not None:
         from titer.worlds.fabula import fabula
 
-        return fabula(seed)
+        return replace(fabula(seed), source=source)
     if not Path(source).exists():
         raise BadInput(
             f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
         )
     from titer.worlds.folder import load
 
-    return load(Path(source))
+    return replace(load(Path(source)), source=source)
 
 
 def world_seed(source: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from titer.pillars._protocol import Finding
+from titer.checks.case import Finding
 from titer.report.models import in_order
 from titer.report.numbers import DASH, number, tidy
 from titer.report.section import Section

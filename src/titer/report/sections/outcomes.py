@@ -8,7 +8,7 @@ from itertools import groupby
 
 from titer.core.families import FAMILIES
 from titer.core.study import Row
-from titer.pillars._outcomes import RowResult
+from titer.pillars.outcomes import RowResult
 from titer.report import _svg as svg
 from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.latex import latex as plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from titer.pillars._outcomes import RowCurve
+from titer.pillars.outcomes import RowCurve
 from titer.report import _svg as svg
 from titer.report.models import in_order, tested
 from titer.report.numbers import ENDS, interval, number, shown, six, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from titer.pillars._outcomes import RowResult
+from titer.pillars.outcomes import RowResult
 from titer.pillars.resistance import BudgetPoint
 from titer.report.glossary import OUTCOMES
 from titer.report.models import in_order, outcome

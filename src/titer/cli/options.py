@@ -1,0 +1,27 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["AsJson", "DataFolder", "Device", "Domain", "DryRun", "Out", "Quiet", "Seed", "Workers"]
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
+]
+DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
+Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
+]
