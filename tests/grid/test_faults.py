@@ -27,10 +27,10 @@ pytestmark = pytest.mark.exact
 
 def _report(root: Path) -> tuple[dict[str, dict[str, Any]], str]:
     """The verdict's models by name, and all that a person reads of it."""
-    verdict = read_verdict(root).to_json()
+    verdict = read_verdict(root)
     page = html.render(verdict)
     told = " ".join((tables.plain(verdict, 200) + page).split())
-    return {model["name"]: model for model in verdict["models"]}, told
+    return {model["name"]: model for model in verdict.to_json()["models"]}, told
 
 
 @pytest.fixture

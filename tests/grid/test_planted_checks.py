@@ -210,6 +210,6 @@ def test_what_an_attack_spoils_and_another_repairs(tmp_path: Path) -> None:
     assert "1 adversary brought harm back at the cost of utility" in told
     assert "H03 broke the model and then repaired it: its utility was lost on the way" in told
     assert "repaired" not in found["base"]["claim"]
-    page = html.render(read_verdict(tmp_path / "run").to_json())
+    page = html.render(read_verdict(tmp_path / "run"))
     assert "harm at or above the threshold, but only with utility lost" in page
     assert page.count(said) > 1, "for people as well as in the page's own data"

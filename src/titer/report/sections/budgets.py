@@ -16,8 +16,8 @@ __all__ = ["SECTION", "Rows", "budgets", "data", "figures"]
 
 SECTION = Section(title="By what the attacker spends", after="recovery", nav="Budgets")
 
-_WIDE, _HIGH, _HEAD = 245.0, 206.0, 24.0
-_LEFT, _TOP, _RIGHT, _BOTTOM = 34.0, 12.0, 232.0, 150.0
+_WIDE, _HIGH, _HEAD = 245.0, 218.0, 22.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 34.0, 26.0, 232.0, 162.0
 Axis = Literal["tokens", "examples", "flops", "k"]
 _AXES: tuple[tuple[Axis, str], ...] = (
     ("tokens", "tokens (logarithmic)"),
@@ -134,7 +134,7 @@ def _panel(lines: Sequence[tuple[str, Sequence[_Point]]], title: str, phi: float
         yield svg.line(x(tick), _BOTTOM, x(tick), _BOTTOM + 4, "axis")
         yield svg.text(x(tick), _BOTTOM + 17, _short(tick), "tick", "middle")
     yield svg.text((_LEFT + _RIGHT) / 2, _BOTTOM + 36, title, "title", "middle")
-    yield svg.text(0, _TOP - 4, "harm", "title")
+    yield svg.text(0, _TOP - 10, "harm", "title")
     yield svg.line(_LEFT, y(phi), _RIGHT, y(phi), "rule phi")
     for kind, points in lines:
         places = [(x(one.at), y(min(one.level, 1.0))) for one in points]

@@ -15,12 +15,9 @@ from titer.report.numbers import DASH, tidy
 from titer.report.section import Section
 from titer.verdict.parts import ModelVerdict, Verdict
 
-__all__ = ["FOLDED", "SECTION", "Claim", "data", "terminal"]
+__all__ = ["SECTION", "Claim", "data", "terminal"]
 
 SECTION = Section(title="What was found", after="strip", nav="Claims")
-
-FOLDED = 4
-"""From how many models on the claims are folded."""
 
 _GAPS = " Not tested: "
 

@@ -150,8 +150,10 @@ def heatmap(rows: Sequence[Row], models: Sequence[ModelVerdict]) -> Svg:
     # What the marks mean goes with the drawing wherever it goes.
     for name in OUTCOMES if ordered and rows else ():
         y += 18
-        names.append(svg.el("g", glyph(name, 7.0, y), class_=f"cell {name.split()[0]} legend"))
-        names.append(svg.text(18, y + 4, f"{name}: {OUTCOMES[name][1]}", "tick"))
+        tile = svg.el("rect", x=0.0, y=y - 7, width=14.0, height=14.0, rx=2.0, class_="tile")
+        kind = f"cell {name.split()[0]} legend"
+        names.append(svg.el("g", tile, glyph(name, 7.0, y), class_=kind))
+        names.append(svg.text(20, y + 4, f"{name}: {OUTCOMES[name][1]}", "tick"))
     return svg.document(
         right,
         y + 12,
