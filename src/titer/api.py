@@ -31,6 +31,7 @@ from titer.core.data import Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import write_atomic
 from titer.core.lm import LM
+from titer.core.method import Watch
 from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
@@ -79,6 +80,7 @@ def immunise(
     steps: int | None = None,
     seed: int = 0,
     out: str | PathLike[str] | None = None,
+    watch: Watch | None = None,
     **fields: Any,
 ) -> LM:
     """Make a model harder to turn to a hazard; the model that is given stays as it is.
@@ -91,6 +93,7 @@ def immunise(
         seed: Decides every draw.
         out: A folder for the result, with a card, its training log and its doubts of itself. Where
             it holds this very result already, that is read back.
+        watch: Told of every training step: its number, of how many, loss and learning rate.
         fields: The method's own settings; in a chain ``**{"npo.lr": 1e-3}``.
 
     Returns:
@@ -115,9 +118,9 @@ def immunise(
     )
     if out is not None:
         require_own(Path(out))
-        keep(lm, replace(wanted, title=lm.name, out=str(out)), scope.world)
+        keep(lm, replace(wanted, title=lm.name, out=str(out)), scope.world, watch)
         return load(out)
-    made, outcome = harden(lm, wanted, scope.world)
+    made, outcome = harden(lm, wanted, scope.world, watch)
     for doubt in outcome.flags:
         _LOG.warning("%s on %s: %s", defence, lm.name, doubt)
     return replace(made, name=defence)
@@ -135,6 +138,7 @@ def attack(
     checkpoints: Sequence[int] | None = None,
     items: int | None = None,
     keep_model: bool = False,
+    watch: Watch | None = None,
     **fields: Any,
 ) -> AttackResult:
     """Attack a model, and judge it at every checkpoint; the model that is given stays as it is.
@@ -157,6 +161,8 @@ def attack(
         items: How many items of each utility suite are asked; as many as `titer bench` asks where
             it is None. Harm is always asked in full.
         keep_model: Whether the result holds the tampered model.
+        watch: Told of every training step on this model: its number, of how many, loss and learning
+            rate.
         fields: The method's own settings.
 
     Returns:
@@ -189,7 +195,7 @@ def attack(
     if base is not None:
         twin = replace(trial, model=base.identity(), subject=short_name(base.name))
         reference, _, _ = attempt(base, twin, scope.world, base=start)
-    trace, said, tampered = attempt(lm, trial, scope.world, base=start)
+    trace, said, tampered = attempt(lm, trial, scope.world, base=start, watch=watch)
     return judged(
         trace,
         scope.world,

@@ -582,3 +582,16 @@ def test_import_shows_lm_eval_and_the_folder_stays_valid(
     assert code == 2
     assert "Did you mean 'npo'" in err
     assert titer("import", run, "--lm-eval", "npo")[0] == 2
+
+
+def test_running_again_can_be_rehearsed(titer: Run, run: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    code, out, err = titer("verify", run, "--sample", "0.2", "--dry-run", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert set(told["drawn"]) <= set(told["trials"])
+    key = _attack(run)
+    code, out, err = titer("reproduce", key, "--run", run, "--dry-run")
+    assert code == 0, err
+    assert "Nothing was run." in out
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before

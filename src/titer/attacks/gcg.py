@@ -74,7 +74,7 @@ class GCG:
                 break
             loss, suffix = self._step(out, batch, _places(batch, start), suffix, allowed, rng)
             run.charge(steps=1, **spent)
-            run.losses.append(loss)
+            run.log(loss)
             if run.due():
                 run.look(_suffixed(out, suffix))
         return _suffixed(out, suffix) if run.spent.steps else out

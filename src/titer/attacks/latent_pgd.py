@@ -77,7 +77,7 @@ class LatentPGD:
             unit = slopes / slopes.norm(dim=1, keepdim=True).clamp(min=1e-20)
             pushes = _inside(pushes - pace * typical * unit, self.radius * typical)
             run.charge(steps=1, **spent)
-            run.losses.append(loss)
+            run.log(loss)
             if run.due():
                 run.look(_pushed(lm, layers, pushes))
         return _pushed(lm, layers, pushes) if typical is not None else lm.clone()

@@ -11,7 +11,7 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
-from titer.cli.options import AsJson, DataFolder, Device, Domain, DryRun, Out, Quiet, Seed
+from titer.cli.options import AsJson, DataFolder, Device, Domain, DryRun, Out, Quiet, Seed, Verbose
 from titer.cli.output import say_or_print, settings_of, use_device
 from titer.core.errors import BadInput, TiterError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     name="titer",
     help="Immunise open-weight language models, and measure immunity.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -70,6 +70,7 @@ def _immunise(
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     dry_run: DryRun = False,
 ) -> None:
     """Apply a defence; the result is an ordinary Hugging Face folder with a card."""
@@ -87,6 +88,7 @@ def _immunise(
         seed=seed,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
         dry_run=dry_run,
     )
 
@@ -109,6 +111,7 @@ def attack(
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run one attack and write its trace."""
@@ -127,6 +130,7 @@ def attack(
         save=save,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
         dry_run=dry_run,
     )
 
@@ -158,11 +162,21 @@ def judge_refusal_command(
     say_or_print(as_json, result, format_judgement(result))
 
 
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"titer {__version__}")
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="attacks, defences, measures, presets, models, suites or worlds.")
-    ],
+        str,
+        typer.Argument(
+            help="attacks, defences, measures, presets, models, suites or worlds; "
+            "without one, what these are."
+        ),
+    ] = "kinds",
     as_json: AsJson = False,
 ) -> None:
     """What there is."""

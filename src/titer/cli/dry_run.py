@@ -21,7 +21,7 @@ from titer.trial.immunise import Immunisation
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
 
-__all__ = ["not_grown", "rehearse"]
+__all__ = ["not_grown", "rehearse", "rehearse_again"]
 
 _STEP_SECONDS = 0.006
 """What a training step costs however small the model: launching its operations."""
@@ -49,6 +49,24 @@ def rehearse(asked: Study, workers: int, *, as_json: bool) -> None:
     checked = check(asked)
     if not not_grown(checked.organisms(), as_json=as_json):
         _print_estimate(*assemble(checked), workers, as_json=as_json)
+
+
+def rehearse_again(root: Path, keys: Sequence[str], *, as_json: bool) -> None:
+    """Say what would be run to run trials again, once everything for it is seen to be there.
+
+    Raises:
+        BadInput: a model or the world is not there any more, or is another than it was.
+    """
+    from titer.grid.again import plan as again
+
+    trials = [trial for job in again(root, keys, root) for trial in job.trials]
+    steps = sum(trial.budget.steps or 0 for trial in trials)
+    say_or_print(
+        as_json,
+        {"drawn": list(keys), "trials": [trial.key for trial in trials], "steps": steps},
+        f"would run {len(trials)} trials again, {len(keys)} that were drawn and those that trained "
+        f"beside them: {steps:,} steps. Nothing was run.",
+    )
 
 
 def _print_estimate(

@@ -10,17 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from titer.cli.options import AsJson, DryRun, Quiet, Workers
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
 __all__ = ["register"]
 
 Results = Annotated[Path, typer.Argument(help="A run folder.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -174,8 +170,10 @@ def verify(
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a random part again and say which trials agree; 1 if any does not."""
+    from titer.cli.dry_run import rehearse_again
     from titer.cli.progress import shown
     from titer.executors.processes import Processes, workers_of
     from titer.grid.again import agreement, draw, elsewhere, recorded, rerun
@@ -188,6 +186,9 @@ def verify(
     before = recorded(results)
     final = [key for key, trace in before.items() if trace.status in _FINAL]
     drawn = draw(final, sample, seed)
+    if dry_run:
+        rehearse_again(results, drawn, as_json=as_json)
+        return
     with (
         tempfile.TemporaryDirectory(prefix="titer-verify-") as scratch,
         shown(quiet=quiet) as tell,
@@ -267,8 +268,10 @@ def reproduce(
         "runs/demo"
     ),
     as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run one trial again and compare it with what is on disk."""
+    from titer.cli.dry_run import rehearse_again
     from titer.executors.inline import Inline
     from titer.grid.again import agreement, elsewhere, recorded, rerun
     from titer.grid.machine import machine
@@ -280,6 +283,9 @@ def reproduce(
     if len(keys) != 1:
         count = "no trial" if not keys else f"{len(keys)} trials"
         raise BadInput(f"{count} in {run} have a key that starts with {trial!r}; give one key.")
+    if dry_run:
+        rehearse_again(run, keys, as_json=as_json)
+        return
     was = before[keys[0]]
     with tempfile.TemporaryDirectory(prefix="titer-reproduce-") as scratch:
         again = rerun(run, keys, Path(scratch), Inline())[keys[0]]

@@ -13,7 +13,16 @@ from titer.core.records import Kind
 __all__ = ["card_of", "card_text", "listing", "machine_text", "table"]
 
 _KINDS: dict[str, Kind] = {"attacks": "attack", "defences": "defence", "measures": "measure"}
-_ALL = (*_KINDS, "presets", "models", "suites", "worlds")
+_SAYS = {
+    "attacks": "ways to bring harm out of a model",
+    "defences": "ways to make a model harder to turn",
+    "measures": "what a model is judged by, and what is looked for inside it",
+    "presets": "attacks and defences with their settings, as S03",
+    "models": "the organisms of the testbed",
+    "suites": "sets of adversaries that `titer bench` runs",
+    "worlds": "the data of an experiment",
+}
+_ALL = tuple(_SAYS)
 _ALSO = {"attack": "attacks", "defence": "defences", "defenses": "defences", "measure": "measures"}
 
 
@@ -57,6 +66,8 @@ def listing(kind: str) -> list[dict[str, Any]]:
             {"name": "fabula", "summary": "the embedded synthetic testbed"},
             {"name": "FOLDER", "summary": "your own data: a folder with a data.yaml"},
         ]
+    if kind == "kinds":
+        return [{"name": name, "summary": says} for name, says in _SAYS.items()]
     raise UnknownName(f"no list named {kind!r}.{nearest(kind, _ALL)} There are {', '.join(_ALL)}.")
 
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "DataFolder", "Device", "Domain", "DryRun", "Out", "Quiet", "Seed", "Workers"]
+__all__ = [
+    "AsJson",
+    "DataFolder",
+    "Device",
+    "Domain",
+    "DryRun",
+    "Out",
+    "Quiet",
+    "Seed",
+    "Verbose",
+    "Workers",
+]
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Workers = Annotated[
@@ -22,6 +33,9 @@ Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="A line at every checkpoint: loss, rate, time left.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
 ]

@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["shown"]
+if TYPE_CHECKING:
+    from titer.core.method import Step, Watch
+
+__all__ = ["shown", "stepping"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -75,3 +78,55 @@ def _lines() -> Progress:
         print(f"{label}: {done} of {total}{left}", file=sys.stderr, flush=True)
 
     return tell
+
+
+@contextmanager
+def stepping(label: str, *, quiet: bool, verbose: bool) -> Iterator[Watch | None]:
+    """Something to tell of every step of one run: a bar on a terminal; with ``verbose`` a line at
+    every checkpoint, there and elsewhere; otherwise None, and nothing is said."""
+    if verbose:
+        yield _checkpoints(label)
+    elif quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        with _bar(label) as watch:
+            yield watch
+
+
+def _checkpoints(label: str) -> Watch:
+    from titer.trial.presets import checkpoints
+
+    began = time.monotonic()
+
+    def watch(step: Step) -> None:
+        if step.number not in checkpoints(step.of or step.number):
+            return
+        left = ""
+        if step.of and step.number < step.of:
+            rest = (time.monotonic() - began) / step.number * (step.of - step.number)
+            left = f", about {rest:.0f} s left"
+        print(f"{label}: {_told(step)}{left}", file=sys.stderr, flush=True)
+
+    return watch
+
+
+def _told(step: Step) -> str:
+    of = f" of {step.of}" if step.of else ""
+    rate = f", rate {step.rate:.2g}" if step.rate is not None else ""
+    return f"step {step.number}{of}, loss {step.loss:.3f}{rate}"
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = [TextColumn(f"{label}: {{task.description}}"), BarColumn(), TimeRemainingColumn()]
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting", total=None)
+
+        def watch(step: Step) -> None:
+            bars.update(task, description=_told(step), completed=step.number, total=step.of)
+
+        yield watch

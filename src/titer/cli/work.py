@@ -12,7 +12,7 @@ import typer
 import titer
 from titer.cli.dry_run import not_grown
 from titer.cli.output import console, print_json, say_or_print
-from titer.cli.progress import shown
+from titer.cli.progress import shown, stepping
 from titer.core.errors import BadInput
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
 from titer.core.study import Study
@@ -61,6 +61,7 @@ def run_immunise(
     seed: int,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     dry_run: bool,
 ) -> None:
     """One defence, or a chain of them, on one model."""
@@ -88,11 +89,10 @@ def run_immunise(
             wanted = replace(wanted, model=base.folder, title=model, source=data, out=str(out))
             say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
             return
-        lm = titer.load(model)
-        few_threads(lm.parameters())
-        tell("immunising", 0, 1)
-        titer.immunise(lm, name, scope, steps=steps, seed=seed, out=out, **settings)
-        tell("immunising", 1, 1)
+    lm = titer.load(model)
+    few_threads(lm.parameters())
+    with stepping(f"{name} on {model}", quiet=quiet, verbose=verbose) as watch:
+        titer.immunise(lm, name, scope, steps=steps, seed=seed, out=out, watch=watch, **settings)
     facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
     say_or_print(
         as_json,
@@ -115,6 +115,7 @@ def run_attack(
     save: bool,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     dry_run: bool,
 ) -> None:
     """One attack on one model, judged at every checkpoint."""
@@ -143,11 +144,11 @@ def run_attack(
             )
             say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
             return
-        lm = titer.load(model)
-        few_threads(lm.parameters())
-        tell("attacking", 0, 1)
-        found = titer.attack(lm, name, scope, steps=steps, seed=seed, keep_model=save, **settings)
-        tell("attacking", 1, 1)
+    lm = titer.load(model)
+    few_threads(lm.parameters())
+    how: dict[str, Any] = {"steps": steps, "seed": seed, "keep_model": save, **settings}
+    with stepping(f"{name} on {model}", quiet=quiet, verbose=verbose) as watch:
+        found = titer.attack(lm, name, scope, watch=watch, **how)
     trace = found.trace
     write_atomic(out / "trace.json", json.dumps(trace.to_json(), indent=1, sort_keys=True))
     write_atomic(

@@ -24,6 +24,8 @@ __all__ = [
     "Insight",
     "Measure",
     "Run",
+    "Step",
+    "Watch",
     "chain",
     "seed_for",
 ]
@@ -32,6 +34,21 @@ __all__ = [
 def seed_for(seed: int, name: str) -> int:
     """A seed for one named source of chance, so that a new source leaves the old draws alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A training step that was taken: the ``number``-th of at most ``of``, with its loss and the
+    learning rate applied, where it has one."""
+
+    number: int
+    of: int | None
+    loss: float
+    rate: float | None = None
+
+
+Watch = Callable[[Step], None]
+"""Told of a training step."""
 
 
 def _ignore(lm: LM, run: Run) -> None:
@@ -60,7 +77,8 @@ class Run:
     """What a method gets besides the model: a budget, data, chance, and somewhere to report.
 
     ``checkpoints`` are the step counts at which ``emit(lm, run)`` is called by :meth:`look`.
-    ``base`` loads the model that the attacked one was made from, where it is public.
+    ``base`` loads the model that the attacked one was made from, where it is public. ``watch`` is
+    told of every training step.
     """
 
     budget: Budget
@@ -69,6 +87,7 @@ class Run:
     emit: Callable[[LM, Run], None] = _ignore
     checkpoints: Sequence[int] = ()
     base: Callable[[], LM] | None = None
+    watch: Watch | None = None
     _ledger: _Ledger = field(default_factory=_Ledger)
 
     @property
@@ -90,6 +109,15 @@ class Run:
     def rates(self) -> list[float]:
         """The learning rate really applied at each step."""
         return self._ledger.rates
+
+    def log(self, loss: float, rate: float | None = None) -> None:
+        """Write down the step that was just charged."""
+        self._ledger.losses.append(loss)
+        if rate is not None:
+            self._ledger.rates.append(rate)
+        if self.watch is not None:
+            number, of = self._ledger.steps, self.budget.steps
+            self.watch(Step(number=number, of=of, loss=loss, rate=rate))
 
     @property
     def flags(self) -> list[str]:

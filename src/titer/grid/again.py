@@ -25,7 +25,7 @@ from titer.grid.store import Store
 from titer.trial.load import load_named_world
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["Agreement", "agreement", "draw", "elsewhere", "recorded", "rerun"]
+__all__ = ["Agreement", "agreement", "draw", "elsewhere", "plan", "recorded", "rerun"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -62,17 +62,8 @@ def recorded(root: Path) -> dict[str, Trace]:
     return found
 
 
-def rerun(
-    root: Path,
-    keys: Sequence[str],
-    scratch: Path,
-    executor: Executor,
-    progress: Progress | None = None,
-) -> dict[str, Trace]:
-    """Run trials again, each with the cohort it trained in, and leave ``root`` as it is.
-
-    The others of a cohort are run too, since alone a trial's numbers differ by rounding, and come
-    back as well. ``scratch`` takes what the trials write.
+def plan(root: Path, keys: Sequence[str], scratch: Path) -> list[Job]:
+    """What would be run to run trials again, each with the cohort it trained in.
 
     Raises:
         BadInput: a model or the world is not there any more, or is another than it was.
@@ -97,6 +88,25 @@ def rerun(
                 base=places.get(base, ""),
             )
         )
+    return jobs
+
+
+def rerun(
+    root: Path,
+    keys: Sequence[str],
+    scratch: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> dict[str, Trace]:
+    """Run trials again, each with the cohort it trained in, and leave ``root`` as it is.
+
+    The others of a cohort are run too, since alone a trial's numbers differ by rounding, and come
+    back as well. ``scratch`` takes what the trials write.
+
+    Raises:
+        BadInput: a model or the world is not there any more, or is another than it was.
+    """
+    jobs = plan(root, keys, scratch)
     total = sum(job.size for job in jobs)
     done = 0
     if progress:

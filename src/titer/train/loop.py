@@ -365,8 +365,7 @@ class _Drive(Generic[B]):
             except BudgetExceeded as error:
                 self._leave(number, error)
                 continue
-            member.run.losses.append(losses[number])
-            member.run.rates.append(rate)
+            member.run.log(losses[number], rate)
 
     def _leave(self, number: int, error: Exception | None = None) -> None:
         self.steppers.leave(number)

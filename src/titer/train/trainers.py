@@ -141,8 +141,7 @@ class Job:
         """Charge and log the step, look, and call ``more`` where no further one is to be taken."""
         now = self.now
         self.run.charge(steps=1, tokens=now.tokens, examples=now.ids, flops=now.flops)
-        self.run.losses.append(now.loss)
-        self.run.rates.append(rate)
+        self.run.log(now.loss, rate)
         self._look()
         if self.run.exhausted() or not self._affordable(self.run.spent.steps - self._first):
             more()

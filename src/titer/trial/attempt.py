@@ -11,7 +11,7 @@ from titer.core import catalogue
 from titer.core.data import Data, World
 from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
-from titer.core.method import Run
+from titer.core.method import Run, Watch
 from titer.core.records import Status, Trace, Trial
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, probes, task_probes
@@ -42,6 +42,7 @@ class Attempt:
         world: World,
         baseline: Baseline | None,
         base: Callable[[], LM] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         data, asked = prepare(trial, world)
         self.lm, self.trial = lm, trial
@@ -55,6 +56,7 @@ class Attempt:
             emit=self.recorder,
             checkpoints=trial.checkpoints,
             base=base if trial.base else None,
+            watch=watch,
         )
 
     def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
@@ -104,9 +106,11 @@ def attack(
     world: World,
     baseline: Baseline | None = None,
     base: Callable[[], LM] | None = None,
+    watch: Watch | None = None,
 ) -> Done:
-    """Run one trial's method on a model; ``base`` loads the undefended one."""
-    attempt = Attempt(lm, trial, world, baseline, base)
+    """Run one trial's method on a model; ``base`` loads the undefended one, and ``watch`` is told
+    of every training step."""
+    attempt = Attempt(lm, trial, world, baseline, base, watch)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:
         if trial.base and base is None:

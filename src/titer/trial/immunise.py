@@ -20,7 +20,7 @@ from titer.core.data import Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import atomic_folder
 from titer.core.lm import LM
-from titer.core.method import Defence, Run, chain
+from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
 from titer.trial.load import load_model, load_named_world
@@ -170,8 +170,10 @@ class Outcome:
     course: tuple[Mapping[str, float], ...] = ()
 
 
-def immunise(lm: LM, wanted: Immunisation, world: World) -> tuple[LM, Outcome]:
-    """Apply the defence to a model in memory.
+def immunise(
+    lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None
+) -> tuple[LM, Outcome]:
+    """Apply the defence to a model in memory; ``watch`` is told of every training step.
 
     Raises:
         BadInput: the world gives the defender no hazard facts, so there is nothing to defend.
@@ -183,7 +185,7 @@ def immunise(lm: LM, wanted: Immunisation, world: World) -> tuple[LM, Outcome]:
         )
     if wanted.share < 1:
         data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
-    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed)
+    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed, watch=watch)
     started = time.monotonic()
     with _deterministic():
         out = _method(wanted.parts)(lm, run)
@@ -227,8 +229,9 @@ def write(wanted: Immunisation) -> Status:
     return "ok"
 
 
-def keep(lm: LM, wanted: Immunisation, world: World) -> None:
+def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None) -> None:
     """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there.
+    ``watch`` is told of every training step.
 
     Raises:
         BadInput: the folder holds another immunised model.
@@ -238,7 +241,7 @@ def keep(lm: LM, wanted: Immunisation, world: World) -> None:
         if json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
             raise BadInput(f"{target} holds another immunised model; choose another --out.")
         return
-    out, outcome = immunise(lm, wanted, world)
+    out, outcome = immunise(lm, wanted, world, watch)
     with atomic_folder(target) as scratch:
         out.save(scratch)
         facts = {

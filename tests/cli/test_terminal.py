@@ -1,0 +1,94 @@
+"""What a terminal shows: how wide, in which colours, how far a run is, and what is only tried."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import toy
+from tests.cli.conftest import Run
+from titer.cli import progress
+from titer.core.method import Step
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("terminal")
+    toy.model_folder(root / "llama")
+    toy.data_folder(root / "data")
+    return root
+
+
+@pytest.mark.parametrize("what", ["attacks", "defences", "presets", "models", "worlds", ""])
+@pytest.mark.parametrize("columns", [80, 60])
+def test_a_pipe_is_as_wide_as_columns_says(
+    titer: Run, monkeypatch: pytest.MonkeyPatch, what: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, _ = titer("list", *([what] if what else []))
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_a_list_without_a_kind_lists_the_kinds(titer: Run) -> None:
+    kinds = [row["name"] for row in json.loads(titer("list", "--json")[1])]
+    assert "attacks" in kinds
+    for kind in kinds:
+        assert titer("list", kind)[0] == 0
+
+
+def test_small_words(titer: Run) -> None:
+    assert titer("version")[1] == titer("--version")[1] != ""
+    assert titer("bench", "-h")[1] == titer("bench", "--help")[1] != ""
+    assert "--install-completion" in titer("-h")[1]
+    code, out, _ = titer("--show-completion", "bash")
+    assert code == 0
+    assert "complete" in out
+
+
+@pytest.mark.slow
+def test_a_run_says_nothing_into_a_pipe_unless_it_is_asked_to(
+    titer: Run, place: Path, tmp_path: Path
+) -> None:
+    words = ("attack", "P05", place / "llama", "--data", place / "data", "--steps", "4")
+    assert titer(*words, "--out", tmp_path / "a")[2] == ""
+    code, _, err = titer(*words, "--out", tmp_path / "b", "-v")
+    assert code == 0
+    lines = err.splitlines()
+    assert [re.search(r"step (\d) of 4, loss \d+\.\d+, rate ", line)[1] for line in lines] == [  # type: ignore[index]
+        "1",
+        "3",
+        "4",
+    ]
+    assert all("s left" in line for line in lines[:-1])
+    words = ("immunise", "npo", place / "llama", "--data", place / "data", "--steps", "3")
+    assert titer(*words, "--out", tmp_path / "m")[2] == ""
+    assert len(titer(*words, "--out", tmp_path / "n", "--verbose")[2].splitlines()) == 2
+    one, other = ((tmp_path / name / "titer.json").read_text() for name in "mn")
+    assert json.loads(one)["weights"] == json.loads(other)["weights"]
+
+
+def test_a_terminal_shows_step_loss_and_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress.stepping("npo on m", quiet=False, verbose=False) as watch:
+        assert watch is not None
+        watch(Step(number=7, of=30, loss=1.25, rate=1e-3))
+    assert "npo on m: step 7 of 30, loss 1.250, rate 0.001" in capsys.readouterr().err
+    with progress.stepping("npo on m", quiet=True, verbose=False) as watch:
+        assert watch is None, "a run that nobody watches costs nothing"
+
+
+def test_the_demo_can_be_rehearsed(
+    titer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = titer("demo", "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["immunisations"] == 2
+    assert list(tmp_path.iterdir()) == []
