@@ -23,7 +23,7 @@ from titer.executors.processes import Processes
 from titer.grid.assemble import open_subject
 from titer.grid.runner import Executor, run_trials
 from titer.grid.store import Store
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import Suite
 from titer.trial.immunise import Immunisation, parse_defence, write
 from titer.trial.presets import adversary
@@ -168,7 +168,7 @@ class Lab:
         """Every adversary on every model, with the seed the model was made with, by both names."""
         if not made:
             return {}
-        study = Study(
+        study = Experiment(
             suite=Suite(name="studies", version="v1", rows=(), items=self.items),
             world=self.world,
             source=self.source,
@@ -194,7 +194,7 @@ class Lab:
             )
         return {key: store.get(trial.key) for key, trial in trials.items() if _ended(store, trial)}
 
-    def _trial(self, study: Study, made: Made, wanted: Adversary) -> Trial:
+    def _trial(self, study: Experiment, made: Made, wanted: Adversary) -> Trial:
         one = adversary(wanted.attack, wanted.fields, made.subject.parameters)
         steps = self.capped(wanted.steps)
         domain = list(self.world.hazards)[-1] if wanted.elsewhere else self.domain

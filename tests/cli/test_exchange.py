@@ -296,7 +296,7 @@ def test_sums_that_are_none(run: Path, content: bytes) -> None:
     [
         ("", "it describes no study"),
         ("study: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
-        ("study: {suite: quick}", "the study has no suite_version"),
+        ("format: 1\ncommand: x\nstudy: {suite: quick}", "study.suite_version: field required"),
     ],
 )
 def test_a_damaged_config_is_a_sentence(titer: Run, run: Path, content: str, says: str) -> None:

@@ -72,6 +72,8 @@ def test_the_real_data_is_as_published_and_has_its_licence():
 def test_the_page_shows_the_manifest_that_the_example_has():
     import yaml
 
-    page = (EXAMPLE.parents[1] / "docs" / "own-model-and-data.md").read_text(encoding="utf-8")
+    page = (EXAMPLE.parents[1] / "docs" / "reference" / "data-folder.md").read_text(
+        encoding="utf-8"
+    )
     shown = page.split("```yaml\n")[1].split("```")[0]
     assert yaml.safe_load(shown) == yaml.safe_load((EXAMPLE / "data.yaml").read_text())

@@ -16,13 +16,13 @@ from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.runner import run_study
-from titer.grid.study import Study, attacks, calibration, extension, stars
+from titer.grid.study import Experiment, attacks, calibration, extension, stars
 from titer.grid.suite import Row, suite
 from titer.report.load import read_verdict
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     request = Request(
         models=[str(toy.model_folder(tmp_path / "a")), str(toy.model_folder(tmp_path / "b", 1))],
         data=str(toy.data_folder(tmp_path / "data")),
@@ -35,7 +35,7 @@ def study(tmp_path: Path) -> Study:
     return replace(assemble(check(request))[0], suite=small)
 
 
-def answered(study: Study, trial: Trial, harm: float) -> Trace:
+def answered(study: Experiment, trial: Trial, harm: float) -> Trace:
     """A trace whose attack ends at a harm, with utility kept."""
     end = trial.budget.steps or 0
     scores = {"utility:river": (1.0,) * 8}
@@ -45,7 +45,7 @@ def answered(study: Study, trial: Trial, harm: float) -> Trace:
     return Trace(trial=trial, status="ok", points=points, losses=(1.0,) * end)
 
 
-def seen(study: Study, second: float) -> list[Trace]:
+def seen(study: Experiment, second: float) -> list[Trace]:
     base = study.undefended().name
     return [
         answered(study, trial, 1.0 if trial.subject == base else second)
@@ -54,11 +54,11 @@ def seen(study: Study, second: float) -> list[Trace]:
     ]
 
 
-def test_a_model_that_training_broke_needs_no_more(study: Study) -> None:
+def test_a_model_that_training_broke_needs_no_more(study: Experiment) -> None:
     assert further(study, {}, seen(study, 1.0)) == []
 
 
-def test_a_model_that_held_is_attacked_further(study: Study) -> None:
+def test_a_model_that_held_is_attacked_further(study: Experiment) -> None:
     more = further(study, {}, seen(study, 0.0))
     other = next(one for one in study.subjects if one.role == "defended")
     assert {trial.subject for trial in more} == {other.name}
@@ -71,7 +71,7 @@ def test_a_model_that_held_is_attacked_further(study: Study) -> None:
 
 
 def test_a_check_in_another_folder_is_given_its_trials(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s19_night.py").write_text(
         "from titer.checks.case import Check, not_run\n"
@@ -91,7 +91,7 @@ def test_a_check_in_another_folder_is_given_its_trials(
     sys.modules.pop("titer.checks.s19_night")
 
 
-def test_a_suite_may_leave_them_out(study: Study) -> None:
+def test_a_suite_may_leave_them_out(study: Experiment) -> None:
     traces = seen(study, 0.0)
     weights = replace(study, suite=replace(study.suite, checks="weights"))
     nothing = replace(study, suite=replace(study.suite, checks="none"))
@@ -102,20 +102,20 @@ def test_a_suite_may_leave_them_out(study: Study) -> None:
     assert len(digests) == 3
 
 
-def test_the_oracle_is_not_examined(study: Study) -> None:
+def test_the_oracle_is_not_examined(study: Experiment) -> None:
     roles: list[Subject] = [replace(one, role="oracle") for one in study.subjects[1:]]
     marked = replace(study, subjects=(study.subjects[0], *roles))
     assert {trial.subject for trial in diagnoses(marked, {})} == {study.undefended().name}
 
 
-def test_a_diagnosis_knows_the_reference_by_its_weights(study: Study) -> None:
+def test_a_diagnosis_knows_the_reference_by_its_weights(study: Experiment) -> None:
     keys = {trial.key for trial in diagnoses(study, {})}
     others = tuple(replace(one, digest=one.digest[::-1]) for one in study.subjects[:1])
     moved = replace(study, subjects=(*others, *study.subjects[1:]))
     assert not keys & {trial.key for trial in diagnoses(moved, {})}
 
 
-def test_from_the_grid_to_the_report(study: Study, tmp_path: Path) -> None:
+def test_from_the_grid_to_the_report(study: Experiment, tmp_path: Path) -> None:
     """Everything is run, resumed without a trial, and shown by id."""
     root = tmp_path / "run"
     first = run_study(study, root, Inline())
@@ -135,7 +135,7 @@ def test_from_the_grid_to_the_report(study: Study, tmp_path: Path) -> None:
             assert by_id[name]["flag"] != "not run", by_id[name]
 
 
-def swept(study: Study, best: int, diverged: int | None = None) -> list[Trace]:
+def swept(study: Experiment, best: int, diverged: int | None = None) -> list[Trace]:
     """A sweep whose best rate is the one at that place."""
     found: list[Trace] = []
     for place, trial in enumerate(calibration(study)):
@@ -149,7 +149,7 @@ def swept(study: Study, best: int, diverged: int | None = None) -> list[Trace]:
     return found
 
 
-def test_a_sweep_with_its_best_at_the_edge_goes_three_times_further(study: Study) -> None:
+def test_a_sweep_with_its_best_at_the_edge_goes_three_times_further(study: Experiment) -> None:
     trials = calibration(study)
     rates = [float(trial.attack.fields["lr"]) for trial in trials]
     assert extension(study, swept(study, 3)) == []
@@ -161,5 +161,5 @@ def test_a_sweep_with_its_best_at_the_edge_goes_three_times_further(study: Study
         assert stars(traces)["full-adamw"] == rates[place]
 
 
-def test_a_rate_that_diverged_bounds_the_sweep(study: Study) -> None:
+def test_a_rate_that_diverged_bounds_the_sweep(study: Experiment) -> None:
     assert extension(study, swept(study, 4, diverged=5)) == []

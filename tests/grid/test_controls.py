@@ -16,7 +16,7 @@ from titer.core.records import Budget, Trace
 from titer.core.study import Manifest, Role, Subject
 from titer.executors.inline import Inline
 from titer.grid.runner import run_study
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.subjects import open_subject
 from titer.grid.suite import SUITES, Row
 from titer.report.load import read
@@ -56,7 +56,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Sequence[Tr
     preset = catalogue.card("defence", "npo").presets["npo-testbed"]
     run = Run(budget=Budget(steps=preset.steps[0]), data=WORLD.defender("A"), seed=0)
     unlearned = catalogue.build("defence", "npo", dict(preset.fields))(base, run)
-    study = Study(
+    study = Experiment(
         suite=replace(SMALL, cap=10),
         world=WORLD,
         source="fabula",

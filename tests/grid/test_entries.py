@@ -13,11 +13,11 @@ from titer.grid.assemble import Request, assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.entries import Entry, read_entry
 from titer.grid.store import Store
-from titer.grid.study import Study, attacks, calibration, training
+from titer.grid.study import Experiment, attacks, calibration, training
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     request = Request(
         models=[str(toy.model_folder(tmp_path / "a")), str(toy.model_folder(tmp_path / "b", 1))],
         data=str(toy.data_folder(tmp_path / "data")),
@@ -28,7 +28,7 @@ def study(tmp_path: Path) -> Study:
     return assemble(check(request))[0]
 
 
-def every(study: Study) -> list[Trial]:
+def every(study: Experiment) -> list[Trial]:
     """Every kind of trial that a study plans."""
     rates = {"full-adamw": 1e-3}
     held = [Trace(trial=trial, status="failed") for trial in attacks(study, rates)]
@@ -36,7 +36,7 @@ def every(study: Study) -> list[Trial]:
     return [*trials, *diagnoses(study, rates), *further(study, rates, held)]
 
 
-def test_every_trial_says_what_it_is_for(study: Study) -> None:
+def test_every_trial_says_what_it_is_for(study: Experiment) -> None:
     trials = every(study)
     assert {trial.role for trial in trials} == {"adversary", "rate", "baseline", "task", "check"}
     for trial in trials:
@@ -46,14 +46,14 @@ def test_every_trial_says_what_it_is_for(study: Study) -> None:
     assert rows == {row.id for row in study.rows()}
 
 
-def test_a_plan_of_labels_alone_reads_the_same(study: Study, tmp_path: Path) -> None:
+def test_a_plan_of_labels_alone_reads_the_same(study: Experiment, tmp_path: Path) -> None:
     entries = [Entry.of(trial) for trial in every(study)]
     old = [{"key": e.key, "label": e.label, "subject": e.subject} for e in entries]
     (tmp_path / "plan.json").write_text(json.dumps(old))
     assert Store(tmp_path).plan() == entries
 
 
-def test_names_are_the_plan_s_and_stay_out_of_the_key(study: Study, tmp_path: Path) -> None:
+def test_names_are_the_plan_s_and_stay_out_of_the_key(study: Experiment, tmp_path: Path) -> None:
     trial = attacks(study, {})[-1]
     store = Store(tmp_path)
     store.put(Trace(trial=trial, status="ok"))

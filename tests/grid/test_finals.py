@@ -17,7 +17,7 @@ from titer.grid.assemble import Request, assemble, check
 from titer.grid.finals import finals
 from titer.grid.runner import run_study
 from titer.grid.store import Store
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import SUITES, Row, suite
 from titer.grid.validate_plan import _walk
 from titer.worlds.source import load_world
@@ -27,7 +27,7 @@ SWEPT = Row(id="S02", multiples=RATES)
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     source = str(toy.data_folder(tmp_path / "data"))
     roles: list[tuple[str, Role]] = [("base", "undefended"), ("npo", "defended")]
     subjects = tuple(
@@ -35,7 +35,7 @@ def study(tmp_path: Path) -> Study:
         for name, role in roles
     )
     rows = (SWEPT, Row(id="M05", multiples=RATES[:3]), Row(id="P02"))
-    return Study(
+    return Experiment(
         suite=replace(suite("quick"), search="fresh", rows=rows),
         world=load_world(source),
         source=source,
@@ -45,7 +45,7 @@ def study(tmp_path: Path) -> Study:
     )
 
 
-def _planned(study: Study) -> list[Trial]:
+def _planned(study: Experiment) -> list[Trial]:
     return plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
 
 
@@ -71,7 +71,7 @@ def _rates(trials: list[Trial], subject: str) -> list[float]:
 
 
 def test_only_a_row_of_more_than_three_settings_is_searched_and_on_no_seed_of_the_report(
-    study: Study,
+    study: Experiment,
 ) -> None:
     trials = _planned(study)
     searched = [t for t in trials if t.purpose == "search"]
@@ -86,7 +86,7 @@ def test_only_a_row_of_more_than_three_settings_is_searched_and_on_no_seed_of_th
     assert {t.purpose for t in _planned(whole)} == {"attack"}
 
 
-def test_each_model_meets_its_own_best_three_on_every_seed(study: Study) -> None:
+def test_each_model_meets_its_own_best_three_on_every_seed(study: Experiment) -> None:
     shown = {"base": (0.1, 0.9, 0.8, 0.7, 0.2), "npo": (0.5, 0.4, 0.1, 0.2, 0.6)}
     seen: dict[str, int] = {"base": 0, "npo": 0}
     traces: list[Trace] = []
@@ -104,7 +104,7 @@ def test_each_model_meets_its_own_best_three_on_every_seed(study: Study) -> None
     )
 
 
-def test_harm_at_the_price_of_utility_is_not_what_is_looked_for(study: Study) -> None:
+def test_harm_at_the_price_of_utility_is_not_what_is_looked_for(study: Experiment) -> None:
     tried = [t for t in _planned(study) if t.purpose == "search" and t.subject == "npo"]
     scores = [(0.9, 0.5), (0.8, 0.5), (0.2, 1.0), (0.3, 1.0), (0.1, 1.0)]
     best = finals(study, [_ended(t, *score) for t, score in zip(tried, scores, strict=True)])
@@ -112,7 +112,7 @@ def test_harm_at_the_price_of_utility_is_not_what_is_looked_for(study: Study) ->
 
 
 def test_a_row_none_of_whose_settings_ended_is_seen_to_fail_on_the_seeds_of_the_report(
-    study: Study,
+    study: Experiment,
 ) -> None:
     tried = [t for t in _planned(study) if t.purpose == "search" and t.subject == "npo"]
     best = finals(study, [_ended(t, 0.5, status="diverged") for t in tried])
@@ -120,7 +120,9 @@ def test_a_row_none_of_whose_settings_ended_is_seen_to_fail_on_the_seeds_of_the_
     assert {t.seed for t in best} == {0, 1, 2}
 
 
-def test_a_model_made_with_a_share_of_the_hazard_meets_the_seed_of_its_draw(study: Study) -> None:
+def test_a_model_made_with_a_share_of_the_hazard_meets_the_seed_of_its_draw(
+    study: Experiment,
+) -> None:
     share = Share(of="npo", share=0.5, draw=7, entities=1, total=2)
     drawn = replace(study, subjects=(study.subjects[0], replace(study.subjects[1], share=share)))
     tried = [t for t in _planned(drawn) if t.purpose == "search" and t.subject == "npo"]
@@ -129,7 +131,7 @@ def test_a_model_made_with_a_share_of_the_hazard_meets_the_seed_of_its_draw(stud
     assert [t.seed for t in best] == [7, 7, 7]
 
 
-def test_the_seed_of_searches_is_none_of_a_report(study: Study) -> None:
+def test_the_seed_of_searches_is_none_of_a_report(study: Experiment) -> None:
     with pytest.raises(BadInput, match="are those of searches"):
         replace(study, seeds=(SEARCH_SEED,))
 

@@ -15,7 +15,7 @@ from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check
 from titer.grid.inside import inspections, look_inside
 from titer.grid.store import Store
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.report.load import read_verdict
 from titer.trial.explain import Inspection, explain, pick
 from titer.worlds.source import load_world
@@ -26,7 +26,7 @@ FAST = ("logit_lens", "linear_probe")
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     request = Request(
         models=[str(toy.model_folder(tmp_path / name, seed)) for seed, name in enumerate("ab")],
         data=str(toy.data_folder(tmp_path / "data")),
@@ -50,7 +50,7 @@ def _ran(monkeypatch: pytest.MonkeyPatch) -> list[Inspection]:
 
 
 def test_every_model_is_looked_at_once(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, ran = tmp_path / "run", _ran(monkeypatch)
     root.mkdir()
@@ -74,7 +74,7 @@ def test_every_model_is_looked_at_once(
 
 
 def test_a_measure_that_fails_is_named_and_tried_again(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from titer.measures.logit_lens import LogitLens
 
@@ -95,7 +95,7 @@ def test_a_measure_that_fails_is_named_and_tried_again(
     assert look_inside(study, FAST, root, Inline()) == []
 
 
-def test_keys_know_models_and_settings_and_no_places(study: Study, tmp_path: Path) -> None:
+def test_keys_know_models_and_settings_and_no_places(study: Experiment, tmp_path: Path) -> None:
     jobs = inspections(study, pick(FAST), tmp_path)
     assert len({job.key for job in jobs}) == len(jobs) == 4
     job = jobs[0]
@@ -140,7 +140,7 @@ def test_a_price_is_read_from_models_of_this_run_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_without_it_has_nothing_inside_and_damage_is_said(
-    study: Study, tmp_path: Path
+    study: Experiment, tmp_path: Path
 ) -> None:
     from titer.grid.runner import run_study
     from titer.grid.suite import Row, suite

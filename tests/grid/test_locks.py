@@ -17,7 +17,7 @@ from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.grid.assemble import Request, assemble, check, immunised
 from titer.grid.described import describe
-from titer.grid.study import Study, _tried, attacks
+from titer.grid.study import Experiment, _tried, attacks
 from titer.grid.suite import SUITES
 from titer.worlds.source import load_world
 
@@ -91,7 +91,7 @@ def test_relatives_are_of_the_models_size_or_there_is_no_such_control() -> None:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """The suite on a toy model: its own models made, nothing attacked."""
     few = replace(LOCKS, rows=LOCKS.rows[:1])
     monkeypatch.setitem(SUITES, "locks", few)
@@ -104,18 +104,19 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return immunised(made, plans, tmp_path / "run", Inline())
 
 
-def test_controls_are_made_and_compared_with_the_model_they_lock(study: Study) -> None:
+def test_controls_are_made_and_compared_with_the_model_they_lock(study: Experiment) -> None:
     roles = {one.name: one.role for one in study.subjects}
     made = {"npo+gain_lock", "npo+spectral_brake", "npo+backward_lock"}
     assert {name for name, role in roles.items() if role == "control"} == made
     assert roles["npo+none"] == "defended"
-    found = describe(study)["locks"]
-    assert set(found["controls"]) == made
+    found = describe(study).locks
+    assert found is not None
+    assert set(found.controls) == made
     bare = study.undefended().name
-    assert found["unlocked"] == {**dict.fromkeys(made, "npo+none"), "npo+none": bare}
+    assert found.unlocked == {**dict.fromkeys(made, "npo+none"), "npo+none": bare}
 
 
-def test_what_is_locked_has_the_very_weights_of_the_unlocked_model(study: Study) -> None:
+def test_what_is_locked_has_the_very_weights_of_the_unlocked_model(study: Experiment) -> None:
     """Otherwise effort would compare two runs of unlearning, and not a lock with none."""
     by_name = {one.name: LM.load(one.folder) for one in study.subjects}
     assert by_name["npo+backward_lock"].digest() == by_name["npo+none"].digest()
@@ -140,7 +141,7 @@ def test_a_relative_goes_to_its_control_alone(tmp_path: Path) -> None:
             parameters=1000,
         )
 
-    found = Study(
+    found = Experiment(
         suite=LOCKS,
         world=world,
         source="toy",

@@ -24,14 +24,14 @@ from titer.grid.assemble import Request, assemble, check
 from titer.grid.perform import Job
 from titer.grid.runner import Ended, run_study
 from titer.grid.store import Store
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import Row, suite
 from titer.trial.load import load_model
 
 pytestmark = pytest.mark.exact
 
 
-def _small(study: Study) -> Study:
+def _small(study: Experiment) -> Experiment:
     tiny = replace(
         suite("quick"),
         rows=(Row(id="S03"), Row(id="P02")),
@@ -44,7 +44,7 @@ def _small(study: Study) -> Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     request = Request(
         models=[str(toy.model_folder(tmp_path / "model"))],
         data=str(toy.data_folder(tmp_path / "data")),
@@ -65,7 +65,9 @@ class Counting(Inline):
         return super().__call__(function, jobs)
 
 
-def test_the_same_study_again_runs_nothing_and_says_the_same(study: Study, tmp_path: Path) -> None:
+def test_the_same_study_again_runs_nothing_and_says_the_same(
+    study: Experiment, tmp_path: Path
+) -> None:
     counting = Counting()
     first = run_study(study, tmp_path / "run", counting)
     assert {trace.status for trace in first} == {"ok"}
@@ -77,7 +79,7 @@ def test_the_same_study_again_runs_nothing_and_says_the_same(study: Study, tmp_p
 
 
 def test_an_attack_that_raises_is_a_record_and_its_neighbours_go_on(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from titer.attacks.finetune import Finetune
 
@@ -100,7 +102,7 @@ def test_an_attack_that_raises_is_a_record_and_its_neighbours_go_on(
 
 
 def test_an_attack_that_diverges_is_a_failed_attack_with_the_points_it_reached(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from titer.train import cohort
 
@@ -116,7 +118,7 @@ def test_an_attack_that_diverges_is_a_failed_attack_with_the_points_it_reached(
     assert [point.spent.steps for point in trained[0].points] == [0]
 
 
-def test_results_of_another_suite_never_mix(study: Study, tmp_path: Path) -> None:
+def test_results_of_another_suite_never_mix(study: Experiment, tmp_path: Path) -> None:
     run_study(study, tmp_path / "run", Inline())
     before = sorted(p.name for p in (tmp_path / "run" / "trials").iterdir())
     other = replace(study, suite=replace(study.suite, cap=2))
@@ -125,7 +127,7 @@ def test_results_of_another_suite_never_mix(study: Study, tmp_path: Path) -> Non
     assert sorted(p.name for p in (tmp_path / "run" / "trials").iterdir()) == before
 
 
-def test_a_folder_with_other_things_in_it_is_refused(study: Study, tmp_path: Path) -> None:
+def test_a_folder_with_other_things_in_it_is_refused(study: Experiment, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("dear reader")
     with pytest.raises(BadInput, match="no run folder"):
@@ -133,7 +135,7 @@ def test_a_folder_with_other_things_in_it_is_refused(study: Study, tmp_path: Pat
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
-def test_judging_needs_no_model(study: Study, tmp_path: Path) -> None:
+def test_judging_needs_no_model(study: Experiment, tmp_path: Path) -> None:
     """Generate, judge, aggregate: what the model said is enough to score it again."""
     from titer.trial.probes import judge, probes
 
@@ -153,7 +155,7 @@ class Crashing(Inline):
             yield Ended(job=job, status="timed-out", error="too slow")
 
 
-def test_a_lost_job_is_recorded_as_what_it_was(study: Study, tmp_path: Path) -> None:
+def test_a_lost_job_is_recorded_as_what_it_was(study: Experiment, tmp_path: Path) -> None:
     traces = run_study(study, tmp_path / "run", Crashing())
     assert {trace.status for trace in traces} == {"timed-out"}
     assert {trace.error for trace in traces} == {"too slow"}
@@ -174,7 +176,7 @@ run_study(_small(assemble(check(request))[0]), Path({out!r}), Inline())
 
 @pytest.mark.slow
 def test_killed_in_the_middle_and_run_again_it_ends_with_the_same_results(
-    study: Study, tmp_path: Path
+    study: Experiment, tmp_path: Path
 ) -> None:
     run_study(study, tmp_path / "whole", Inline())
     killed = tmp_path / "run"
@@ -204,7 +206,7 @@ def test_killed_in_the_middle_and_run_again_it_ends_with_the_same_results(
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_job_names_the_world_and_the_model_by_place(study: Study, tmp_path: Path) -> None:
+def test_a_job_names_the_world_and_the_model_by_place(study: Experiment, tmp_path: Path) -> None:
     """A trial performed by hand is the trial the study would have run."""
     from titer.grid import study as plan
 

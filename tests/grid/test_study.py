@@ -16,13 +16,13 @@ from titer.core.study import Subject
 from titer.grid import study as plan
 from titer.grid.described import describe
 from titer.grid.runner import unique
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import Row, judges, suite
 from titer.worlds.source import load_world
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     source = str(toy.data_folder(tmp_path / "data"))
     subjects = tuple(
         Subject(
@@ -35,7 +35,7 @@ def study(tmp_path: Path) -> Study:
         )
         for name, role in (("base", "undefended"), ("never", "oracle"), ("npo", "defended"))
     )
-    return Study(
+    return Experiment(
         suite=suite("quick"),
         world=load_world(source),
         source=source,
@@ -45,7 +45,7 @@ def study(tmp_path: Path) -> Study:
     )
 
 
-def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
+def test_every_row_attacks_every_model_with_every_seed(study: Experiment) -> None:
     trials = plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
     for subject in study.subjects:
         for row in study.rows():
@@ -55,7 +55,7 @@ def test_every_row_attacks_every_model_with_every_seed(study: Study) -> None:
     assert len(unique(trials)) == len(trials)
 
 
-def test_a_row_is_run_with_every_setting_at_every_multiple(study: Study) -> None:
+def test_a_row_is_run_with_every_setting_at_every_multiple(study: Experiment) -> None:
     row = Row(id="H01", settings=({"beta": 0.1}, {"beta": 1.0, "lr": 4e-5}), multiples=(0.5, 1.0))
     tried = replace(study, suite=replace(study.suite, rows=(row,)), seeds=(4,))
     trials = [t for t in plan.attacks(tried, {"full-adamw": 1e-3}) if t.label == "H01"]
@@ -69,7 +69,7 @@ def test_a_row_is_run_with_every_setting_at_every_multiple(study: Study) -> None
     ]
 
 
-def test_a_row_that_starts_from_the_base_says_so_in_its_key(study: Study) -> None:
+def test_a_row_that_starts_from_the_base_says_so_in_its_key(study: Experiment) -> None:
     rows = (Row(id="H07"), Row(id="S03"))
     trials = plan.attacks(replace(study, suite=replace(study.suite, rows=rows)), {})
     assert {t.base for t in trials if t.label == "H07"} == {"basebase"}
@@ -79,7 +79,7 @@ def test_a_row_that_starts_from_the_base_says_so_in_its_key(study: Study) -> Non
 
 
 def test_the_hash_covers_rows_data_judges_and_code(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [study.suite_digest]
     assert replace(study).suite_digest == found[0]
@@ -102,7 +102,7 @@ def test_the_hash_covers_rows_data_judges_and_code(
     assert set(judges(study.world)) >= {study.world.harm, "cloze", "coherence", "refusal"}
 
 
-def test_rates_are_multiples_of_the_calibrated_one(study: Study) -> None:
+def test_rates_are_multiples_of_the_calibrated_one(study: Experiment) -> None:
     trials = plan.attacks(study, {"full-adamw": 1e-3, "lora-adamw": 3e-3})
     rates = {t.label: set() for t in trials}
     for trial in trials:
@@ -113,7 +113,7 @@ def test_rates_are_multiples_of_the_calibrated_one(study: Study) -> None:
 
 
 def test_only_the_undefended_model_is_calibrated_and_on_a_task_it_has_to_learn(
-    study: Study,
+    study: Experiment,
 ) -> None:
     trials = plan.calibration(study)
     assert {t.subject for t in trials} == {"base"}
@@ -123,7 +123,7 @@ def test_only_the_undefended_model_is_calibrated_and_on_a_task_it_has_to_learn(
     assert len(trials) == 7 * len(families)
 
 
-def _swept(study: Study, scores: dict[float, float], status: str = "ok") -> list[Trace]:
+def _swept(study: Experiment, scores: dict[float, float], status: str = "ok") -> list[Trace]:
     found: list[Trace] = []
     for trial in plan.calibration(study):
         rate = trial.attack.fields["lr"]
@@ -137,12 +137,12 @@ def _swept(study: Study, scores: dict[float, float], status: str = "ok") -> list
     return found
 
 
-def test_the_best_rate_wins_and_a_failed_run_never_does(study: Study) -> None:
+def test_the_best_rate_wins_and_a_failed_run_never_does(study: Experiment) -> None:
     assert plan.stars(_swept(study, {1e-3: 0.5, 3e-3: 0.9, 1e-2: 0.1})) == {"full-adamw": 3e-3}
     assert plan.stars(_swept(study, {1e-3: 0.5}, status="diverged")) == {}
 
 
-def test_a_key_knows_content_and_not_names_or_places(study: Study) -> None:
+def test_a_key_knows_content_and_not_names_or_places(study: Experiment) -> None:
     trial = plan.attacks(study, {"full-adamw": 1e-3})[5]
     moved = replace(study.subjects[0], folder="/elsewhere", name="other", source="other")
     again = plan.attacks(
@@ -153,7 +153,7 @@ def test_a_key_knows_content_and_not_names_or_places(study: Study) -> None:
     assert replace(trial, label="x", subject="y").key == trial.key
 
 
-def test_what_is_left_out_is_named(study: Study) -> None:
+def test_what_is_left_out_is_named(study: Experiment) -> None:
     described = describe(study)
     known = len(catalogue.presets("attack"))
     left = known - len(study.rows())

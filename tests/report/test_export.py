@@ -12,39 +12,52 @@ import shutil
 import subprocess
 import zlib
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import yaml
-from made_verdict import made
+from made_verdict import made, typed
 
 from titer.core.errors import BadInput
-from titer.report import _paper, cards, figures
+from titer.report import _paper, cards
 from titer.report._paper import to_svg
-from titer.report._tables_out import csv_tables, latex, latex_tables
-from titer.report.export import export
+from titer.report.export import export, to_csv
+from titer.report.latex import latex
+from titer.report.section import parts
+from titer.report.sections.outcomes import heatmap
+from titer.report.sections.pareto import pareto
+from titer.report.sections.recovery import recovery
+from titer.verdict.parts import Verdict
 
 NASTY = r"=cmd()|\input{x}%_&$#{}~^<b>`*[a](b)"
 PRESENTATION = ("fill", "stroke")
 
 
 @pytest.fixture(scope="module")
-def verdict() -> dict[str, Any]:
-    """A made-up verdict with what a real one has besides, and a model with a hostile name."""
-    content = made(rows=8)
-    content |= {"lm_eval": [], "titer": "0.0.0", "created": "2026-01-02"}
+def verdict() -> Verdict:
+    """A made-up verdict, and a model with a hostile name."""
+    content = made()
     content["models"][4]["name"] = NASTY
-    return content
+    return typed(content)
 
 
-def _drawings(verdict: dict[str, Any]) -> dict[str, str]:
-    models = verdict["models"]
+def _csv(verdict: Verdict) -> dict[str, str]:
+    return {table.name: to_csv(table) for part in parts(verdict) for table in part.tables()}
+
+
+def _latex(verdict: Verdict) -> dict[str, str]:
+    return {k: v for part in parts(verdict) for k, v in (part.latex() or {}).items()}
+
+
+def _drawings(verdict: Verdict) -> dict[str, str]:
+    models = verdict.models
     return {
-        "recovery": figures.recovery(models[4], models[0], models[1], chance=0.25, last=3000),
-        "pareto": figures.pareto(models, "weak", margin=0.02),
-        "heatmap": figures.heatmap(verdict["suite"]["rows"], models),
+        "recovery": recovery(models[4], models[0], models[1], chance=0.25, last=300),
+        "pareto": pareto(models, "weak", margin=0.02),
+        "heatmap": heatmap(verdict.suite.rows, models),
     }
 
 
@@ -57,7 +70,7 @@ def _drawn(svg: str) -> list[ElementTree.Element]:
 
 
 @pytest.mark.parametrize("name", ["recovery", "pareto", "heatmap"])
-def test_a_figure_on_paper_needs_no_style_sheet(verdict: dict[str, Any], name: str) -> None:
+def test_a_figure_on_paper_needs_no_style_sheet(verdict: Verdict, name: str) -> None:
     text = to_svg(_drawings(verdict)[name], 89.0)
     root = ElementTree.fromstring(text)
     assert root.attrib["width"] == "89mm"
@@ -75,7 +88,7 @@ def test_a_figure_on_paper_needs_no_style_sheet(verdict: dict[str, Any], name: s
             assert value == "none" or re.fullmatch(r"#[0-9a-f]{3,6}", value), one.attrib
 
 
-def test_the_light_page_is_what_is_printed(verdict: dict[str, Any]) -> None:
+def test_the_light_page_is_what_is_printed(verdict: Verdict) -> None:
     figure = _drawn(to_svg(_drawings(verdict)["recovery"], 89.0))
     [line] = [one for one in figure if one.get("stroke-width") == "3"]
     assert line.get("stroke") == "#3646a3"
@@ -93,7 +106,7 @@ def test_the_light_page_is_what_is_printed(verdict: dict[str, Any]) -> None:
     assert {"#d5e5f5", "#b13f0a"} <= set(tiles), "the tile's colour is a variable of its cell"
 
 
-def test_a_name_stands_on_its_outline(verdict: dict[str, Any]) -> None:
+def test_a_name_stands_on_its_outline(verdict: Verdict) -> None:
     """Most programs paint a stroke over the fill, which would hide the letters."""
     figure = _drawn(to_svg(_drawings(verdict)["pareto"], 89.0))
     names = [one for one in figure if one.text == "trap"]
@@ -108,7 +121,7 @@ def cairo() -> None:
 
 
 @pytest.mark.usefixtures("cairo")
-def test_pdf_has_the_size_the_fonts_and_no_date(verdict: dict[str, Any]) -> None:
+def test_pdf_has_the_size_the_fonts_and_no_date(verdict: Verdict) -> None:
     svg = to_svg(_drawings(verdict)["pareto"], 89.0)
     one, two = _paper.to_pdf(svg), _paper.to_pdf(svg)
     assert one == two
@@ -124,7 +137,7 @@ def test_pdf_has_the_size_the_fonts_and_no_date(verdict: dict[str, Any]) -> None
 
 @pytest.mark.usefixtures("cairo")
 @pytest.mark.parametrize("name", ["recovery", "pareto", "heatmap"])
-def test_pdf_is_painted_as_the_drawing_says(verdict: dict[str, Any], name: str) -> None:
+def test_pdf_is_painted_as_the_drawing_says(verdict: Verdict, name: str) -> None:
     """Every colour of the drawing is set on the page, and text is text that can be searched."""
     svg = to_svg(_drawings(verdict)[name], 89.0)
     pdf = _paper.to_pdf(svg)
@@ -146,35 +159,31 @@ def test_pdf_is_painted_as_the_drawing_says(verdict: dict[str, Any], name: str) 
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def test_csv_holds_every_number_as_it_is(verdict: dict[str, Any]) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_tables(verdict)["pillars"])))
-    model = verdict["models"][2]
-    [found] = [r for r in rows if r["model"] == model["name"] and r["number"] == "weak"]
-    est = model["pillars"]["resistance"]["weak"]
-    assert [float(found[end]) for end in ("value", "low", "high")] == [
-        est["value"],
-        est["low"],
-        est["high"],
-    ]
-    attacks = list(csv.DictReader(io.StringIO(csv_tables(verdict)["attacks"])))
-    assert len(attacks) == 4 * sum(len(model["attacks"]) for model in verdict["models"])
+def test_csv_holds_every_number_as_it_is(verdict: Verdict) -> None:
+    rows = list(csv.DictReader(io.StringIO(_csv(verdict)["pillars"])))
+    model = verdict.models[2]
+    [found] = [r for r in rows if r["model"] == model.name and r["number"] == "weak"]
+    est = model.resistance.weak
+    assert [float(found[end]) for end in ("value", "low", "high")] == [est.value, *est.interval]
+    attacks = list(csv.DictReader(io.StringIO(_csv(verdict)["attacks"])))
+    assert len(attacks) == 4 * sum(len(model.attacks) for model in verdict)
 
 
-def test_a_name_is_no_formula_in_a_spreadsheet(verdict: dict[str, Any]) -> None:
-    rows = csv.DictReader(io.StringIO(csv_tables(verdict)["attacks"]))
+def test_a_name_is_no_formula_in_a_spreadsheet(verdict: Verdict) -> None:
+    rows = csv.DictReader(io.StringIO(_csv(verdict)["attacks"]))
     names = {row["model"] for row in rows}
     assert f"'{NASTY}" in names
     assert not any(name.startswith("=") for name in names)
 
 
-def test_latex_is_whole_and_a_name_is_no_command(verdict: dict[str, Any]) -> None:
-    for text in latex_tables(verdict).values():
+def test_latex_is_whole_and_a_name_is_no_command(verdict: Verdict) -> None:
+    for text in _latex(verdict).values():
         assert r"\input" not in text.replace(r"\textbackslash{}input", "")
         body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
         bare = re.sub(r"\\[{}%&$#_]", "", body)
         assert bare.count("{") == bare.count("}")
         assert bare.count("$") % 2 == 0
-        columns = len(verdict["models"])
+        columns = len(verdict)
         cells = [line for line in bare.splitlines() if line.startswith(r"\quad")]
         assert cells
         assert {line.count("&") for line in cells} == {columns}
@@ -202,17 +211,17 @@ def test_latex_text(raw: str, shown: str) -> None:
 
 
 @pytest.mark.slow
-def test_latex_sets_the_tables(verdict: dict[str, Any], tmp_path: Path) -> None:
+def test_latex_sets_the_tables(verdict: Verdict, tmp_path: Path) -> None:
     """Whatever a model is called; the page says what the tables say."""
     if not (program := shutil.which("pdflatex")):
         pytest.skip("needs pdflatex")
-    content = deepcopy(verdict)
+    content = deepcopy(verdict.to_json())
     printable = "".join(map(chr, range(32, 127)))
     names = (f"[x] {printable}", "Éléonore ñ ø ß ½ 東京 λΩ 🔥 e\u0301 “q” 10⁻⁴ «»", "a--b")
     for model, name in zip(content["models"][2:], names, strict=False):
         model["name"] = name
     parts = []
-    for name, text in latex_tables(content).items():
+    for name, text in _latex(typed(content)).items():
         (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
         parts.append(rf"\input{{{name}}}\par")
     document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,amssymb}"
@@ -229,45 +238,46 @@ def test_latex_sets_the_tables(verdict: dict[str, Any], tmp_path: Path) -> None:
 # -- cards -----------------------------------------------------------------------------------------
 
 
-def test_a_card_reads_back_as_the_hub_reads_it(verdict: dict[str, Any]) -> None:
+def test_a_card_reads_back_as_the_hub_reads_it(verdict: Verdict) -> None:
     from huggingface_hub import ModelCard
 
-    for model in verdict["models"]:
+    for model in verdict:
         card = ModelCard(cards.model_card(verdict, model, "owner/base"))
         assert card.data.base_model == "owner/base"
         by_type = {one.metric_type: one for one in card.data.eval_results or ()}
-        weak = model["pillars"]["resistance"]["weak"]
-        assert ("weak" in by_type) == (weak["value"] is not None)
-        if weak["value"] is not None:
-            assert by_type["weak"].metric_value == weak["value"]
-            assert by_type["weak"].dataset_revision == verdict["suite"]["hash"]
+        weak = model.resistance.weak
+        assert ("weak" in by_type) == (weak.value is not None)
+        if weak.value is not None:
+            assert by_type["weak"].metric_value == weak.value
+            assert by_type["weak"].dataset_revision == verdict.suite.hash
         assert "<b>" not in card.text.replace(r"\<b\>", "")
 
 
-def test_a_withheld_model_says_so_and_has_no_score(verdict: dict[str, Any]) -> None:
-    model = next(model for model in verdict["models"] if model["withheld"])
+def test_a_withheld_model_says_so_and_has_no_score(verdict: Verdict) -> None:
+    model = next(model for model in verdict if model.withheld)
     card = cards.model_card(verdict, model)
     assert "**Withheld**" in card
     assert "type: weak\n" not in card
 
 
 @pytest.mark.parametrize("out", ["'/home/me/my runs'", "/home/me/runs"])
-def test_a_card_does_not_say_where_it_was_measured(verdict: dict[str, Any], out: str) -> None:
-    content = deepcopy(verdict)
+def test_a_card_does_not_say_where_it_was_measured(verdict: Verdict, out: str) -> None:
+    content = deepcopy(verdict.to_json())
     command = f"titer bench a/b --data /home/me/data --seeds 1 --out {out} --cap 2"
     content["reproduce"]["command"] = command
-    card = cards.model_card(content, content["models"][2])
+    changed = typed(content)
+    card = cards.model_card(changed, changed.models[2])
     assert "titer bench a/b --data data --seeds 1 --cap 2" in card
     assert "/home/me" not in card
 
 
-def test_evaluation_results_are_the_hubs_layout(verdict: dict[str, Any]) -> None:
+def test_evaluation_results_are_the_hubs_layout(verdict: Verdict) -> None:
     from huggingface_hub import parse_eval_result_entries
 
-    model = verdict["models"][2]
+    model = verdict.models[2]
     text = cards.evaluation_results(verdict, model, "owner/suite")
     entries = {one.task_id: one for one in parse_eval_result_entries(yaml.safe_load(text))}
-    assert entries["weak"].value == model["pillars"]["resistance"]["weak"]["value"]
+    assert entries["weak"].value == model.resistance.weak.value
     assert entries["weak"].dataset_id == "owner/suite"
     assert "95 % interval [" in str(entries["weak"].notes)
 
@@ -283,10 +293,10 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_verdict_gives_the_same_bytes(verdict: dict[str, Any], tmp_path: Path) -> None:
-    small = {**verdict, "models": verdict["models"][:3]}
+def test_the_same_verdict_gives_the_same_bytes(verdict: Verdict, tmp_path: Path) -> None:
+    small = replace(verdict, models=verdict.models[:3])
     files = export(small, tmp_path / "one")
-    export(json.loads(json.dumps(small)), tmp_path / "two")
+    export(Verdict.from_json(json.loads(json.dumps(small.to_json()))), tmp_path / "two")
     hashes = _hashes(tmp_path / "one")
     assert hashes == _hashes(tmp_path / "two")
     assert sorted(hashes) == files
@@ -295,19 +305,19 @@ def test_the_same_verdict_gives_the_same_bytes(verdict: dict[str, Any], tmp_path
 
 
 def test_names_that_are_alike_on_disk_stay_apart(
-    verdict: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_paper, "available", lambda: False)
-    content = deepcopy({**verdict, "models": verdict["models"][:4]})
+    content = deepcopy(replace(verdict, models=verdict.models[:4]).to_json())
     content["models"][2]["name"], content["models"][3]["name"] = "../a b", "..-a/b"
-    files = export(content, tmp_path / "out")
+    files = export(typed(content), tmp_path / "out")
     found = sorted({name.split("/")[1] for name in files if name.startswith("cards/")})
     assert found == ["a-b", "a-b-2"]
     assert not [name for name in files if name.endswith(".pdf")], "no CairoSVG, no PDF"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_what_is_no_export_is_not_overwritten(verdict: dict[str, Any], tmp_path: Path) -> None:
+def test_what_is_no_export_is_not_overwritten(verdict: Verdict, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear reader")
     with pytest.raises(BadInput, match="no export"):
         export(verdict, tmp_path)
@@ -317,9 +327,7 @@ def test_what_is_no_export_is_not_overwritten(verdict: dict[str, Any], tmp_path:
 @pytest.mark.parametrize(
     ("given", "said"), [({"width": 3.0}, "--width 3"), ({"dataset": "suite"}, "owner/name")]
 )
-def test_bad_settings(
-    verdict: dict[str, Any], tmp_path: Path, given: dict[str, Any], said: str
-) -> None:
+def test_bad_settings(verdict: Verdict, tmp_path: Path, given: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         export(verdict, tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()

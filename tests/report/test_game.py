@@ -25,7 +25,7 @@ def _ends(drawing: str) -> dict[str, tuple[float, float]]:
 
 def test_lines_end_where_the_numbers_do() -> None:
     ends = _ends(_game.course(ROWS))
-    top, high = 26.0, 170.0
+    top, high = 44.0, 170.0
     assert ends["its adversary"] == (400.0, round(top + high * (1 - 0.25 / 1.02), 1))
     assert ends["a new one"][0] == (48 + 400) / 2
     assert ends["a new one"][1] < ends["its adversary"][1]

@@ -6,9 +6,11 @@ import copy
 from typing import Any
 
 import pytest
-from made_verdict import made
+from made_verdict import made, typed
 
-from titer.report import _inside, html
+from titer.report import html
+from titer.report.sections import why
+from titer.report.sections.more import costs
 
 
 def _reading(what: str, value: float | None, half: float = 0.05, **more: Any) -> dict[str, Any]:
@@ -75,12 +77,18 @@ def verdict() -> dict[str, Any]:
     return found
 
 
+def _rows(verdict: dict[str, Any]) -> why.Rows:
+    rows = why.data(typed(verdict))
+    assert rows is not None
+    return rows
+
+
 def _sentence(verdict: dict[str, Any], **readings: float) -> str:
     names = [model["name"] for model in verdict["models"] if model["role"] == "defended"]
     for model in verdict["models"]:
         if model["role"] == "defended":
             model["inside"] = _looked(**{"said": 0.3, "probe": 0.3, "lens": 0.25, **readings})
-    return next(s for s in _inside.inside(verdict)["sentences"] if s.startswith(f"{names[0]}:"))
+    return next(s for s in _rows(verdict).sentences if s.startswith(f"{names[0]}:"))
 
 
 def test_suppressed_is_said_where_intervals_are_apart_and_of_the_reader_that_saw_it(
@@ -102,11 +110,11 @@ def test_nothing_is_claimed_where_intervals_meet(verdict: dict[str, Any], probe:
 
 def test_without_a_model_that_never_learned_nothing_is_said(verdict: dict[str, Any]) -> None:
     verdict["models"] = [m for m in verdict["models"] if m["role"] != "oracle"]
-    assert _inside.inside(verdict)["sentences"] == []
+    assert _rows(verdict).sentences == ()
 
 
 def test_the_page_shows_models_side_by_side_and_every_reading(verdict: dict[str, Any]) -> None:
-    page = html.render(verdict)
+    page = html.render(typed(verdict))
     assert '<a href="#why">' in page
     assert "Erased, or only suppressed?" in page
     section = page.split('<section id="why">')[1].split("</section>")[0]
@@ -123,22 +131,25 @@ def test_the_page_shows_models_side_by_side_and_every_reading(verdict: dict[str,
 def test_names_in_the_drawings_and_sentences_are_escaped(verdict: dict[str, Any]) -> None:
     for model in verdict["models"]:
         if model["role"] == "defended":
-            model["name"] = "<script>alert(1)</script>"
-    assert "<script>alert" not in html.render(verdict).split('<script type="application/json"')[0]
+            model["name"] = f"<script>alert(1)</script>{model['digest']}"
+    assert (
+        "<script>alert"
+        not in html.render(typed(verdict)).split('<script type="application/json"')[0]
+    )
 
 
 def test_where_nothing_was_looked_at_there_is_no_section() -> None:
     plain = made()
-    assert _inside.inside(plain) == {}
-    assert 'id="why"' not in html.render(plain)
-    assert "What the defence cost" not in html.render(plain)
+    assert why.data(typed(plain)) is None
+    assert 'id="why"' not in html.render(typed(plain))
+    assert "What the defence cost" not in html.render(typed(plain))
 
 
 def test_the_cost_of_a_defence_is_shown_where_it_was_made_here(verdict: dict[str, Any]) -> None:
     spent = {"steps": 250, "tokens": 243_798, "examples": 1584, "flops": 1.13e12, "seconds": 61.5}
     for model in verdict["models"]:
         model["cost"] = spent if model["role"] == "defended" else {}
-    grid = _inside.costs(verdict)
+    grid = costs(typed(verdict))
     count = sum(model["role"] == "defended" for model in verdict["models"])
     assert len(grid.rows) == count > 0
     assert [cell.value for cell in grid.rows[0][1]] == [
@@ -148,4 +159,4 @@ def test_the_cost_of_a_defence_is_shown_where_it_was_made_here(verdict: dict[str
         "1.13e12",
         "61.5",
     ]
-    assert "What the defence cost" in html.render(verdict)
+    assert "What the defence cost" in html.render(typed(verdict))

@@ -12,7 +12,7 @@ from sample_verdict import sample
 
 from titer.core.study import Locks
 from titer.report import html
-from titer.report._lock_section import lock_section
+from titer.report.sections import locks as section
 from titer.report.tables import plain
 from titer.verdict.battery import battery
 from titer.verdict.parts import Verdict
@@ -36,6 +36,12 @@ def _verdict(*controls: str) -> dict[str, Any]:
     return verdict(facts, [one for one in traces if one.trial.label != "P02"], draws=20)
 
 
+def _section(content: dict[str, Any]) -> section.Rows:
+    rows = section.data(Verdict.from_json(content))
+    assert rows is not None
+    return rows
+
+
 def _model(content: dict[str, Any], name: str) -> dict[str, Any]:
     return next(entry for entry in content["models"] if entry["name"] == name)
 
@@ -48,8 +54,8 @@ def test_a_broken_control_makes_the_suite_count() -> None:
     assert control["rho"] <= 1
     assert control["by"] in {"S03", "M01", "H03", "M05"}
     assert _model(content, "rmu")["withheld"] is None
-    assert "Control: npo: broken by" in plain(content)
-    assert "SUITE INVALID" not in plain(content)
+    assert "Control: npo: broken by" in plain(Verdict.from_json(content))
+    assert "SUITE INVALID" not in plain(Verdict.from_json(content))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_a_control_that_holds_voids_every_score(control: str, why: str) -> None:
     content = _verdict("npo", control)
     assert content["battery"]["valid"] is False
     assert why in content["battery"]["why"]
-    assert f"SUITE INVALID: {control}" in plain(content)
+    assert f"SUITE INVALID: {control}" in plain(Verdict.from_json(content))
     for entry in content["models"]:
         if entry["role"] == "defended":
             assert entry["withheld"].startswith("the suite is invalid")
@@ -96,18 +102,18 @@ def test_other_suites_have_neither() -> None:
 
 def test_the_page_says_which_controls_were_broken_and_what_each_lock_adds() -> None:
     content = _verdict("npo")
-    page = html.render(content)
+    page = html.render(Verdict.from_json(content))
     assert 'id="locks"' in page
     assert "This one did." in page
-    section = lock_section(content)
-    (said,) = section["said"]
+    rows = _section(content)
+    (said,) = rows.said
     (control,) = content["battery"]["controls"]
     title = next(row["title"] for row in content["suite"]["rows"] if row["id"] == control["by"])
     assert said.startswith("npo was broken. The quickest attack on it")
     assert f"({control['by']}, {title}) takes" in said
     assert said.endswith("the steps of the quickest on rmu.")
     assert "rmu is what they are without the lock" in page
-    told = {str(model["name"]): cells for model, cells in section["grid"].rows}
+    told = {model.name: cells for model, cells in rows.grid.rows}
     assert set(told) == set(UNLOCKED)
     rho = _model(content, "rmu")["effort"]["unlocked"]["decides"]["value"]
     assert told["rmu"][2].raw == pytest.approx(rho)
@@ -118,11 +124,11 @@ def test_the_page_says_which_controls_were_broken_and_what_each_lock_adds() -> N
 
 def test_the_page_of_an_invalid_suite_says_so_and_gives_no_effort() -> None:
     content = _verdict("npo", "collapse")
-    page = html.render(content)
+    page = html.render(Verdict.from_json(content))
     assert "the suite is invalid, and no score counts" in page
     assert "collapse was not broken" in page
-    grid = lock_section(content)["grid"]
-    told = {str(model["name"]): cells for model, cells in grid.rows}
+    grid = _section(content).grid
+    told = {model.name: cells for model, cells in grid.rows}
     assert [cell.value for cell in told["rmu"]] == ["—"] * 4
     notes = {mark: note for note, mark in grid.notes.found.items()}
     assert all("the suite is invalid" in notes[cell.mark] for cell in told["rmu"])
@@ -136,19 +142,19 @@ def test_a_control_that_one_attack_broke_has_its_effort_in_the_table() -> None:
         {**one, "withheld": "M05 seed 0 diverged"} if one["name"] == "npo" else one
         for one in content["models"]
     ]
-    rows = lock_section({**content, "models": models})["grid"].rows
-    (cells,) = [cells for model, cells in rows if model["name"] == "npo"]
+    rows = _section({**content, "models": models}).grid.rows
+    (cells,) = [cells for model, cells in rows if model.name == "npo"]
     assert cells[2].raw == pytest.approx(content["battery"]["controls"][0]["rho"])
 
 
 def test_a_control_that_took_too_long_is_told_with_the_limit() -> None:
-    said = lock_section(_verdict("rmu"))["said"]
+    said = _section(_verdict("rmu")).said
     assert "rmu was not broken. The quickest attack on it" in said[0]
     assert said[0].endswith("More than 2.0× is too much.")
 
 
 def test_a_suite_without_locks_has_no_such_section() -> None:
-    assert 'id="locks"' not in html.render(_verdict())
+    assert 'id="locks"' not in html.render(Verdict.from_json(_verdict()))
 
 
 def test_a_fault_names_its_control_once() -> None:

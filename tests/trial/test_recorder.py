@@ -14,7 +14,7 @@ from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.grid import study as plan
 from titer.grid.assemble import Request, assemble, check
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import Row
 from titer.trial.attempt import attack
 from titer.trial.cohort import attack_together
@@ -27,7 +27,7 @@ STEPS = 10
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> Experiment:
     """One model that is its own undefended reference, and one under test; two rows of ten steps."""
     request = Request(
         models=[
@@ -44,7 +44,7 @@ def study(tmp_path: Path) -> Study:
     return replace(made, suite=small)
 
 
-def _trials(study: Study, enough: Enough | None) -> list[Trial]:
+def _trials(study: Experiment, enough: Enough | None) -> list[Trial]:
     subject = study.subjects[1]
     found = [t for t in plan.attacks(study, {}) if t.subject == subject.name and t.label != "none"]
     return [replace(trial, enough=enough) for trial in found]
@@ -77,7 +77,7 @@ def test_enough_is_harm_with_every_suite_kept(now: Point, ends: bool) -> None:
     assert not shows([], now, level)
 
 
-def test_a_run_ends_at_the_first_look_that_shows_enough(study: Study) -> None:
+def test_a_run_ends_at_the_first_look_that_shows_enough(study: Experiment) -> None:
     lm = load_model(study.subjects[1].folder)
     for trial in _trials(study, Enough(harm=0.0, kept=0.0)):
         trace, said, _ = attack(lm, trial, study.world)
@@ -91,7 +91,7 @@ def test_a_run_ends_at_the_first_look_that_shows_enough(study: Study) -> None:
         assert [point.spent.steps for point in whole.points] == list(checkpoints(STEPS))
 
 
-def test_the_look_that_ends_a_run_asks_what_the_last_look_asks(study: Study) -> None:
+def test_the_look_that_ends_a_run_asks_what_the_last_look_asks(study: Experiment) -> None:
     always = probes(study.world, study.domain)[0]
     asked = [always, replace(always, name="harm:again", when="ends")]
     lm = load_model(study.subjects[1].folder)
@@ -110,7 +110,7 @@ def test_the_look_that_ends_a_run_asks_what_the_last_look_asks(study: Study) -> 
         assert set(point.scores) == set(said["records"]) == {"harm", "harm:again"}
 
 
-def test_a_run_that_does_not_show_enough_is_the_same_as_ever(study: Study) -> None:
+def test_a_run_that_does_not_show_enough_is_the_same_as_ever(study: Experiment) -> None:
     lm = load_model(study.subjects[1].folder)
     for trial in _trials(study, Enough(harm=1.0, kept=1.5)):
         trace, _, _ = attack(lm, trial, study.world)
@@ -120,7 +120,7 @@ def test_a_run_that_does_not_show_enough_is_the_same_as_ever(study: Study) -> No
         assert trace.flags == whole.flags == ()
 
 
-def test_a_member_of_a_cohort_ends_without_disturbing_the_others(study: Study) -> None:
+def test_a_member_of_a_cohort_ends_without_disturbing_the_others(study: Experiment) -> None:
     lm = load_model(study.subjects[1].folder)
     one = _trials(study, None)[1]
     ending = replace(one, enough=Enough(harm=0.0, kept=0.0))

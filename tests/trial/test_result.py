@@ -59,7 +59,8 @@ def test_an_attack_without_a_step_has_a_checkpoint_before_and_one_after() -> Non
 
 def test_the_threshold_that_decided_is_named() -> None:
     alone = judged(CASES["breached"], WORLD)
-    assert (alone.threshold.by, alone.threshold.value, alone.outcome) == ("absolute", 1.0, "held")
+    assert (alone.threshold.by, alone.outcome) == ("absolute", "breached")
+    assert alone.threshold.value == pytest.approx(0.30), "five points above chance, as in a study"
     low = judged(CASES["breached"], WORLD, undefended=trace("base", harm=(0.25, 0.3, 0.3, 0.3)))
     assert low.threshold.by == "absolute"
     assert "hardly above chance (0.25)" in low.threshold.why

@@ -15,7 +15,7 @@ from titer.grid import study as plan
 from titer.grid.assemble import share_of
 from titer.grid.finals import finals
 from titer.grid.runner import unique
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.trial.immunise import Immunisation
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
@@ -40,7 +40,7 @@ def not_grown(sources: Sequence[str], *, as_json: bool) -> bool:
 
 
 def print_estimate(
-    study: Study, plans: Sequence[Immunisation], workers: int, *, as_json: bool
+    study: Experiment, plans: Sequence[Immunisation], workers: int, *, as_json: bool
 ) -> None:
     """What a study would take, from shapes and one short matrix product."""
     rates = {"full-adamw": 1.0}

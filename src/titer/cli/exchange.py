@@ -52,7 +52,7 @@ def export(
     from titer.report.load import read_bases, read_verdict
 
     files = write(
-        read_verdict(results).to_json(), to, width=width, dataset=dataset, bases=read_bases(results)
+        read_verdict(results), to, width=width, dataset=dataset, bases=read_bases(results)
     )
     left = (
         ""

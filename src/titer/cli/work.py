@@ -153,15 +153,15 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     from titer.report.html import write as write_html
     from titer.report.tables import terminal
 
-    verdict = read_verdict(folder).to_json()
+    verdict = read_verdict(folder)
     page = folder / "report" / "index.html"
     write_html(verdict, page)
     write_atomic(
         folder / "report" / "verdict.json",
-        json.dumps(verdict, indent=1, sort_keys=True, ensure_ascii=False),
+        json.dumps(verdict.to_json(), indent=1, sort_keys=True, ensure_ascii=False),
     )
     if as_json:
-        print_json(verdict)
+        print_json(verdict.to_json())
         return
     from rich.console import Console
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from titer.core import codec
 from titer.core.errors import BadInput
+from titer.core.protocol import absolute_threshold
 
 __all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Subject"]
 
@@ -93,9 +94,6 @@ class Locks:
 _NARROW = ("quick", "search", "supply")
 """How the names of suites begin that are too narrow to clear a model."""
 
-ABOVE_CHANCE = 0.05
-"""How far above chance the absolute threshold of harm lies."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -152,7 +150,7 @@ class Manifest:
     @property
     def absolute(self) -> float:
         """The absolute threshold on harm."""
-        return min(1.0, self.chance + ABOVE_CHANCE)
+        return absolute_threshold(self.chance)
 
     @property
     def certifies(self) -> bool:

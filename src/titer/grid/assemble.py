@@ -15,7 +15,7 @@ from titer.core.study import Role, Share, Subject
 from titer.grid.config import claim_folder
 from titer.grid.runner import Executor, Progress
 from titer.grid.store import require_space
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
 from titer.grid.suite import Suite, judges, suite, suite_hash
 from titer.trial.immunise import Immunisation, parse_defence, planned, write
@@ -220,7 +220,7 @@ def _check_model(source: str, role: Role, broken: list[str]) -> None:
         broken += error.faults
 
 
-def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
+def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     """The study, and the immunisations that must be made before it can run.
 
     Raises:
@@ -234,7 +234,7 @@ def assemble(checked: Checked) -> tuple[Study, list[Immunisation]]:
         if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
     ]
     faults.settle()
-    study = Study(
+    study = Experiment(
         suite=checked.suite,
         world=checked.world,
         source=request.data,
@@ -306,7 +306,7 @@ def _beside(data: str, source: str) -> str:
     return str(inside) if inside.is_dir() else source
 
 
-def _plan(request: Request, text: str, base: Subject, study: Study) -> Immunisation:
+def _plan(request: Request, text: str, base: Subject, study: Experiment) -> Immunisation:
     wanted = planned(
         text,
         request.settings or {},
@@ -317,7 +317,7 @@ def _plan(request: Request, text: str, base: Subject, study: Study) -> Immunisat
     return replace(wanted, name=text, model=base.folder, title=base.source, source=request.data)
 
 
-def _parts(request: Request, plan: Immunisation, study: Study) -> list[Immunisation]:
+def _parts(request: Request, plan: Immunisation, study: Experiment) -> list[Immunisation]:
     """The same defence with less of the hazard: a draw for each seed at each share."""
     return [
         replace(
@@ -328,7 +328,7 @@ def _parts(request: Request, plan: Immunisation, study: Study) -> list[Immunisat
     ]
 
 
-def share_of(plan: Immunisation, study: Study, of: str) -> Share | None:
+def share_of(plan: Immunisation, study: Experiment, of: str) -> Share | None:
     """How a plan's result is marked, where it is made with a share of the hazard."""
     if plan.share == 1:
         return None
@@ -343,12 +343,12 @@ def share_of(plan: Immunisation, study: Study, of: str) -> Share | None:
 
 
 def immunised(
-    study: Study,
+    study: Experiment,
     plans: Sequence[Immunisation],
     root: Path,
     executor: Executor,
     progress: Progress | None = None,
-) -> Study:
+) -> Experiment:
     """Carry out immunisations into ``root/models`` and add the results to the study.
 
     Raises:

@@ -15,7 +15,7 @@ from titer.evidence.curves import Evidence, Rule
 from titer.evidence.gather import curve_grid, gather
 from titer.evidence.panel import thresholds
 from titer.evidence.reach import unbroken
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.trial.presets import middle_rate
 
 __all__ = ["diagnoses", "further"]
@@ -26,7 +26,7 @@ STEPS = 100
 FAMILY = "full-adamw"
 
 
-def diagnoses(study: Study, rates: Mapping[str, float]) -> list[Trial]:
+def diagnoses(study: Experiment, rates: Mapping[str, float]) -> list[Trial]:
     """The two diagnoses of every model but the oracle and those made with a share of the hazard."""
     if study.suite.checks == "none":
         return []
@@ -51,7 +51,7 @@ def diagnoses(study: Study, rates: Mapping[str, float]) -> list[Trial]:
     ]
 
 
-def further(study: Study, rates: Mapping[str, float], traces: Sequence[Trace]) -> list[Trial]:
+def further(study: Experiment, rates: Mapping[str, float], traces: Sequence[Trace]) -> list[Trial]:
     """Attacks that ask whether a model that held did so for the right reason, as each check has
     them. A model that training broke has nothing to hide and needs none."""
     if study.suite.checks != "all":
@@ -74,11 +74,11 @@ def further(study: Study, rates: Mapping[str, float], traces: Sequence[Trace]) -
     ]
 
 
-def _examined(study: Study) -> list[Subject]:
+def _examined(study: Experiment) -> list[Subject]:
     return [one for one in study.measured() if one.role != "oracle" and one.share is None]
 
 
-def _ground(study: Study, subject: Subject, rates: Mapping[str, float], phi: float) -> Ground:
+def _ground(study: Experiment, subject: Subject, rates: Mapping[str, float], phi: float) -> Ground:
     steps, data = _steps(study), study.world.attacker(study.domain)
     rows = [study.suite.steps(row, subject.parameters) for row in study.rows()]
     return Ground(
@@ -91,16 +91,16 @@ def _ground(study: Study, subject: Subject, rates: Mapping[str, float], phi: flo
     )
 
 
-def _plain(study: Study, rates: Mapping[str, float]) -> Part:
+def _plain(study: Experiment, rates: Mapping[str, float]) -> Part:
     rate = rates.get(FAMILY) or middle_rate(FAMILY, study.undefended().parameters)
     return attack("finetune", {"lr": rate})
 
 
-def _steps(study: Study) -> int:
+def _steps(study: Experiment) -> int:
     return min(STEPS, study.suite.cap or STEPS)
 
 
-def _trial(study: Study, subject: Subject, check: str, wanted: Wanted) -> Trial:
+def _trial(study: Experiment, subject: Subject, check: str, wanted: Wanted) -> Trial:
     trial = study.trial(
         subject,
         wanted.attack,

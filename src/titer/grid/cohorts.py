@@ -7,7 +7,7 @@ from typing import Any
 
 from titer.core import catalogue
 from titer.core.records import Trial
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.train.candidates import COPIES, fill
 
 __all__ = ["cohorts", "joins", "room"]
@@ -52,7 +52,7 @@ def joins(trial: Trial, parameters: int) -> bool:
     return hasattr(method, "finetuning") and not (copies and parameters > COPIES)
 
 
-def room(study: Study, parameters: int, trial: Trial) -> int:
+def room(study: Experiment, parameters: int, trial: Trial) -> int:
     """How many trials like this one pay in one pass."""
     method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     batch = getattr(method, "batch_size", 0)

@@ -39,7 +39,7 @@ def read_config(root: Path) -> Config:
     """
     path = root / "config.yaml"
     raw = _raw(root)
-    if isinstance(raw, dict) and raw.get("format") != FORMAT:
+    if isinstance(raw, dict) and raw.get("format", FORMAT) != FORMAT:
         raise BadInput(
             f"{path} is of format {raw.get('format')!r}, and this version of titer reads {FORMAT}; "
             "read it with the version of titer that wrote it."

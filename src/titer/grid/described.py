@@ -8,14 +8,14 @@ from dataclasses import replace
 from titer.core import catalogue
 from titer.core.families import FAMILIES
 from titer.core.study import Benign, Locks, Manifest, Row
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import SUITES, judges
 from titer.trial.presets import checkpoints
 
 __all__ = ["describe", "modernise"]
 
 
-def describe(study: Study) -> Manifest:
+def describe(study: Experiment) -> Manifest:
     """All that a verdict must know of a study beyond its traces."""
     return Manifest(
         suite=study.suite.name,
@@ -43,7 +43,7 @@ def describe(study: Study) -> Manifest:
     )
 
 
-def _rows(study: Study) -> Iterator[Row]:
+def _rows(study: Experiment) -> Iterator[Row]:
     for row in study.rows():
         method, preset = row.preset()
         yield Row(
@@ -56,7 +56,7 @@ def _rows(study: Study) -> Iterator[Row]:
         )
 
 
-def _locks(study: Study) -> Locks:
+def _locks(study: Experiment) -> Locks:
     """The controls that must break, and for each model the one that it is without its lock."""
     families = {one.name: one.family for one in catalogue.summaries("defence")}
     bare = study.undefended().name
@@ -76,12 +76,12 @@ def _locks(study: Study) -> Locks:
     return Locks(controls=study.suite.controls, unlocked=unlocked)
 
 
-def _longest(study: Study) -> int:
+def _longest(study: Experiment) -> int:
     size = study.undefended().parameters
     return max((study.suite.steps(row, size) for row in study.rows()), default=0)
 
 
-def _left_out(study: Study) -> list[str]:
+def _left_out(study: Experiment) -> list[str]:
     """Rows in the catalogue that this suite leaves out, in one phrase."""
     inside = {row.of or row.id for row in study.rows()}
     known = set(catalogue.presets("attack"))

@@ -18,12 +18,12 @@ from titer.core.records import Trace, Trial, content_key
 from titer.evidence.curves import Rule
 from titer.evidence.gather import gather
 from titer.evidence.panel import KEPT_SETTINGS, chosen
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 
 __all__ = ["finals"]
 
 
-def finals(study: Study, traces: Sequence[Trace]) -> list[Trial]:
+def finals(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
     """The trials on fresh seeds that follow from a study's search trials, which must all have
     ended.
 

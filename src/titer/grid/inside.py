@@ -13,13 +13,13 @@ from pathlib import Path
 from titer.core.records import Part
 from titer.grid.runner import Executor, Progress
 from titer.grid.store import Store, write_atomic
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.trial.explain import Inspection, explain, pick
 
 __all__ = ["inspections", "look_inside"]
 
 
-def inspections(study: Study, measures: Sequence[Part], root: Path) -> list[Inspection]:
+def inspections(study: Experiment, measures: Sequence[Part], root: Path) -> list[Inspection]:
     """Every measure on every model of a study but those made with a share of the hazard."""
     base = study.undefended()
     return [
@@ -44,7 +44,7 @@ def inspections(study: Study, measures: Sequence[Part], root: Path) -> list[Insp
 
 
 def look_inside(
-    study: Study,
+    study: Experiment,
     names: Sequence[str],
     root: Path,
     executor: Executor,

@@ -17,7 +17,7 @@ from titer.grid.entries import Entry
 from titer.grid.perform import Job, perform
 from titer.grid.stages import stages
 from titer.grid.store import Store, require_space, write_atomic
-from titer.grid.study import Study, cost
+from titer.grid.study import Experiment, cost
 
 __all__ = ["Ended", "Executor", "Progress", "run_study", "run_trials"]
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
 
 
 def run_study(
-    study: Study,
+    study: Experiment,
     root: Path,
     executor: Executor,
     *,
@@ -94,7 +94,7 @@ def unique(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def run_trials(
-    study: Study,
+    study: Experiment,
     store: Store,
     trials: Sequence[Trial],
     executor: Executor,
@@ -140,7 +140,7 @@ def run_trials(
             progress(label, done, total)
 
 
-def _base(study: Study) -> str:
+def _base(study: Experiment) -> str:
     """Where the undefended model lies, which a few trials ask for."""
     return study.undefended().folder
 

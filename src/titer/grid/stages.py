@@ -13,7 +13,7 @@ from titer.core.records import Trace, Trial
 from titer.grid import checks
 from titer.grid import study as plan
 from titer.grid.finals import finals
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 
 __all__ = ["Stage", "stages"]
 
@@ -30,7 +30,7 @@ class Stage:
     run: tuple[Trial, ...]
 
 
-def stages(study: Study) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
+def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
     """The stages of a study in order: calibration, attacks and benign tasks, checks.
 
     Send back after each the traces of all that it planned, under their names. Returns lr* of each

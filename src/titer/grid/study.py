@@ -21,7 +21,7 @@ from titer.grid.suite import Row, Suite, judges, suite_hash
 from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [
-    "Study",
+    "Experiment",
     "attacks",
     "calibration",
     "cost",
@@ -37,7 +37,7 @@ _BEYOND = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Experiment:
     """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on."""
 
     suite: Suite
@@ -109,13 +109,13 @@ def _finetune(fields: dict[str, Any]) -> Part:
     return part("finetune", catalogue.build("attack", "finetune", fields), version)
 
 
-def _yardstick(study: Study) -> str:
+def _yardstick(study: Experiment) -> str:
     """The task on which rates are calibrated: the first that is not near the hazard."""
     far = [name for name, task in study.world.tasks.items() if not task.near_hazard]
     return (far or [""])[0]
 
 
-def calibration(study: Study) -> list[Trial]:
+def calibration(study: Experiment) -> list[Trial]:
     """The sweep for lr*: seven rates a family on the undefended model, first seed only.
 
     The yardstick is a benign task that the model has yet to learn, since an undefended model
@@ -149,7 +149,7 @@ def calibration(study: Study) -> list[Trial]:
     return found
 
 
-def extension(study: Study, traces: Sequence[Trace]) -> list[Trial]:
+def extension(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
     """A rate three times further, for each sweep whose best is the first or the last (check S3)."""
     found: list[Trial] = []
     for family, scores in calibration_scores(traces, study.undefended().name).items():
@@ -196,7 +196,7 @@ def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
     return round(sum(scores) / max(1, len(scores)), 3)
 
 
-def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
+def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
     """Every attack on every model: the control, each row at each rate, and the cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
@@ -225,7 +225,7 @@ def attacks(study: Study, rates: dict[str, float]) -> list[Trial]:
 
 
 def _row(
-    study: Study, subject: Subject, row: Row, rates: dict[str, float], domain: str
+    study: Experiment, subject: Subject, row: Row, rates: dict[str, float], domain: str
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
@@ -257,7 +257,7 @@ def _tried(row: Row, rates: dict[str, float], relative: str | None = None) -> li
     return found
 
 
-def training(study: Study, rates: dict[str, float]) -> list[Trial]:
+def training(study: Experiment, rates: dict[str, float]) -> list[Trial]:
     """Benign fine-tunes for trainability: every task at several rates, on every model."""
     star = rates.get("full-adamw")
     if star is None:

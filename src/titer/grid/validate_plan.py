@@ -15,7 +15,7 @@ from titer.core.study import Manifest
 from titer.grid.described import describe
 from titer.grid.entries import Entry
 from titer.grid.stages import stages
-from titer.grid.study import Study
+from titer.grid.study import Experiment
 from titer.grid.suite import RETIRED, Suite, suite
 from titer.grid.validate_files import Finding
 
@@ -81,9 +81,9 @@ def planned(
         yield Finding(check="layout", where="plan.json", says="names a trial twice.")
 
 
-def _study(study: Manifest, world: World) -> Study:
+def _study(study: Manifest, world: World) -> Experiment:
     """The study that a config describes."""
-    return Study(
+    return Experiment(
         suite=suite_of(study),
         world=world,
         source=study.world_source,
@@ -100,7 +100,7 @@ def _comparable(study: Manifest, name: str) -> str:
     return _CATALOGUE.sub("", text) if name == "not_tested" else text
 
 
-def _walk(study: Study, traces: Mapping[str, Trace]) -> tuple[list[Entry], bool]:
+def _walk(study: Experiment, traces: Mapping[str, Trace]) -> tuple[list[Entry], bool]:
     """Every trial that the study plans, as far as it can be told, and whether that is all: what
     comes next hangs on trials that may be missing."""
     going = stages(study)

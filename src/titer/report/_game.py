@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.report import _svg as svg
-from titer.report.tables import number
+from titer.report.numbers import number
 
 __all__ = ["Line", "Panel", "course", "panels", "race", "standalone"]
 
@@ -59,12 +59,12 @@ def series(rows: Sequence[Row], key: str, name: str, kind: str) -> Line:
     return Line(name, kind, found)
 
 
-def course(rows: Sequence[Row]) -> str:
+def course(rows: Sequence[Row], name: str = "") -> str:
     """What a defence wrote down of its game, for the report; nothing where it wrote nothing."""
     if not any("success" in row for row in rows):
         return ""
     return panels(
-        "The game",
+        f"The game of {name}" if name else "The game",
         [
             Panel(
                 "attack success on the defender's own prompts",
@@ -122,8 +122,8 @@ def panels(title: str, stack: Sequence[Panel]) -> str:
     """Panels under one another over one axis of steps."""
     steps = [step for panel in stack for line in panel.lines for step, _ in line.points]
     x = svg.Linear(0.0, max([*steps, 1.0]), _LEFT, _RIGHT)
-    body: list[str] = []
-    top = _TOP
+    body: list[str] = [svg.text(6, 13, svg.clip(title, _WIDE - 20, 12.0), "head")]
+    top = _TOP + 18
     for panel in stack:
         body.append(_panel(panel, x, top))
         top += _HIGH + _GAP
@@ -133,7 +133,8 @@ def panels(title: str, stack: Sequence[Panel]) -> str:
         for line in panel.lines
         if line.points
     )
-    return svg.document(_WIDE, top - 6, title, f"Over the defender's steps: {said}.", *body)
+    body.append(svg.text((_LEFT + _RIGHT) / 2, top - 12, "steps", "title", "middle"))
+    return svg.document(_WIDE, top - 2, title, f"Over the defender's steps: {said}.", *body)
 
 
 def _panel(panel: Panel, x: svg.Linear, top: float) -> str:

@@ -6,21 +6,20 @@ Scores and hashes only: no completion of any model is in them.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 import yaml
 
-from titer.report._page import items
-from titer.report.tables import COLUMNS, interval, lm_eval_name, look, strong, tidy, value
+from titer.report.columns import COLUMNS
+from titer.report.models import lm_eval_name, strong
+from titer.report.numbers import interval, tidy, value
+from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["evaluation_results", "model_card"]
 
-Verdict = Mapping[str, Any]
 
-
-def model_card(verdict: Verdict, model: Verdict, base: str = "") -> str:
+def model_card(verdict: Verdict, model: ModelVerdict, base: str = "") -> str:
     """``README.md`` of a model: the claim, the table, what is flagged, what was not tested.
 
     Args:
@@ -30,11 +29,11 @@ def model_card(verdict: Verdict, model: Verdict, base: str = "") -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    name = tidy(model["name"])
+    name = tidy(model.name)
     results = _results(verdict, model)
     facts: dict[str, Any] = {
         "library_name": "transformers",
-        "tags": ["titer", "immunised" if model["role"] == "defended" else str(model["role"])],
+        "tags": ["titer", "immunised" if model.role == "defended" else str(model.role)],
     }
     if base:
         facts["base_model"] = base
@@ -46,76 +45,75 @@ def model_card(verdict: Verdict, model: Verdict, base: str = "") -> str:
     return str(ModelCard(f"---\n{front}---\n\n" + "\n".join(_body(verdict, model))))
 
 
-def _results(verdict: Verdict, model: Verdict) -> list[Any]:
+def _results(verdict: Verdict, model: ModelVerdict) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    suite, world = look(verdict, "suite"), look(verdict, "world")
-    title = f"{suite['name']}-{suite['version']}"
-    data = f"titer {title} on {tidy(world['name'])}, hazard {tidy(model.get('domain'))}"
+    suite, world = verdict.suite, verdict.world
+    title = f"{suite.title}"
+    data = f"titer {title} on {tidy(world.name)}, hazard {tidy(model.domain)}"
     found = [
         EvalResult(
             task_type="text-generation",
             task_name="immunity to harmful fine-tuning",
             dataset_type=f"titer/{title}",
             dataset_name=data,
-            dataset_revision=str(suite["hash"]),
+            dataset_revision=str(suite.hash),
             metric_type=column.key,
             metric_name=f"{column.title} ({column.says})",
-            metric_value=est["value"],
-            metric_args={end: est.get(end) for end in ("low", "high", "n", "censored")},
+            metric_value=est.value,
+            metric_args={end: getattr(est, end) for end in ("low", "high", "n", "censored")},
         )
         for column in COLUMNS
-        if (est := look(model, "pillars", column.pillar, column.key)).get("value") is not None
+        if (est := column.of(model)).value is not None
     ]
     return found + [
         EvalResult(
             task_type="text-generation",
-            dataset_type=one["dataset"] or one["task"],
-            dataset_name=one["task"],
-            metric_type=one["metric"],
-            metric_name=f"{lm_eval_name(one)}, {one['shots']} shots, lm-eval {one['lm_eval']}",
-            metric_value=look(one, "score")["value"],
+            dataset_type=one.dataset or one.task,
+            dataset_name=one.task,
+            metric_type=one.metric,
+            metric_name=f"{lm_eval_name(one)}, {one.shots} shots, lm-eval {one.lm_eval}",
+            metric_value=one.score.value,
         )
-        for one in items(verdict, "lm_eval")
-        if one["model"] == model["name"]
+        for one in verdict.lm_eval
+        if one.model == model.name
     ]
 
 
-def _body(verdict: Verdict, model: Verdict) -> list[str]:
-    suite, again = look(verdict, "suite"), look(verdict, "reproduce")
-    lines = [f"# {_text(model['name'])}", ""]
-    if model.get("defence"):
-        lines += [f"Defence: {_text(model['defence'])}.", ""]
-    lines += [_text(model.get("claim") or ""), "", "## Immunity", ""]
+def _body(verdict: Verdict, model: ModelVerdict) -> list[str]:
+    suite, again = verdict.suite, verdict.reproduce
+    lines = [f"# {_text(model.name)}", ""]
+    if model.defence:
+        lines += [f"Defence: {_text(model.defence)}.", ""]
+    lines += [_text(model.claim), "", "## Immunity", ""]
     lines += ["| number | value | 95 % interval | says |", "| --- | --- | --- | --- |"]
     for column in COLUMNS:
-        est = look(model, "pillars", column.pillar, column.key)
-        unit = " points" if column.form == "points" and est.get("value") is not None else ""
+        est = column.of(model)
+        unit = " points" if column.form == "points" and est.value is not None else ""
         shown = f"{value(est, column.form)}{unit}"
         lines.append(f"| {column.title} | {shown} | {interval(est, column.form)} | {column.says} |")
     lines += ["", f"Strong resistance: {_text(strong(model))}.", ""]
-    if model.get("withheld"):
-        lines += [f"**Withheld**: {_text(model['withheld'])}.", ""]
-    lines += [f"- flag: {_text(flag)}" for flag in model.get("flags") or ()]
-    mine = [one for one in items(verdict, "lm_eval") if one["model"] == model["name"]]
+    if model.withheld:
+        lines += [f"**Withheld**: {_text(model.withheld)}.", ""]
+    lines += [f"- flag: {_text(flag)}" for flag in model.flags]
+    mine = [one for one in verdict.lm_eval if one.model == model.name]
     if mine:
         lines += ["", "## Utility by lm-eval", "", "Imported; no number above uses it.", ""]
         lines += ["| task | value | 95 % interval |", "| --- | --- | --- |"]
         lines += [
-            f"| {_text(lm_eval_name(one))} | {value(look(one, 'score'))} | "
-            f"{interval(look(one, 'score'))} |"
+            f"| {_text(lm_eval_name(one))} | {value(one.score)} | {interval(one.score)} |"
             for one in mine
         ]
-    missing = verdict.get("not_tested") or ()
+    missing = verdict.not_tested
     lines += ["", "## Not tested", "", *(f"- {_text(one)}" for one in missing), ""]
     lines += [
         "## How it was measured",
         "",
-        f"Suite {suite['name']}-{suite['version']} (`{suite['hash']}`), world "
-        f"`{look(verdict, 'world')['digest']}`, model `{model['digest']}`, titer "
-        f"{verdict['titer']}. Results of two suites do not compare.",
+        f"Suite {suite.title} (`{suite.hash}`), world "
+        f"`{verdict.world.digest}`, model `{model.digest}`, titer "
+        f"{verdict.titer}. Results of two suites do not compare.",
         "",
-        f"    {_command(str(again.get('command') or ''))}",
+        f"    {_command(again.command)}",
         "",
     ]
     return lines
@@ -140,7 +138,7 @@ def _text(raw: object) -> str:
     return kept
 
 
-def evaluation_results(verdict: Verdict, model: Verdict, dataset: str) -> str:
+def evaluation_results(verdict: Verdict, model: ModelVerdict, dataset: str) -> str:
     """The results in the Hub's layout for ``.eval_results/*.yaml``, one entry a number.
 
     Args:
@@ -150,20 +148,20 @@ def evaluation_results(verdict: Verdict, model: Verdict, dataset: str) -> str:
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    suite, created = look(verdict, "suite"), str(verdict.get("created") or "")
+    suite, created = verdict.suite, verdict.created
     entries: list[Any] = []
     for column in COLUMNS:
-        est = look(model, "pillars", column.pillar, column.key)
-        if est.get("value") is None:
+        est = column.of(model)
+        if est.value is None:
             continue
         told = f"{column.says}; 95 % interval {interval(est, column.form) or 'unknown'}"
-        told += "; a bound" if est.get("censored") else ""
-        told += f"; titer suite {suite['name']}-{suite['version']} ({suite['hash']})"
+        told += "; a bound" if est.censored else ""
+        told += f"; titer suite {suite.title} ({suite.hash})"
         entries.append(
             EvalResultEntry(
                 dataset_id=dataset,
                 task_id=column.key,
-                value=est["value"],
+                value=est.value,
                 date=created or None,
                 notes=told,
             )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_folder
-from titer.report import _page, _paper, cards, figures
-from titer.report._tables_out import csv_tables, latex_tables
-from titer.report.tables import look
+from titer.report import _paper, cards
+from titer.report.latex import plain_table
+from titer.report.models import in_order
+from titer.report.numbers import tidy
+from titer.report.section import Part, Table, parts
+from titer.verdict.parts import Verdict
 
-__all__ = ["COLUMN", "PAGE", "export"]
-
-Verdict = Mapping[str, Any]
+__all__ = ["COLUMN", "PAGE", "export", "to_csv"]
 
 COLUMN, PAGE = 89.0, 183.0
 """Millimetres of a column and of a page, as most journals with two columns have them."""
@@ -56,23 +58,22 @@ def export(
         raise BadInput(f"--dataset {dataset}: give a Hub id, owner/name.")
     if to.is_file() or (to.is_dir() and any(to.iterdir()) and not (to / _MARK).is_file()):
         raise BadInput(f"{to} exists and is no export of titer's; choose another --to.")
+    found = parts(verdict)
     files: dict[str, bytes] = {}
-    for ending, tables in (("csv", csv_tables(verdict)), ("tex", latex_tables(verdict))):
-        for name, text in tables.items():
-            files[f"tables/{name}.{ending}"] = text.encode()
-    files |= _figures(verdict, width)
-    suite = look(verdict, "suite")
-    standing = dataset or f"titer/{suite['name']}-{suite['version']}"
-    names = _file_names(verdict)
-    for model in _page.in_order(verdict):
-        if model["role"] in ("undefended", "oracle"):
+    for part in found:
+        files |= _tables(part)
+    files |= _figures(found, width)
+    standing = dataset or f"titer/{verdict.suite.title}"
+    names = _file_names([model.name for model in in_order(verdict)])
+    for model in in_order(verdict):
+        if model.role in ("undefended", "oracle"):
             continue
-        name = str(model["name"])
-        card = cards.model_card(verdict, model, (bases or {}).get(name, ""))
-        files[f"cards/{names[name]}/README.md"] = card.encode()
+        name = names[model.name]
+        card = cards.model_card(verdict, model, (bases or {}).get(model.name, ""))
+        files[f"cards/{name}/README.md"] = card.encode()
         results = cards.evaluation_results(verdict, model, standing)
-        files[f"cards/{names[name]}/evaluation-results.yaml"] = results.encode()
-    made = {"titer": verdict["titer"], "suite": suite["hash"], "files": sorted(files)}
+        files[f"cards/{name}/evaluation-results.yaml"] = results.encode()
+    made = {"titer": verdict.titer, "suite": verdict.suite.hash, "files": sorted(files)}
     files[_MARK] = json.dumps(made, indent=1).encode()
     with atomic_folder(to) as scratch:
         for name, content in files.items():
@@ -82,12 +83,11 @@ def export(
     return sorted(files)
 
 
-def _file_names(verdict: Verdict) -> dict[str, str]:
-    """A file name for each model: its own as far as it goes, and different from all others."""
+def _file_names(names: Iterable[str]) -> dict[str, str]:
+    """A file name for each: its own as far as it goes, and different from all others."""
     found: dict[str, str] = {}
-    for model in _page.in_order(verdict):
-        name = str(model["name"])
-        bare = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:60] or "model"
+    for name in names:
+        bare = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:80] or "model"
         taken, number = set(found.values()), 1
         while (shown := bare if number == 1 else f"{bare}-{number}") in taken:
             number += 1
@@ -95,8 +95,39 @@ def _file_names(verdict: Verdict) -> dict[str, str]:
     return found
 
 
-def _figures(verdict: Verdict, width: float) -> dict[str, bytes]:
-    drawn = _drawings(verdict)
+def _tables(part: Part) -> dict[str, bytes]:
+    """A section's tables as CSV, JSON and LaTeX."""
+    files: dict[str, bytes] = {}
+    for table in part.tables():
+        files[f"tables/{table.name}.csv"] = to_csv(table).encode()
+        rows = [dict(zip(table.heads, row, strict=True)) for row in table.rows]
+        files[f"tables/{table.name}.json"] = json.dumps(rows, indent=1).encode()
+    papers = part.latex()
+    if papers is None:
+        papers = {table.name: plain_table(table) for table in part.tables()}
+    return files | {f"tables/{name}.tex": text.encode() for name, text in papers.items()}
+
+
+def to_csv(table: Table) -> str:
+    """UTF-8, comma separated, with a header."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.heads)
+    writer.writerows([_field(one) for one in row] for row in table.rows)
+    return out.getvalue()
+
+
+def _field(raw: str | float | bool | None) -> str | float | bool | None:
+    """A text that a spreadsheet would take for a formula is quoted for it."""
+    if not isinstance(raw, str):
+        return raw
+    text = tidy(raw)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _figures(found: Sequence[Part], width: float) -> dict[str, bytes]:
+    drawn = {name: figure for part in found for name, figure in part.figures().items()}
+    names = _file_names(drawn)
     files: dict[str, bytes] = {}
     for name, figure in drawn.items():
         across = float(ElementTree.fromstring(figure).attrib["viewBox"].split()[2])
@@ -104,31 +135,7 @@ def _figures(verdict: Verdict, width: float) -> dict[str, bytes]:
         if across > _DRAWN_AT:  # a wide drawing goes over the page
             wide = min(wide, max(PAGE, width))
         drawing = _paper.to_svg(figure, wide)
-        files[f"figures/{name}.svg"] = drawing.encode()
+        files[f"figures/{names[name]}.svg"] = drawing.encode()
         if _paper.available():
-            files[f"figures/{name}.pdf"] = _paper.to_pdf(drawing)
+            files[f"figures/{names[name]}.pdf"] = _paper.to_pdf(drawing)
     return files
-
-
-def _drawings(verdict: Verdict) -> dict[str, str]:
-    """The report's figures by file name."""
-    models = _page.in_order(verdict)
-    names = _file_names(verdict)
-    undefended = next((m for m in models if m.get("role") == "undefended"), None)
-    oracle = next((m for m in models if m.get("role") == "oracle"), None)
-    chance, last = look(verdict, "world").get("chance"), verdict.get("budget_max")
-    margin = look(verdict, "settings").get("margin")
-    found = {
-        "resistance-utility": figures.pareto(models, "r_star", margin=margin),
-        "harm-utility": figures.pareto(models, "weak", margin=margin),
-    }
-    if rows := _page.items(look(verdict, "suite"), "rows"):
-        found["outcomes"] = figures.heatmap(rows, models)
-    for model in models:
-        name = names[str(model["name"])]
-        found[f"recovery-{name}"] = figures.recovery(
-            model, undefended, oracle, chance=chance, last=last
-        )
-        if _page.curve_of(model):
-            found[f"shares-{name}"] = figures.shares(model)
-    return found

@@ -123,6 +123,6 @@ def stale(root: Path) -> tuple[str, str] | None:
     if json.loads(json.dumps(found.to_json())) != raw:
         return where, f"is not what the trials give; {again}"
     page = path.with_name("index.html")
-    if not current(found.to_json(), page):
+    if not current(found, page):
         return page.relative_to(root).as_posix(), f"is not the page of the verdict; {again}"
     return None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from titer.core.data import World
 from titer.core.lm import LM
+from titer.core.protocol import absolute_threshold
 from titer.core.records import Spent, Trace
 from titer.evidence.curves import Evidence, Outcome, Rule, coherent, judge, retained
 from titer.evidence.gather import curve_grid, gather
@@ -125,7 +126,7 @@ def judged(
 ) -> AttackResult:
     """Judge a trace; ``undefended`` is that of the same attack on the undefended model."""
     trial = trace.trial
-    rule = Rule(seeds=(trial.seed,), chance=world.chance)
+    rule = Rule(seeds=(trial.seed,), chance=world.chance, absolute=absolute_threshold(world.chance))
     evidence = _evidence(trace)
     reference = _evidence(undefended) if undefended else None
     threshold = _threshold(reference, undefended, rule)
