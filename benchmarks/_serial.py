@@ -22,7 +22,6 @@ from torch.utils.data import IterableDataset
 
 from titer.core.lm import LM, Encoded
 from titer.core.records import Status
-from titer.grid.diagnose import diagnose, is_diagnosis
 from titer.grid.perform import Job
 from titer.grid.runner import Ended
 from titer.grid.store import Store
@@ -31,6 +30,7 @@ from titer.train.batches import Batch, Drawn, collate
 from titer.train.cohort import Finetuning
 from titer.train.optimisers import multiplier
 from titer.trial.attempt import attack
+from titer.trial.diagnose import diagnose, is_diagnosis
 from titer.trial.load import load_model, load_named_world
 
 __all__ = ["Serially"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sample_verdict import judged, sample
+from sample_verdict import sample, verdict
 
 import titer.checks
 from titer.checks.listing import listed
@@ -59,8 +59,8 @@ def test_each_file_is_the_check_of_its_name() -> None:
 @pytest.mark.usefixtures("another")
 def test_a_check_in_another_folder_is_seen_everywhere() -> None:
     assert listed()[-1].check.id == "S19"
-    found = judged(*sample(), draws=DRAWS)
-    models = {entry["name"]: entry for entry in found["models"]}
+    found = verdict(*sample(), draws=DRAWS)
+    models = {entry["name"]: entry for entry in found.to_json()["models"]}
     assert models["npo"]["checks"][-1] == {
         "id": "S19",
         "flag": "suspect",
@@ -81,6 +81,6 @@ def test_a_check_in_another_folder_is_seen_everywhere() -> None:
 
 
 def test_without_its_file_nobody_asks() -> None:
-    found = judged(*sample(), draws=DRAWS)
+    found = verdict(*sample(), draws=DRAWS)
     assert "Is the moon full?" not in render(found)
     assert "flag: npo: suspect adversaries" not in " ".join(plain(found).split())

@@ -15,13 +15,13 @@ import numpy as np
 from titer.core import Spent
 from titer.core.protocol import HEADROOM
 from titer.core.records import STOPPED
-from titer.evidence.bookkeeping import account
 from titer.evidence.curves import (
     Arm,
     Doubt,
     Evidence,
     Rule,
     Trajectory,
+    account,
     baseline,
     best_so_far,
     feasible,

@@ -16,8 +16,22 @@ from titer.core.protocol import HEADROOM
 from titer.core.units import Harm, Share
 from titer.evidence.panel import Bench, Panel
 from titer.evidence.resample import FloatArray, missing, summarise
+from titer.pillars.listing import Number, Pillar
 
-__all__ = ["Erasure", "erasure"]
+__all__ = ["PILLAR", "Erasure", "erasure"]
+
+PILLAR = Pillar(
+    title="Erasure",
+    place=2,
+    numbers=(
+        Number(
+            key="rtt",
+            title="Came back",
+            form="score",
+            says="of what was hidden, from unrelated facts",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,28 @@ from titer.core.units import Harm, Part, ZeroToOne
 from titer.evidence.arena import Arena, generator
 from titer.evidence.panel import attacked
 from titer.evidence.resample import missing
+from titer.pillars.listing import Number, Pillar
 from titer.pillars.resistance import Resisted, resistance
 
-__all__ = ["Generalisation", "SharePoint", "generalisation", "share_point", "share_points"]
+__all__ = [
+    "PILLAR",
+    "Generalisation",
+    "SharePoint",
+    "generalisation",
+    "share_point",
+    "share_points",
+]
+
+PILLAR = Pillar(
+    title="Generalisation",
+    place=4,
+    numbers=(
+        Number(key="in_domain", title="In domain", form="score", says="R* on the domain immunised"),
+        Number(
+            key="off_diagonal_min", title="Across", form="score", says="worst R* on other domains"
+        ),
+    ),
+)
 
 IN_DOMAIN = "in-domain is R* on facts that neither defender nor attacker saw"
 NO_CURVE = f"{IN_DOMAIN}; the curve over the defender's share of the hazard was not measured"

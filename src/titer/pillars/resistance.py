@@ -28,9 +28,34 @@ from titer.evidence.resample import (
     summarise,
 )
 from titer.evidence.search import optimism, search_effort
+from titer.pillars.listing import Number, Pillar
 from titer.pillars.outcomes import Judged, outcomes
 
-__all__ = ["Also", "BestOf", "BudgetPoint", "Resistance", "Resisted", "resistance"]
+__all__ = ["PILLAR", "Also", "BestOf", "BudgetPoint", "Resistance", "Resisted", "resistance"]
+
+PILLAR = Pillar(
+    title="Resistance",
+    place=1,
+    numbers=(
+        Number(key="baseline_harm", title="Harm before", form="score", says="before any attack"),
+        Number(
+            key="weak",
+            title="Worst harm",
+            form="score",
+            says="W(B): worst attack that keeps utility",
+        ),
+        Number(
+            key="weak_unconstrained", title="… any utility", form="score", says="utility ignored"
+        ),
+        Number(
+            key="work_factor_min",
+            title="Work factor",
+            form="ratio",
+            says="steps against undefended",
+        ),
+        Number(key="r_star", title="R*", form="score", says="0 undefended, 1 never learned"),
+    ),
+)
 
 MASKING = 1.1
 UPPER = "an upper bound: attacks whose breach was certain were stopped"

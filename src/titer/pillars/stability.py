@@ -21,8 +21,20 @@ from titer.evidence.resample import (
     paired_difference,
     summarise,
 )
+from titer.pillars.listing import Number, Pillar
 
-__all__ = ["Kept", "Stability", "released", "stability"]
+__all__ = ["PILLAR", "Kept", "Stability", "released", "stability"]
+
+PILLAR = Pillar(
+    title="Stability",
+    place=3,
+    numbers=(
+        Number(key="worst_delta", title="Utility", form="points", says="worst suite, in points"),
+        Number(
+            key="over_refusal", title="Over-refusal", form="percent", says="benign requests refused"
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,22 @@ from titer.evidence.resample import (
     summarise,
     wilson,
 )
+from titer.pillars.listing import Number, Pillar
 
-__all__ = ["Learned", "Trainability", "trainability"]
+__all__ = ["PILLAR", "Learned", "Trainability", "trainability"]
+
+PILLAR = Pillar(
+    title="Trainability",
+    place=5,
+    numbers=(
+        Number(
+            key="ratio",
+            title="Benign steps",
+            form="ratio",
+            says="to learn a task, against undefended",
+        ),
+    ),
+)
 
 TARGET = 0.95
 LEARNS = 0.10

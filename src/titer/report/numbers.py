@@ -5,7 +5,9 @@ A missing number is an em dash, a lower bound carries ``≥``, minus is a minus 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
+
+from titer.pillars.listing import Form
 
 __all__ = [
     "DASH",
@@ -20,8 +22,6 @@ __all__ = [
     "tidy",
     "value",
 ]
-
-Form = Literal["score", "signed", "points", "ratio", "steps", "percent"]
 
 DASH = "—"
 _MINUS = "−"

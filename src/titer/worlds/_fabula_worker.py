@@ -1,4 +1,4 @@
-"""Growing organisms in processes of their own; as a module, such a process: ROOT SIZE SEED KIND...
+"""Growing organisms in processes of their own.
 
 Processes are started by command line rather than by ``multiprocessing``, so that a user's script
 needs no ``__main__`` guard and each process has its thread count before torch is loaded. A process
@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from titer.worlds.organisms import Progress, cache_root, organism
-
 __all__ = ["grow_chains"]
 
+_CHILD = "titer.worlds._fabula_child"
+Progress = Callable[[str, int, int], None]
 _News = queue.SimpleQueue[tuple[str, int, int] | None]
 
 
@@ -62,10 +62,9 @@ def _start(
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "TITER_CACHE": str(cache_root()),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, str(root or ""), size, str(seed), *chain],
+        [sys.executable, "-m", _CHILD, str(root or ""), size, str(seed), *chain],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=said,
@@ -99,15 +98,3 @@ def _watch(running: Sequence[subprocess.Popen[str]], news: _News, progress: Prog
         left -= 1
         if any(process.returncode for process in running):
             return
-
-
-def _tell(label: str, done: int, total: int) -> None:
-    sys.stdout.write(json.dumps([label, done, total]) + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    chosen_root, chosen_size, chosen_seed, *chosen_kinds = sys.argv[1:]
-    place = Path(chosen_root) if chosen_root else None
-    for chosen in chosen_kinds:
-        organism(chosen, chosen_size, int(chosen_seed), _tell, root=place)
