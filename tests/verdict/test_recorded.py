@@ -22,8 +22,8 @@ ADDED = ("standing", "reason", "doubts")
 
 
 def _then(verdict: dict[str, Any]) -> dict[str, Any]:
-    """A verdict as it was written then: without what was added, and without what is named
-    otherwise, the families of rows and with them their number in a claim."""
+    """A verdict as it was written then: without what was added, and without what is put
+    otherwise, the families of rows (with their number in a claim) and the questions of checks."""
     for row in verdict["suite"]["rows"]:
         del row["family"]
     for model in verdict["models"]:
@@ -31,6 +31,8 @@ def _then(verdict: dict[str, Any]) -> dict[str, Any]:
         for attack in model["attacks"]:
             for name in ADDED:
                 attack.pop(name, None)
+        for check in model["checks"]:
+            del check["question"]
     return verdict
 
 
