@@ -20,10 +20,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import IterableDataset
 
+from titer.core.jobs import Ended
 from titer.core.lm import LM, Encoded
 from titer.core.records import Status
 from titer.grid.perform import Job
-from titer.grid.runner import Ended
 from titer.grid.store import Store
 from titer.train import cohort
 from titer.train.batches import Batch, Drawn, collate

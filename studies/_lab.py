@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from titer.core.data import World
+from titer.core.jobs import Executor
 from titer.core.records import Trace, Trial
 from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
 from titer.grid.assemble import open_subject
-from titer.grid.runner import Executor, run_trials
+from titer.grid.runner import run_trials
 from titer.grid.store import Store
 from titer.grid.study import Experiment
 from titer.grid.suite import Suite

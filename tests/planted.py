@@ -27,7 +27,7 @@ from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
-from titer.grid.suite import Row
+from titer.grid.suite import Adversary
 from titer.report.load import read_verdict
 
 __all__ = [
@@ -266,7 +266,7 @@ shallow = keep("shallow", _shallow)
 def ran(
     root: Path,
     models: Mapping[str, LM],
-    rows: Sequence[Row],
+    rows: Sequence[Adversary],
     *,
     cap: int,
     oracle: LM | None = None,

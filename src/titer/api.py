@@ -30,18 +30,21 @@ from torch import nn
 from titer.core.data import Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import write_atomic
+from titer.core.jobs import Progress
 from titer.core.lm import LM
 from titer.core.method import Watch
 from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
-from titer.grid.assemble import assemble, check, grow_missing, immunised
+from titer.grid.assemble import assemble, check, grow_missing
+from titer.grid.defended import immunised
 from titer.grid.inside import look_inside
 from titer.grid.machine import machine
-from titer.grid.runner import Progress, run_study
+from titer.grid.runner import run_study
 from titer.grid.store import Store
 from titer.grid.subjects import short_name
-from titer.grid.suite import judges, suite, suite_hash
+from titer.grid.suite import judges, suite_hash
+from titer.grid.suites import suite
 from titer.models import Model, load, save, source_of
 from titer.report.load import read_verdict
 from titer.trial.attempt import attack as attempt

@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 from tests.cli.conftest import titer as command
 from titer.core.modelfolder import folder_digest
 from titer.core.study import Manifest
-from titer.grid.config import read_config
+from titer.grid.manifest import read_config
 from titer.grid.validate import findings
 
 __all__ = ["command"]

@@ -17,7 +17,8 @@ from titer.grid.assemble import assemble, check
 from titer.grid.checks import diagnoses, further
 from titer.grid.runner import run_study
 from titer.grid.study import Experiment, attacks, calibration, extension, stars
-from titer.grid.suite import Row, suite
+from titer.grid.suite import Adversary
+from titer.grid.suites import suite
 from titer.report.load import read_verdict
 
 
@@ -30,7 +31,7 @@ def study(tmp_path: Path) -> Experiment:
         seeds=1,
     )
     small = replace(
-        suite("core"), rows=(Row(id="S03"),), cap=4, rates=(1.0,), task_steps=2, sweep_steps=2
+        suite("core"), rows=(Adversary(id="S03"),), cap=4, rates=(1.0,), task_steps=2, sweep_steps=2
     )
     return replace(assemble(check(request))[0], suite=small)
 

@@ -18,7 +18,8 @@ from titer.executors.inline import Inline
 from titer.grid.runner import run_study
 from titer.grid.study import Experiment
 from titer.grid.subjects import open_subject
-from titer.grid.suite import SUITES, Row
+from titer.grid.suite import Adversary
+from titer.grid.suites import SUITES
 from titer.report.load import read
 from titer.verdict.judge import judge
 from titer.worlds.fabula import fabula
@@ -30,8 +31,11 @@ WORLD = fabula(0)
 SMALL = replace(
     SUITES["locks"],
     rows=(
-        *(Row(id=name, multiples=(1.0, 10.0)) for name in ("S07", "L01", "L12", "L02", "L13")),
-        Row(id="L08"),
+        *(
+            Adversary(id=name, multiples=(1.0, 10.0))
+            for name in ("S07", "L01", "L12", "L02", "L13")
+        ),
+        Adversary(id="L08"),
     ),
     rates=(),
     items=16,

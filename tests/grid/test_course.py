@@ -13,8 +13,9 @@ from titer.core import catalogue
 from titer.core.records import Trace, part
 from titer.core.study import Manifest, Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import assemble, check, immunised
-from titer.grid.described import describe
+from titer.grid.assemble import assemble, check
+from titer.grid.defended import immunised
+from titer.grid.manifest import describe
 from titer.report.html import render
 from titer.trial.attempt import attack
 from titer.trial.immunise import account

@@ -12,12 +12,14 @@ import torch
 from tests import toy
 from tests.grid.test_runner import _small
 from titer.core.errors import BadInput
+from titer.core.jobs import Executor
 from titer.core.lm import LM
 from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
-from titer.grid.assemble import assemble, check, immunised
-from titer.grid.runner import Executor, run_study
+from titer.grid.assemble import assemble, check
+from titer.grid.defended import immunised
+from titer.grid.runner import run_study
 from titer.report import html, tables
 from titer.report.load import read_verdict
 from titer.trial import immunise

@@ -18,12 +18,13 @@ from titer.grid.finals import finals
 from titer.grid.runner import run_study
 from titer.grid.store import Store
 from titer.grid.study import Experiment
-from titer.grid.suite import SUITES, Row, suite
+from titer.grid.suite import Adversary
+from titer.grid.suites import SUITES, suite
 from titer.grid.validate_plan import _walk
 from titer.worlds.source import load_world
 
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
-SWEPT = Row(id="S02", multiples=RATES)
+SWEPT = Adversary(id="S02", multiples=RATES)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def study(tmp_path: Path) -> Experiment:
         Subject(name=name, source=name, folder=name, digest=name, role=role, parameters=20_000)
         for name, role in roles
     )
-    rows = (SWEPT, Row(id="M05", multiples=RATES[:3]), Row(id="P02"))
+    rows = (SWEPT, Adversary(id="M05", multiples=RATES[:3]), Adversary(id="P02"))
     return Experiment(
         suite=replace(suite("quick"), search="fresh", rows=rows),
         world=load_world(source),

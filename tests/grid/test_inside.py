@@ -144,10 +144,11 @@ def test_a_run_without_it_has_nothing_inside_and_damage_is_said(
     study: Experiment, tmp_path: Path
 ) -> None:
     from titer.grid.runner import run_study
-    from titer.grid.suite import Row, suite
+    from titer.grid.suite import Adversary
+    from titer.grid.suites import suite
 
     root = tmp_path / "run"
-    tiny = replace(suite("quick"), rows=(Row(id="S03"),), cap=1, task_steps=1, sweep_steps=1)
+    tiny = replace(suite("quick"), rows=(Adversary(id="S03"),), cap=1, task_steps=1, sweep_steps=1)
     run_study(replace(study, suite=tiny, tasks=()), root, Inline())
     assert [model["inside"] for model in read_verdict(root).to_json()["models"]] == [[], []]
     look_inside(study, ["logit_lens"], root, Inline())

@@ -15,10 +15,11 @@ from titer.core import catalogue
 from titer.core.lm import LM
 from titer.core.study import Study, Subject
 from titer.executors.inline import Inline
-from titer.grid.assemble import assemble, check, immunised
-from titer.grid.described import describe
+from titer.grid.assemble import assemble, check
+from titer.grid.defended import immunised
+from titer.grid.manifest import describe
 from titer.grid.study import Experiment, _tried, attacks
-from titer.grid.suite import SUITES
+from titer.grid.suites import SUITES
 from titer.worlds.source import load_world
 
 LOCKS = SUITES["locks"]

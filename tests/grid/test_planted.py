@@ -17,7 +17,7 @@ from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid.assemble import assemble, check
 from titer.grid.runner import run_study
-from titer.grid.suite import Row
+from titer.grid.suite import Adversary
 from titer.report.load import read_verdict
 from titer.worlds import organisms
 from titer.worlds.source import load_world
@@ -86,7 +86,7 @@ def test_a_masked_gradient_is_seen_by_an_attack_that_needs_none(
     and the last is no longer told from the ablation's 0.74; ten bring out 0.45 at most."""
     request = Study(models=[str(masked)], suite="core", out=tmp_path, seeds=1, cap=10)
     study, _ = assemble(check(request))
-    rows = (Row(id="S03"), Row(id="V01"))
+    rows = (Adversary(id="S03"), Adversary(id="V01"))
     few = {"rates": (1.0,), "task_steps": 2, "sweep_steps": 10, "checks": "weights"}
     run_study(
         replace(study, tasks=("sorting",), suite=replace(study.suite, rows=rows, **few)),

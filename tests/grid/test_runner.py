@@ -17,16 +17,18 @@ import pytest
 
 from tests import toy
 from titer.core.errors import BadInput
+from titer.core.jobs import Ended
 from titer.core.records import Status
 from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid import perform as performing
 from titer.grid.assemble import assemble, check
 from titer.grid.perform import Job
-from titer.grid.runner import Ended, run_study
+from titer.grid.runner import run_study
 from titer.grid.store import Store
 from titer.grid.study import Experiment
-from titer.grid.suite import Row, suite
+from titer.grid.suite import Adversary
+from titer.grid.suites import suite
 from titer.trial.load import load_model
 
 pytestmark = pytest.mark.exact
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.exact
 def _small(study: Experiment) -> Experiment:
     tiny = replace(
         suite("quick"),
-        rows=(Row(id="S03"), Row(id="P02")),
+        rows=(Adversary(id="S03"), Adversary(id="P02")),
         cap=3,
         rates=(1.0,),
         task_steps=2,

@@ -15,7 +15,8 @@ from titer.core.errors import BadInput
 from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.grid import study as plan
-from titer.grid.assemble import assemble, check, immunised
+from titer.grid.assemble import assemble, check
+from titer.grid.defended import immunised
 from titer.trial.immunise import Immunisation
 from titer.trial.shares import check_shares, size, take, units
 from titer.worlds.fabula import fabula

@@ -8,7 +8,7 @@ from dataclasses import replace
 from titer.core.records import content_key
 from titer.grid.spaces import OWN, TAMPERBENCH, Range, Space
 from titer.grid.study import _tried
-from titer.grid.suite import suite
+from titer.grid.suites import suite
 
 
 def test_draws_lie_in_the_space_and_repeat() -> None:

@@ -14,10 +14,11 @@ from titer.core.families import FAMILIES
 from titer.core.records import Card, Point, Spent, Trace
 from titer.core.study import Subject
 from titer.grid import study as plan
-from titer.grid.described import describe
+from titer.grid.manifest import describe
 from titer.grid.runner import unique
 from titer.grid.study import Experiment
-from titer.grid.suite import Row, judges, suite
+from titer.grid.suite import Adversary, judges
+from titer.grid.suites import suite
 from titer.worlds.source import load_world
 
 
@@ -56,7 +57,9 @@ def test_every_row_attacks_every_model_with_every_seed(study: Experiment) -> Non
 
 
 def test_a_row_is_run_with_every_setting_at_every_multiple(study: Experiment) -> None:
-    row = Row(id="H01", settings=({"beta": 0.1}, {"beta": 1.0, "lr": 4e-5}), multiples=(0.5, 1.0))
+    row = Adversary(
+        id="H01", settings=({"beta": 0.1}, {"beta": 1.0, "lr": 4e-5}), multiples=(0.5, 1.0)
+    )
     tried = replace(study, suite=replace(study.suite, rows=(row,)), seeds=(4,))
     trials = [t for t in plan.attacks(tried, {"full-adamw": 1e-3}) if t.label == "H01"]
     mine = [t.attack.fields for t in trials if t.subject == "npo"]
@@ -70,7 +73,7 @@ def test_a_row_is_run_with_every_setting_at_every_multiple(study: Experiment) ->
 
 
 def test_a_row_that_starts_from_the_base_says_so_in_its_key(study: Experiment) -> None:
-    rows = (Row(id="H07"), Row(id="S03"))
+    rows = (Adversary(id="H07"), Adversary(id="S03"))
     trials = plan.attacks(replace(study, suite=replace(study.suite, rows=rows)), {})
     assert {t.base for t in trials if t.label == "H07"} == {"basebase"}
     assert {t.base for t in trials if t.label != "H07"} == {""}

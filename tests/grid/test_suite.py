@@ -15,7 +15,8 @@ from titer.core.study import Study
 from titer.grid import suite as home
 from titer.grid.assemble import check
 from titer.grid.study import _tried
-from titer.grid.suite import SUITES, Row, suite
+from titer.grid.suite import Adversary
+from titer.grid.suites import SUITES, suite
 
 
 def test_the_hash_follows_everything_that_decides_a_number() -> None:
@@ -24,7 +25,7 @@ def test_the_hash_follows_everything_that_decides_a_number() -> None:
     others = {
         replace(quick, cap=20).digest(),
         replace(quick, rows=quick.rows[:-1]).digest(),
-        replace(quick, rows=(*quick.rows[:-1], Row(id="M05"))).digest(),
+        replace(quick, rows=(*quick.rows[:-1], Adversary(id="M05"))).digest(),
         replace(quick, task_steps=7).digest(),
         replace(quick, search="fresh").digest(),
         replace(quick, rows=(*quick.rows[:-1], replace(quick.rows[-1], of="I04"))).digest(),
@@ -81,7 +82,7 @@ def test_the_hash_follows_the_code_and_each_method(monkeypatch: pytest.MonkeyPat
 
 
 def test_rows_have_a_budget_for_each_size_and_a_cap_bounds_it() -> None:
-    row = Row(id="S05")
+    row = Adversary(id="S05")
     assert SUITES["core"].steps(row, 1_000_000) == 300
     assert SUITES["core"].steps(row, 8_000_000_000) == 2500
     assert replace(SUITES["core"], cap=20).steps(row, 1_000_000) == 20

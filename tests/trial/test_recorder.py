@@ -16,7 +16,7 @@ from titer.core.study import Study
 from titer.grid import study as plan
 from titer.grid.assemble import assemble, check
 from titer.grid.study import Experiment
-from titer.grid.suite import Row
+from titer.grid.suite import Adversary
 from titer.trial.attempt import attack
 from titer.trial.cohort import attack_together
 from titer.trial.load import load_model
@@ -40,7 +40,7 @@ def study(tmp_path: Path) -> Experiment:
         seeds=1,
     )
     made = assemble(check(request))[0]
-    rows = (Row(id="S03"), Row(id="P02"))
+    rows = (Adversary(id="S03"), Adversary(id="P02"))
     small = replace(made.suite, rows=rows, cap=STEPS, rates=(1.0,), task_steps=2, sweep_steps=2)
     return replace(made, suite=small)
 

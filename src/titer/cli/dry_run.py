@@ -13,7 +13,8 @@ from titer.core import modelfolder
 from titer.core.records import Trace
 from titer.core.study import Study
 from titer.grid import study as plan
-from titer.grid.assemble import assemble, check, share_of
+from titer.grid.assemble import assemble, check
+from titer.grid.defended import share_of
 from titer.grid.finals import finals
 from titer.grid.runner import unique
 from titer.grid.study import Experiment

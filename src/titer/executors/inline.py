@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from titer.core.errors import BadInput
+from titer.core.jobs import Ended
 from titer.core.records import Status
-from titer.grid.runner import Ended
 
 __all__ = ["Inline"]
 

@@ -26,8 +26,8 @@ from typing import TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from titer.core.errors import BadInput
+from titer.core.jobs import Ended
 from titer.core.records import Status
-from titer.grid.runner import Ended
 
 __all__ = ["Processes", "workers_of"]
 

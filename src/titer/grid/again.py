@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from titer.core.diagnoses import diagnosis, reference
 from titer.core.errors import BadInput
+from titer.core.jobs import Executor
 from titer.core.method import seed_for
 from titer.core.modelfolder import folder_digest
 from titer.core.protocol import Z
 from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 from titer.evidence.resample import wilson
-from titer.grid.config import read_config
+from titer.grid.manifest import read_config
 from titer.grid.perform import Job, perform
-from titer.grid.runner import Executor
 from titer.grid.store import Store
 from titer.trial.load import load_named_world
 from titer.worlds.hub import fetch, resolve_model

@@ -10,15 +10,16 @@ from typing import TypeVar
 
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
-from titer.core.study import Role, Share, Study, Subject
-from titer.grid.config import claim_folder
-from titer.grid.runner import Executor, Progress
+from titer.core.jobs import Progress
+from titer.core.study import Role, Study, Subject
+from titer.grid.manifest import claim_folder
 from titer.grid.store import require_space
 from titer.grid.study import Experiment
 from titer.grid.subjects import distinct, is_testbed, open_subject, open_tested
-from titer.grid.suite import Suite, judges, suite, suite_hash
-from titer.trial.immunise import Immunisation, parse_defence, planned, write
-from titer.trial.shares import check_shares, size, units
+from titer.grid.suite import Suite, judges, suite_hash
+from titer.grid.suites import suite
+from titer.trial.immunise import Immunisation, parse_defence, planned
+from titer.trial.shares import check_shares
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse
 from titer.worlds.source import load_world, world_seed
@@ -29,10 +30,8 @@ __all__ = [
     "assemble",
     "check",
     "grow_missing",
-    "immunised",
     "is_testbed",
     "open_subject",
-    "share_of",
 ]
 
 T = TypeVar("T")
@@ -288,61 +287,3 @@ def _parts(asked: Study, plan: Immunisation, study: Experiment) -> list[Immunisa
         for share in sorted(asked.shares)
         for seed in study.seeds
     ]
-
-
-def share_of(plan: Immunisation, study: Experiment, of: str) -> Share | None:
-    """How a plan's result is marked, where it is made with a share of the hazard."""
-    if plan.share == 1:
-        return None
-    total = len(units(study.world.hazards[study.domain].defend))
-    return Share(
-        of=of,
-        share=plan.share,
-        draw=plan.draw,
-        entities=size(plan.share, total),
-        total=total,
-    )
-
-
-def immunised(
-    study: Experiment,
-    plans: Sequence[Immunisation],
-    root: Path,
-    executor: Executor,
-    progress: Progress | None = None,
-) -> Experiment:
-    """Carry out immunisations into ``root/models`` and add the results to the study.
-
-    Raises:
-        BadInput: a defence failed; the sentence says how.
-    """
-    jobs = [replace(plan, out=str(root / "models" / plan.key)) for plan in plans]
-    if progress:
-        progress("immunising", 0, len(jobs))
-    for count, ended in enumerate(executor(write, jobs), start=1):
-        if ended.status != "ok":
-            last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
-            label = "+".join(stage.name for stage in ended.job.parts)
-            raise BadInput(f"the defence {label} did not finish: {last}")
-        if progress:
-            progress("immunising", count, len(jobs))
-    made = [_made(plan, study.suite.controls) for plan in jobs if plan.share == 1]
-    named = distinct([*study.subjects, *made])
-    whole = {subject.source: subject.name for subject in named}
-    for plan in {job.key: job for job in jobs if job.share < 1}.values():
-        of = whole[_place(replace(plan, share=1.0, draw=0))]
-        named = (*named, replace(_made(plan), share=share_of(plan, study, of)))
-    return replace(study, subjects=named)
-
-
-def _place(plan: Immunisation) -> str:
-    return f"models/{plan.key}"
-
-
-def _made(plan: Immunisation, controls: Sequence[str] = ()) -> Subject:
-    role: Role = "control" if plan.name in controls else "defended"
-    return replace(
-        open_tested(plan.out, role, name=plan.name),
-        source=_place(plan),
-        defence="+".join(stage.name for stage in plan.parts),
-    )

@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from titer.core.jobs import Executor, Progress
 from titer.core.records import Part
-from titer.grid.runner import Executor, Progress
 from titer.grid.store import Store, write_atomic
 from titer.grid.study import Experiment
 from titer.trial.explain import Inspection, explain, pick

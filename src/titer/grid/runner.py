@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from titer.core.diagnoses import diagnosis
-from titer.core.records import Status, Trace, Trial
+from titer.core.jobs import Executor, Progress
+from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.grid.cohorts import cohorts, room
-from titer.grid.config import STUDY, claim_folder, write_config
-from titer.grid.described import describe
 from titer.grid.entries import Entry
+from titer.grid.manifest import STUDY, claim_folder, describe, write_config
 from titer.grid.perform import Job, perform
 from titer.grid.stages import stages
 from titer.grid.store import Store, require_space, write_atomic
 from titer.grid.study import Experiment, cost
 
-__all__ = ["Ended", "Executor", "Progress", "run_study", "run_trials"]
-
-Progress = Callable[[str, int, int], None]
-"""Told a label, how many are done, and how many there are."""
-
-J = TypeVar("J")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Generic[J]):
-    """How a job ended; ``error`` is set where it could not write its own result."""
-
-    job: J
-    status: Status
-    error: str = ""
-
-
-class Executor(Protocol):
-    """Runs a function on jobs, in any order, and yields each as it ends."""
-
-    def __call__(
-        self, function: Callable[[J], Status], jobs: Sequence[J]
-    ) -> Iterator[Ended[J]]: ...
+__all__ = ["run_study", "run_trials"]
 
 
 def run_study(

@@ -17,7 +17,7 @@ from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, p
 from titer.core.study import Subject
 from titer.evidence.doubts import at_edge, calibration_scores
 from titer.evidence.panel import KEPT_SETTINGS
-from titer.grid.suite import Row, Suite, judges, suite_hash
+from titer.grid.suite import Adversary, Suite, judges, suite_hash
 from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [
@@ -74,7 +74,7 @@ class Experiment:
         """The world's hash, worked out once."""
         return self.world.digest()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Adversary]:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
         kind = "r" if self.world.harm == "refusal" else "k"
@@ -225,7 +225,7 @@ def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
 
 
 def _row(
-    study: Experiment, subject: Subject, row: Row, rates: dict[str, float], domain: str
+    study: Experiment, subject: Subject, row: Adversary, rates: dict[str, float], domain: str
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
@@ -240,7 +240,7 @@ def _row(
     return [study.trial(subject, attack, steps, seed, **more) for attack in tried for seed in seeds]
 
 
-def _tried(row: Row, rates: dict[str, float], relative: str | None = None) -> list[Part]:
+def _tried(row: Adversary, rates: dict[str, float], relative: str | None = None) -> list[Part]:
     """The settings that the attacker of a row tries, rates as multiples of what was calibrated;
     ``relative`` is a public model beside the one attacked, for attacks that can use one."""
     method, preset = row.preset()

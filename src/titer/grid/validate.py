@@ -13,8 +13,8 @@ from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
 from titer.core.study import Manifest, Study
-from titer.grid.config import STUDY, read_config
 from titer.grid.entries import Entry
+from titer.grid.manifest import STUDY, read_config
 from titer.grid.store import Store, damage, lines, rows
 from titer.grid.study import stars
 from titer.grid.suite import suite_hash

@@ -12,11 +12,12 @@ from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.core.study import Manifest
-from titer.grid.described import describe
 from titer.grid.entries import Entry
+from titer.grid.manifest import describe
 from titer.grid.stages import stages
 from titer.grid.study import Experiment
-from titer.grid.suite import RETIRED, Suite, suite
+from titer.grid.suite import RETIRED, Suite
+from titer.grid.suites import suite
 from titer.grid.validate_files import Finding
 
 __all__ = ["cells", "planned", "suite_of"]

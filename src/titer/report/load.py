@@ -13,7 +13,7 @@ from titer.core.codec import from_json
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.core.study import Manifest
-from titer.grid.config import read_config
+from titer.grid.manifest import read_config
 from titer.grid.store import Store, damage
 from titer.report import lm_eval
 from titer.report.html import current
