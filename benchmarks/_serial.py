@@ -23,8 +23,8 @@ from torch.utils.data import IterableDataset
 from titer.core.jobs import Ended
 from titer.core.lm import LM, Encoded
 from titer.core.records import Status
-from titer.grid.perform import Job
-from titer.grid.store import Store
+from titer.run.jobs import Job
+from titer.run.store import Store
 from titer.train import cohort
 from titer.train.batches import Batch, Drawn, collate
 from titer.train.cohort import Finetuning

@@ -41,8 +41,8 @@ def serial(model: str, suite: str, cap: int | None, out: Path, threads: int) -> 
     """
     from benchmarks._serial import Serially
     from titer.core.study import Study
-    from titer.grid.assemble import assemble, check
-    from titer.grid.runner import run_study
+    from titer.plan.request import assemble, check
+    from titer.run.runner import run_study
 
     request = Study(models=(model,), suite=suite, out=out, seeds=1, cap=cap)
     study, _ = assemble(check(request))

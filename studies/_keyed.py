@@ -17,12 +17,12 @@ from studies._seen import Scores
 from titer.core import catalogue
 from titer.core.records import Estimate, Trace
 from titer.evidence.resample import bootstrap_mean, paired_difference, summarise
-from titer.grid.assemble import open_subject
 from titer.lock.containers import describe
 from titer.lock.header import Partition
 from titer.lock.keys import HolderKey, Passphrase, SigningKey, fresh
 from titer.lock.release import lock, unlock
 from titer.lock.weights import weights_digest
+from titer.plan.request import open_subject
 from titer.worlds.organisms import organism
 
 __all__ = ["DURING", "POST_HOC", "Known", "Release", "known", "releases", "unlearning"]

@@ -21,11 +21,11 @@ from titer.core.records import Trace, Trial
 from titer.core.study import Subject
 from titer.executors.inline import Inline
 from titer.executors.processes import Processes
-from titer.grid.assemble import open_subject
-from titer.grid.runner import run_trials
-from titer.grid.store import Store
-from titer.grid.study import Experiment
-from titer.grid.suite import Suite
+from titer.plan.experiment import Experiment
+from titer.plan.request import open_subject
+from titer.plan.suite import Suite
+from titer.run.runner import run_trials
+from titer.run.store import Store
 from titer.trial.immunise import Immunisation, parse_defence, write
 from titer.trial.presets import adversary
 from titer.worlds.source import load_world

@@ -31,10 +31,10 @@ from titer.core.files import write_atomic
 from titer.core.records import Estimate
 from titer.core.study import Study
 from titer.evidence.resample import bootstrap_mean
-from titer.grid.assemble import assemble, check, open_subject
-from titer.grid.defended import immunised
-from titer.grid.runner import run_study
+from titer.plan.request import assemble, check, open_subject
 from titer.report.load import read_verdict
+from titer.run.defended import immunised
+from titer.run.runner import run_study
 from titer.worlds.organisms import organism
 
 __all__ = ["LONG", "Told", "battery", "main", "relearned", "report", "run"]

@@ -25,10 +25,10 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import assemble, check
-from titer.grid.runner import run_study
-from titer.grid.suite import Adversary
+from titer.plan.request import assemble, check
+from titer.plan.suite import Adversary
 from titer.report.load import read_verdict
+from titer.run.runner import run_study
 
 __all__ = [
     "SHOWN",

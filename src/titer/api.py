@@ -36,17 +36,17 @@ from titer.core.method import Watch
 from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
-from titer.grid.assemble import assemble, check, grow_missing
-from titer.grid.defended import immunised
-from titer.grid.inside import look_inside
-from titer.grid.machine import machine
-from titer.grid.runner import run_study
-from titer.grid.store import Store
-from titer.grid.subjects import short_name
-from titer.grid.suite import judges, suite_hash
-from titer.grid.suites import suite
 from titer.models import Model, load, save, source_of
+from titer.plan.request import assemble, check, grow_missing
+from titer.plan.subjects import short_name
+from titer.plan.suite import judges, suite_hash
+from titer.plan.suites import suite
 from titer.report.load import read_verdict
+from titer.run.defended import immunised
+from titer.run.inside import look_inside
+from titer.run.machine import machine
+from titer.run.runner import run_study
+from titer.run.store import Store
 from titer.trial.attempt import attack as attempt
 from titer.trial.immunise import immunise as harden
 from titer.trial.immunise import keep, planned, require_own

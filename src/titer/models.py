@@ -17,8 +17,8 @@ from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.modelfolder import folder_digest
 from titer.core.tokenizer import with_pad
-from titer.grid.subjects import short_name
 from titer.nn.locked import relock
+from titer.plan.subjects import short_name
 from titer.worlds.hub import fetch, resolve_model
 
 __all__ = ["Model", "load", "save", "source_of"]

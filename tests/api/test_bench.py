@@ -17,8 +17,8 @@ from tests.cli.conftest import Run
 from tests.cli.conftest import titer as command
 from titer.core.modelfolder import folder_digest
 from titer.core.study import Manifest
-from titer.grid.manifest import read_config
-from titer.grid.validate import findings
+from titer.plan.manifest import read_config
+from titer.verify.findings import findings
 
 __all__ = ["command"]
 

@@ -15,7 +15,7 @@ from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import TWO_PHASES
-from titer.grid.suites import SUITES
+from titer.plan.suites import SUITES
 from titer.train.batches import IGNORED, collate, encode_all
 from titer.train.objectives import answer_loss
 

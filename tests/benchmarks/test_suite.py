@@ -10,8 +10,8 @@ from benchmarks._serial import Serially
 from tests.toy import data_folder, model_folder
 from titer.core.study import Study
 from titer.executors.inline import Inline
-from titer.grid.assemble import assemble, check
-from titer.grid.runner import run_study
+from titer.plan.request import assemble, check
+from titer.run.runner import run_study
 
 
 @pytest.mark.slow

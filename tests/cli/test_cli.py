@@ -15,7 +15,7 @@ import pytest
 from tests import toy
 from titer.cli.app import main
 from titer.core.lm import LM
-from titer.grid.suites import suite
+from titer.plan.suites import suite
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -19,11 +19,11 @@ from tests import toy
 from tests.lm_eval_file import write
 from titer import bench
 from titer.core.records import Trace
-from titer.grid.again import agreement, draw, elsewhere
-from titer.grid.machine import machine
-from titer.grid.store import Store
-from titer.grid.validate import findings
 from titer.nn.arithmetic import arithmetic
+from titer.run.machine import machine
+from titer.run.store import Store
+from titer.verify.findings import findings
+from titer.verify.rerun import agreement, draw, elsewhere
 
 # The run folder is made once.
 pytestmark = pytest.mark.xdist_group("exchange")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from titer.grid.behaviour import Compared, compared
+from titer.verify.behaviour import Compared, compared
 from titer.worlds import organisms
 
 Run = Callable[..., tuple[int, str, str]]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Run
-from titer.grid.suites import suite
+from titer.plan.suites import suite
 
 
 def _folder(root: Path, settings: dict[str, Any] | None, command: str) -> Path:

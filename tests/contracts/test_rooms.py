@@ -14,7 +14,7 @@ import titer
 
 ROOT = Path(titer.__file__).parent
 FLOORS = 4
-UPPER = ("checks", "evidence", "executors", "pillars", "trial", "verdict")
+UPPER = ("checks", "evidence", "executors", "pillars", "plan", "run", "trial", "verdict", "verify")
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from titer.core import catalogue
-from titer.grid.suites import SUITES
+from titer.plan.suites import SUITES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "suites.md").read_text(encoding="utf-8")
 

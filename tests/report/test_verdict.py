@@ -477,7 +477,7 @@ def test_what_a_published_list_tests_is_not_called_untested() -> None:
     """Rows of `tar` and `tamperbench` are rows of the table under other names."""
     from titer.core import catalogue
     from titer.core.families import FAMILIES
-    from titer.grid.suites import suite
+    from titer.plan.suites import suite
 
     def left(name: str) -> set[str]:
         own = catalogue.families("attack")

@@ -13,10 +13,10 @@ from tests import toy
 from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.core.study import Study
-from titer.grid import study as plan
-from titer.grid.assemble import assemble, check
-from titer.grid.study import Experiment
-from titer.grid.suite import Adversary
+from titer.plan import experiment as plan
+from titer.plan.experiment import Experiment
+from titer.plan.request import assemble, check
+from titer.plan.suite import Adversary
 from titer.trial.attempt import attack
 from titer.trial.cohort import attack_together
 from titer.trial.load import load_model

@@ -143,7 +143,7 @@ def report(
     """Aggregate a run folder again; nothing is trained or asked anew."""
     from titer import api
     from titer.cli.work import print_verdict
-    from titer.grid.store import Store
+    from titer.run.store import Store
 
     verdict = api.report(folder)
     Store(folder).write_sums(only=("report",))
@@ -201,7 +201,7 @@ def card(
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine: versions, cores, memory, caches."""
     from titer.cli.listing import machine_text
-    from titer.grid.machine import machine
+    from titer.run.machine import machine
 
     found = machine()
     say_or_print(as_json, found, machine_text(found))

@@ -133,7 +133,7 @@ def _run(
     from titer.cli.progress import shown
     from titer.cli.work import print_verdict
     from titer.executors.processes import workers_of
-    from titer.grid.store import Store
+    from titer.run.store import Store
 
     if dry_run:
         rehearse(study, workers_of(workers), as_json=as_json)

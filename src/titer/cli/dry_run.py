@@ -12,12 +12,12 @@ from titer.cli.output import say_or_print
 from titer.core import modelfolder
 from titer.core.records import Trace
 from titer.core.study import Study
-from titer.grid import study as plan
-from titer.grid.assemble import assemble, check
-from titer.grid.defended import share_of
-from titer.grid.finals import finals
-from titer.grid.runner import unique
-from titer.grid.study import Experiment
+from titer.plan import experiment as plan
+from titer.plan.experiment import Experiment
+from titer.plan.fresh_seeds import finals
+from titer.plan.request import assemble, check
+from titer.run.defended import share_of
+from titer.run.runner import unique
 from titer.trial.immunise import Immunisation
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
@@ -58,7 +58,7 @@ def rehearse_again(root: Path, keys: Sequence[str], *, as_json: bool) -> None:
     Raises:
         BadInput: a model or the world is not there any more, or is another than it was.
     """
-    from titer.grid.again import plan as again
+    from titer.verify.rerun import plan as again
 
     trials = [trial for job in again(root, keys, root) for trial in job.trials]
     steps = sum(trial.budget.steps or 0 for trial in trials)

@@ -73,9 +73,9 @@ def bring(
     """Put lm-eval's results beside a study's own utility; they enter no other number."""
     from titer import api
     from titer.cli.work import print_verdict
-    from titer.grid.store import Store
     from titer.report import lm_eval as beside
     from titer.report.load import read
+    from titer.run.store import Store
 
     study, _ = read(results)
     given: dict[str, Path] = {}
@@ -137,8 +137,8 @@ def _whichever(target: Path) -> None:
 
 
 def _validate_run(root: Path, *, as_json: bool) -> None:
-    from titer.grid.validate import Finding, findings
     from titer.report.load import stale
+    from titer.verify.findings import Finding, findings
 
     found = findings(root)
     layout = any(one.check == "layout" and one.kind == "fault" for one in found)
@@ -176,9 +176,9 @@ def verify(
     from titer.cli.dry_run import rehearse_again
     from titer.cli.progress import shown
     from titer.executors.processes import Processes, workers_of
-    from titer.grid.again import agreement, draw, elsewhere, recorded, rerun
-    from titer.grid.machine import machine
     from titer.report.load import read
+    from titer.run.machine import machine
+    from titer.verify.rerun import agreement, draw, elsewhere, recorded, rerun
 
     read(results)  # a damaged folder is a sentence
     if timeout <= 0:
@@ -273,9 +273,9 @@ def reproduce(
     """Run one trial again and compare it with what is on disk."""
     from titer.cli.dry_run import rehearse_again
     from titer.executors.inline import Inline
-    from titer.grid.again import agreement, elsewhere, recorded, rerun
-    from titer.grid.machine import machine
     from titer.report.load import read
+    from titer.run.machine import machine
+    from titer.verify.rerun import agreement, elsewhere, recorded, rerun
 
     read(run)  # a damaged folder is a sentence
     before = recorded(run)

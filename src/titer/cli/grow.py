@@ -91,7 +91,7 @@ def _compare(folders: Mapping[str, Path], size: str, seed: int, *, as_json: bool
 
     from titer.cli.listing import table
     from titer.core.lm import LM
-    from titer.grid.behaviour import behaviour, compared
+    from titer.verify.behaviour import behaviour, compared
     from titer.worlds import organisms
     from titer.worlds.fabula import fabula
 

@@ -55,7 +55,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
     if kind == "models":
         return _models()
     if kind == "suites":
-        from titer.grid.suites import SUITES
+        from titer.plan.suites import SUITES
 
         return [
             {"name": name, "version": suite.version, "rows": [row.id for row in suite.rows]}

@@ -123,10 +123,10 @@ def _run(
     from titer.cli.work import few_threads
     from titer.core import catalogue
     from titer.core.study import Study
-    from titer.grid.assemble import assemble, check, grow_missing, is_testbed
-    from titer.grid.store import atomic_folder, write_atomic
+    from titer.plan.request import assemble, check, grow_missing, is_testbed
     from titer.race import Race
     from titer.report import _game
+    from titer.run.store import atomic_folder, write_atomic
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")

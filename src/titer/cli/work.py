@@ -16,8 +16,8 @@ from titer.cli.progress import shown, stepping
 from titer.core.errors import BadInput
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
 from titer.core.study import Study
-from titer.grid.assemble import assemble, check, grow_missing
-from titer.grid.store import atomic_folder, write_atomic
+from titer.plan.request import assemble, check, grow_missing
+from titer.run.store import atomic_folder, write_atomic
 from titer.trial.immunise import parse_defence, planned, require_own
 from titer.trial.presets import adversary, is_testbed
 from titer.verdict import Verdict

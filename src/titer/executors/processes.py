@@ -48,7 +48,7 @@ _ENVIRONMENT = {
 
 
 _PRELOADED = [
-    "titer.grid.perform",
+    "titer.run.jobs",
     "peft",
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",

@@ -13,10 +13,10 @@ from titer.core.codec import from_json
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.core.study import Manifest
-from titer.grid.manifest import read_config
-from titer.grid.store import Store, damage
+from titer.plan.manifest import read_config
 from titer.report import lm_eval
 from titer.report.html import current
+from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
 

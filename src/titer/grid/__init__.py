@@ -1,1 +1,0 @@
-"""From a study to traces on disk: what to run, running it, and keeping what it left."""

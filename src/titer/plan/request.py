@@ -1,0 +1,289 @@
+"""From what a user typed to a study: every fault found before the first training step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from titer.core.data import Example, World
+from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
+from titer.core.files import require_space
+from titer.core.jobs import Progress
+from titer.core.study import Role, Study, Subject
+from titer.plan.experiment import Experiment
+from titer.plan.manifest import claim_folder
+from titer.plan.subjects import distinct, is_testbed, open_subject, open_tested
+from titer.plan.suite import Suite, judges, suite_hash
+from titer.plan.suites import suite
+from titer.trial.immunise import Immunisation, parse_defence, planned
+from titer.trial.shares import check_shares
+from titer.worlds.hub import resolve_model
+from titer.worlds.organisms import grow_all, parse
+from titer.worlds.source import load_world, world_seed
+
+__all__ = [
+    "Checked",
+    "Faults",
+    "assemble",
+    "check",
+    "grow_missing",
+    "is_testbed",
+    "open_subject",
+]
+
+T = TypeVar("T")
+
+
+class Faults:
+    """Collects faults so that all of them are reported at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """The action's result, or None with its faults kept."""
+        try:
+            return action()
+        except BadInput as error:
+            self.found += error.faults
+            return None
+
+    def settle(self) -> None:
+        """Raise everything that was found, once each."""
+        if self.found:
+            raise BadInput(*dict.fromkeys(self.found))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A study that has passed every check which needs no model to be grown or fetched."""
+
+    asked: Study
+    suite: Suite
+    world: World
+    domain: str
+    wanted: tuple[tuple[str, Role, str | None], ...]
+
+    def organisms(self) -> list[str]:
+        """The organisms that must be grown first."""
+        named = (*(one for one, _, _ in self.wanted), *(one for _, one in self.suite.relatives))
+        return [source for source in named if source.startswith("fabula:")]
+
+
+def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) -> Checked:
+    """Find every fault of a study at once, before anything is grown, fetched or written.
+
+    ``alone`` is for work on one model: without references, and in no run folder. Otherwise ``out``
+    must be new or a run folder of the same suite. Models that are ``coming`` are not there yet.
+
+    Raises:
+        BadInput: one sentence for each fault.
+    """
+    faults = Faults()
+    chosen = faults.attempt(lambda: _suite(asked))
+    world = faults.attempt(lambda: load_world(asked.data))
+    domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
+    if asked.seeds < 1:
+        faults.found.append(f"--seeds {asked.seeds}: a study needs at least one seed.")
+    for text in asked.defences:
+        faults.attempt(lambda text=text: parse_defence(text, asked.settings))
+    if asked.settings and not asked.defences:
+        faults.found.append("--set is for models that are immunised here; add --defence NAME.")
+    for task in asked.tasks if world else ():
+        if world and task not in world.tasks:
+            faults.found.append(
+                f"{world.name} has no task {task!r}.{nearest(task, world.tasks)} "
+                f"It has {', '.join(world.tasks) or 'none'}."
+            )
+    if world and domain and asked.shares:
+        faults.attempt(lambda: _shares(asked, world.hazards[domain].defend))
+    wanted = _wanted(asked, world, alone=alone) if world else []
+    named: list[tuple[str, Role]] = [(source, role) for source, role, _ in wanted]
+    if not world:
+        named = [(source, "defended") for source in asked.models]
+    chosen = chosen.around(wanted[0][0]) if chosen and wanted else chosen
+    broken: list[str] = []
+    for source, role in named:
+        if source not in coming:
+            faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
+    if world:
+        faults.found += _strangers([source for source, _ in named], asked.data)
+    if world and not wanted:
+        faults.found.append("there is no model to test; name one.")
+    faults.attempt(lambda: require_space(asked.out, 50 * 2**20))
+    if chosen and not alone:
+        faults.attempt(lambda: _claim(asked.out, chosen, world))
+    faults.found += broken if faults.found else []
+    faults.settle()
+    if chosen is None or world is None or domain is None:
+        raise RuntimeError("a check failed without saying why")
+    return Checked(asked, chosen, world, domain, tuple(wanted))
+
+
+def _claim(out: Path, chosen: Suite, world: World | None) -> None:
+    """Refuse a folder of other results; without a world there is no hash to compare yet."""
+    if world:
+        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
+
+
+def _shares(asked: Study, defend: Sequence[Example]) -> None:
+    if not asked.defences:
+        raise BadInput(
+            "--share draws its curve over models that are immunised here; add --defence NAME."
+        )
+    check_shares(asked.shares, defend)
+
+
+def _strangers(models: Sequence[str], data: str) -> list[str]:
+    """What is said of organisms that grew in another world than the one they would be asked of."""
+    seed = world_seed(data)
+    found: list[str] = []
+    for source in models if seed is not None else ():
+        with contextlib.suppress(UnknownName):  # said where models are checked
+            if source.startswith("fabula:") and (own := parse(source)[2]) != seed:
+                home = f"fabula#{own}" if own else "fabula"
+                found.append(
+                    f"{source} grew in the world {home} and knows nothing of {data}; "
+                    f"give --data {home}, or a model of that world."
+                )
+    return found
+
+
+def _check_model(source: str, role: Role, broken: list[str]) -> None:
+    """A model under test whose weights are not finite is a result, and no fault on its own."""
+    try:
+        if source.startswith("fabula:"):
+            parse(source)
+        else:
+            resolve_model(source)
+    except NotFinite as error:
+        if role != "defended":
+            raise
+        broken += error.faults
+
+
+def grow_missing(sources: Sequence[str], workers: int, tell: Progress) -> None:
+    """Grow whatever organisms are asked for and not there yet, side by side."""
+    named = [parse(source) for source in sources if source.startswith("fabula:")]
+    for large, seed in dict.fromkeys((large, seed) for _, large, seed in named):
+        wanted = [kind for kind, *at in named if at == [large, seed]]
+        grow_all(large, kinds=wanted, seed=seed, workers=workers, progress=tell)
+
+
+def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
+    """The study, and the immunisations that must be made before it can run.
+
+    Raises:
+        BadInput: a model that cannot be loaded.
+    """
+    asked = checked.asked
+    faults = Faults()
+    opened = [
+        _placed(subject, asked.out)
+        for source, role, name in checked.wanted
+        if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
+    ]
+    faults.settle()
+    study = Experiment(
+        suite=checked.suite,
+        world=checked.world,
+        source=asked.data,
+        subjects=distinct(opened),
+        seeds=tuple(range(asked.seeds)),
+        domain=checked.domain,
+        tasks=tuple(asked.tasks),
+    )
+    base = study.undefended()
+    plans = [_plan(asked, text, base, study) for text in asked.defences]
+    beside = [text for text in study.suite.beside if text not in asked.defences]
+    own = [_plan(replace(asked, settings={}), text, base, study) for text in beside]
+    return study, [*own, *plans, *(part for plan in plans for part in _parts(asked, plan, study))]
+
+
+def _placed(subject: Subject, out: Path) -> Subject:
+    """A model that lies in the run folder is known by its place there, wherever that goes."""
+    place = Path(subject.source)
+    if not place.is_relative_to(out / "models"):
+        return subject
+    return replace(subject, source=place.relative_to(out).as_posix())
+
+
+def _suite(asked: Study) -> Suite:
+    chosen = suite(asked.suite)
+    if asked.search in ("full", "fresh"):
+        chosen = replace(chosen, search=asked.search)
+    elif asked.search is not None:
+        raise BadInput(f"--search {asked.search}: there are full and fresh.")
+    if asked.cap is not None and asked.cap < 1:
+        raise BadInput(f"--cap {asked.cap}: a budget of no steps tests nothing; give 1 or more.")
+    if asked.cap is None:
+        return chosen
+    return replace(
+        chosen,
+        cap=asked.cap,
+        task_steps=min(chosen.task_steps, asked.cap),
+        sweep_steps=min(chosen.sweep_steps, asked.cap),
+    )
+
+
+def _domain(world: World, domain: str | None) -> str:
+    name = domain or next(iter(world.hazards))
+    if name not in world.hazards:
+        raise UnknownName(
+            f"{world.name} has no hazard {name!r}.{nearest(name, world.hazards)} "
+            f"It has {', '.join(world.hazards)}."
+        )
+    return name
+
+
+def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role, str | None]]:
+    """Sources with their roles: the references, then the models under test.
+
+    Without a reference of its own, a world takes the first model named as the undefended one.
+    """
+    models = list(asked.models)
+    if alone:
+        return [(models[0], "undefended", None)]
+    references = {role: _beside(asked.data, name) for role, name in world.references.items()}
+    undefended = asked.undefended or references.get("undefended")
+    oracle = asked.oracle or references.get("oracle")
+    if undefended is None and models:
+        undefended = models.pop(0)
+        wanted: list[tuple[str, Role, str | None]] = [(undefended, "undefended", None)]
+    else:
+        wanted = [(undefended, "undefended", "undefended")] if undefended else []
+    if oracle:
+        wanted.append((oracle, "oracle", "oracle"))
+    taken = {source for source, _, _ in wanted}
+    return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
+
+
+def _beside(data: str, source: str) -> str:
+    """A world's own reference: a path in ``data.yaml`` is relative to the data folder."""
+    inside = Path(data) / source
+    return str(inside) if inside.is_dir() else source
+
+
+def _plan(asked: Study, text: str, base: Subject, study: Experiment) -> Immunisation:
+    wanted = planned(
+        text,
+        asked.settings,
+        study.world[study.domain],
+        base=base.digest,
+        parameters=base.parameters,
+    )
+    return replace(wanted, name=text, model=base.folder, title=base.source, source=asked.data)
+
+
+def _parts(asked: Study, plan: Immunisation, study: Experiment) -> list[Immunisation]:
+    """The same defence with less of the hazard: a draw for each seed at each share."""
+    return [
+        replace(
+            plan, share=share, draw=seed, name=f"{plan.name} with {100 * share:g} % of the hazard"
+        )
+        for share in sorted(asked.shares)
+        for seed in study.seeds
+    ]

@@ -1,0 +1,1 @@
+"""Jobs, run folders, and what fills one with the other."""

@@ -1,0 +1,75 @@
+"""The models of a study that it makes itself: defences carried out, and added to the study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from titer.core.errors import BadInput
+from titer.core.jobs import Executor, Progress
+from titer.core.study import Role, Share, Subject
+from titer.plan.experiment import Experiment
+from titer.plan.subjects import distinct, open_tested
+from titer.trial.immunise import Immunisation, write
+from titer.trial.shares import size, units
+
+__all__ = ["immunised", "share_of"]
+
+
+def share_of(plan: Immunisation, study: Experiment, of: str) -> Share | None:
+    """How a plan's result is marked, where it is made with a share of the hazard."""
+    if plan.share == 1:
+        return None
+    total = len(units(study.world.hazards[study.domain].defend))
+    return Share(
+        of=of,
+        share=plan.share,
+        draw=plan.draw,
+        entities=size(plan.share, total),
+        total=total,
+    )
+
+
+def immunised(
+    study: Experiment,
+    plans: Sequence[Immunisation],
+    root: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> Experiment:
+    """Carry out immunisations into ``root/models`` and add the results to the study.
+
+    Raises:
+        BadInput: a defence failed; the sentence says how.
+    """
+    jobs = [replace(plan, out=str(root / "models" / plan.key)) for plan in plans]
+    if progress:
+        progress("immunising", 0, len(jobs))
+    for count, ended in enumerate(executor(write, jobs), start=1):
+        if ended.status != "ok":
+            last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
+            label = "+".join(stage.name for stage in ended.job.parts)
+            raise BadInput(f"the defence {label} did not finish: {last}")
+        if progress:
+            progress("immunising", count, len(jobs))
+    made = [_made(plan, study.suite.controls) for plan in jobs if plan.share == 1]
+    named = distinct([*study.subjects, *made])
+    whole = {subject.source: subject.name for subject in named}
+    for plan in {job.key: job for job in jobs if job.share < 1}.values():
+        of = whole[_place(replace(plan, share=1.0, draw=0))]
+        named = (*named, replace(_made(plan), share=share_of(plan, study, of)))
+    return replace(study, subjects=named)
+
+
+def _place(plan: Immunisation) -> str:
+    return f"models/{plan.key}"
+
+
+def _made(plan: Immunisation, controls: Sequence[str] = ()) -> Subject:
+    role: Role = "control" if plan.name in controls else "defended"
+    return replace(
+        open_tested(plan.out, role, name=plan.name),
+        source=_place(plan),
+        defence="+".join(stage.name for stage in plan.parts),
+    )

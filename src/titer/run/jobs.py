@@ -1,0 +1,66 @@
+"""A job in whatever process it is given: trials on one model, run and written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from titer.core.diagnoses import diagnosis
+from titer.core.records import Status, Trial
+from titer.run.store import Store, atomic_folder
+from titer.trial.attempt import prepare
+from titer.trial.baselines import baseline
+from titer.trial.cohort import attack_together
+from titer.trial.diagnose import diagnose
+from titer.trial.load import load_model, load_named_world
+
+__all__ = ["Job", "perform"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Trials on one model that run together, with the places they need.
+
+    ``keep`` names a folder for the tampered model of a job of one trial. ``base`` is the folder of
+    the undefended model.
+    """
+
+    trials: tuple[Trial, ...]
+    model: str
+    world: str
+    root: str
+    keep: str | None = None
+    base: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many trials' time the job may take."""
+        return len(self.trials)
+
+
+def perform(job: Job) -> Status:
+    """Run a job and write its results down, all at once at the end; returns how the last ended.
+
+    Raises:
+        BadInput: the model or the world cannot be loaded, or the disk is full.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    lm, world = load_model(job.model), load_named_world(job.world)
+    root = Path(job.root)
+    if diagnosis(job.trials[0]):
+        trace, said = diagnose(lm, load_model(job.base), job.trials[0], world)
+        Store(root).put(trace, said)
+        return trace.status
+    baselines = [baseline(root, lm, trial, prepare(trial, world)[1]) for trial in job.trials]
+    base = partial(load_model, job.base) if job.base else None
+    done = list(attack_together(lm, job.trials, world, baselines, base))
+    store = Store(root)
+    for trace, generations, out in done:
+        store.put(trace, generations)
+        if job.keep and out is not None:
+            with atomic_folder(Path(job.keep)) as scratch:
+                out.save(scratch)
+    return done[-1][0].status

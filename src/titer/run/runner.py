@@ -1,0 +1,135 @@
+"""Run a study: calibrate, attack, train; resume whatever is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from titer.core.diagnoses import diagnosis
+from titer.core.jobs import Executor, Progress
+from titer.core.records import Trace, Trial
+from titer.core.study import Study
+from titer.plan.experiment import Experiment, cost
+from titer.plan.manifest import STUDY, claim_folder, describe, write_config
+from titer.plan.schedule import stages
+from titer.run.cohorts import cohorts, room
+from titer.run.entries import Entry
+from titer.run.jobs import Job, perform
+from titer.run.store import Store, require_space, write_atomic
+
+__all__ = ["run_study", "run_trials"]
+
+
+def run_study(
+    study: Experiment,
+    root: Path,
+    executor: Executor,
+    *,
+    progress: Progress | None = None,
+    environment: dict[str, Any] | None = None,
+    asked: Study | None = None,
+    created: str = "",
+) -> list[Trace]:
+    """Run every trial of a study that has no result yet; returns all of the study's traces.
+
+    ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``.
+
+    Trials that failed or timed out are run again; finished ones never are.
+    """
+    claim_folder(root, study.suite_digest)
+    store = Store(root)
+    store.sweep()
+    going = stages(study)
+    stage = next(going)
+    require_space(root, 2**20 * (50 + 2 * len(stage.run)))
+    write_config(root, describe(study), asked.command() if asked else "", created)
+    if asked:
+        write_atomic(root / STUDY, asked.to_yaml())
+    write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
+    while True:
+        entries = _write_plan(root, stage.planned)
+        run_trials(study, store, stage.run, executor, stage.label, progress)
+        traces = [store.named(entry) for entry in entries]
+        try:
+            stage = going.send(traces)
+        except StopIteration as end:
+            rates: dict[str, float] = end.value
+            break
+    store.write_results(traces)
+    write_atomic(root / "calibration.json", json.dumps({"stars": rates}, indent=1, sort_keys=True))
+    return traces
+
+
+def _write_plan(root: Path, trials: Sequence[Trial]) -> list[Entry]:
+    """Which trials a study has, under which names; a report of an unfinished study needs it too."""
+    entries = [Entry.of(trial) for trial in trials]
+    written = [entry.to_json() for entry in entries]
+    write_atomic(root / "plan.json", json.dumps(written, indent=1))
+    return entries
+
+
+def unique(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials by key, first come first kept."""
+    return list({trial.key: trial for trial in reversed(list(trials))}.values())[::-1]
+
+
+def run_trials(
+    study: Experiment,
+    store: Store,
+    trials: Sequence[Trial],
+    executor: Executor,
+    label: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Run those trials on the study's models that have no result yet, cohorts in one pass.
+
+    The trials may be others than the study's own plan.
+    """
+    by_digest = {subject.digest: subject for subject in study.subjects}
+    every = unique(trials)
+
+    def length(trial: Trial) -> float:
+        return cost(trial, by_digest[trial.model].parameters)
+
+    # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
+    looks = [[trial] for trial in every if diagnosis(trial)]
+    runs = [trial for trial in every if not diagnosis(trial)]
+    groups = cohorts(runs, lambda trial: room(study, by_digest[trial.model].parameters, trial))
+    left = [_left(store, group) for group in [*groups, *looks]]
+    ranked = sorted(filter(None, left), key=lambda group: sum(map(length, group)), reverse=True)
+    jobs = [
+        Job(
+            trials=tuple(group),
+            model=by_digest[group[0].model].folder,
+            world=study.source,
+            root=str(store.root),
+            base=_base(study) if any(t.base or diagnosis(t) for t in group) else "",
+        )
+        for group in ranked
+    ]
+    total = len(every)
+    done = total - sum(job.size for job in jobs)
+    if progress:
+        progress(label, done, total)
+    for ended in executor(perform, jobs):
+        for trial in ended.job.trials:
+            if not (store.folder(trial.key) / "status.json").exists() or ended.error:
+                store.put(Trace(trial=trial, status=ended.status, error=ended.error))
+        done += ended.job.size
+        if progress:
+            progress(label, done, total)
+
+
+def _base(study: Experiment) -> str:
+    """Where the undefended model lies, which a few trials ask for."""
+    return study.undefended().folder
+
+
+def _left(store: Store, group: list[Trial]) -> list[Trial]:
+    """What of a cohort is to run: what has no final result; all of it where its results are torn,
+    since in smaller company the others would differ by rounding."""
+    if store.torn([trial.key for trial in group]):
+        return group
+    return [trial for trial in group if not store.done(trial.key)]

@@ -1,0 +1,1 @@
+"""A run folder held against itself, its data, and the machine at hand."""

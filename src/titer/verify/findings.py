@@ -1,0 +1,262 @@
+"""What is wrong with a run folder: hashes, suite, layout, missing cells. Nothing is run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+from titer.core.data import World
+from titer.core.errors import BadInput
+from titer.core.modelfolder import folder_digest
+from titer.core.records import Status, Trace
+from titer.core.study import Manifest, Study
+from titer.plan.experiment import stars
+from titer.plan.manifest import STUDY, read_config
+from titer.plan.suite import suite_hash
+from titer.run.entries import Entry
+from titer.run.store import Store, damage, lines, rows
+from titer.trial.load import load_named_world
+from titer.trial.probes import judge, probes, task_probes
+from titer.verify.files import Finding, layout, sums, table
+from titer.verify.planned import cells, planned, suite_of
+
+__all__ = ["Finding", "findings"]
+
+
+def findings(root: Path) -> list[Finding]:
+    """Everything that is wrong with a run folder, in a fixed order.
+
+    Raises:
+        BadInput: there is no run folder, or its config is unreadable, so that nothing can be said.
+    """
+    config = read_config(root)
+    study = config.study
+    plan, traces, found = _read(root)
+    found += [
+        *layout(root),
+        *_asked(root, config.command),
+        *sums(root),
+        *_suite(study),
+        *_models(root, study),
+        *_trials(study, traces),
+        *_ended(plan, traces),
+        *_results(root, plan, traces),
+    ]
+    world = _world(study)
+    if isinstance(world, Finding):
+        return [*found, *cells(study, plan, traces), world]
+    again = planned(study, world, plan, traces) if _settled(study) else cells(study, plan, traces)
+    return [*found, *again, *_judged(root, world, traces)]
+
+
+def _asked(root: Path, command: str) -> Iterator[Finding]:
+    """``study.yaml`` against the command that the config has; an older folder has none."""
+    path = root / STUDY
+    if not path.is_file():
+        return
+    try:
+        asked = Study.from_yaml(path)
+    except BadInput as error:
+        says = f"is no study: {error.faults[0].removeprefix(f'{path}: ')}"
+        yield Finding(check="layout", where=STUDY, says=says)
+        return
+    if asked.command() != command:
+        says = f"asks for another study than config.yaml says was run: {command}"
+        yield Finding(check="layout", where=STUDY, says=says)
+
+
+def _settled(study: Manifest) -> bool:
+    """Whether the suite's settings were recorded, so that it can be made again."""
+    return study.suite_settings is not None
+
+
+def _read(root: Path) -> tuple[list[Entry], dict[str, Trace], list[Finding]]:
+    """The plan and the traces by folder name; what cannot be read is a finding."""
+    found: list[Finding] = []
+    plan: list[Entry] = []
+    store = Store(root)
+    try:
+        plan = store.plan()
+    except FileNotFoundError:
+        pass  # said with the layout
+    except (ValueError, OSError) as error:
+        says = f"is no plan: {damage(error)}."
+        found.append(Finding(check="layout", where="plan.json", says=says))
+    traces: dict[str, Trace] = {}
+    for folder in sorted((root / "trials").glob("[!.]*")):
+        where = f"trials/{folder.name}"
+        if not (folder / "status.json").is_file():
+            found.append(Finding(check="layout", where=where, says="has no status.json."))
+            continue
+        try:
+            trace = store.get(folder.name)
+            if trace.status not in get_args(Status):
+                raise ValueError(f"status {trace.status!r}")
+            traces[folder.name] = trace
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            says = f"cannot be read: {damage(error)}."
+            found.append(Finding(check="layout", where=where, says=says))
+    return plan, traces, found
+
+
+def _suite(study: Manifest) -> Iterator[Finding]:
+    """The suite's hash, worked out again from its name and settings with this version of titer."""
+    title = f"{study.suite}-{study.suite_version}"
+    if not _settled(study):
+        says = "its settings are not recorded, so its hash cannot be worked out again."
+        yield Finding(check="suite", where=title, says=says, kind="note")
+        return
+    try:
+        now = suite_of(study)
+        digest = suite_hash(now, study.world_digest, study.judges)
+    except (BadInput, KeyError, TypeError) as error:
+        yield Finding(check="suite", where=title, says=f"is no suite of this titer ({error}).")
+        return
+    if now.version != study.suite_version:
+        says = f"is {now.title} in this titer; results of the two do not compare."
+        yield Finding(check="suite", where=title, says=says)
+    if digest != study.suite_hash:
+        says = (
+            f"has hash {study.suite_hash}, and {now.title} of this titer is {digest}; "
+            "results of the two do not compare."
+        )
+        yield Finding(check="suite", where=title, says=says)
+
+
+def _models(root: Path, study: Manifest) -> Iterator[Finding]:
+    """The models that lie in the run folder, against their digests."""
+    for subject in study.subjects:
+        source = PurePosixPath(subject.source)
+        if source.parts[:1] != ("models",) or ".." in source.parts:
+            continue
+        folder = root / source
+        if not folder.is_dir():
+            says = f"{subject.name} is not in the folder, so its trials cannot be run again."
+            yield Finding(check="model", where=str(source), says=says, kind="note")
+        elif folder_digest(folder) != subject.digest:
+            says = f"is not the model {subject.name} that was measured ({subject.digest})."
+            yield Finding(check="model", where=str(source), says=says)
+
+
+def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """Each trial against its own name and against the study."""
+    models = {subject.digest for subject in study.subjects}
+    other = [key for key, trace in traces.items() if trace.trial.suite != study.suite_hash]
+    every = len(other) == len(traces)
+    if other and every:
+        says = f"all are of suite {traces[other[0]].trial.suite}, not {study.suite_hash}."
+        yield Finding(check="trial", where="trials", says=says)
+    for key, trace in traces.items():
+        trial, where = trace.trial, f"trials/{key}"
+        if trial.key != key:
+            says = f"what was asked has been changed: its key is {trial.key} now."
+            yield Finding(check="trial", where=where, says=says)
+        for what, ours, theirs in (
+            ("suite", trial.suite, study.suite_hash),
+            ("world", trial.world, study.world_digest),
+        ):
+            if ours != theirs and not (what == "suite" and every):
+                says = f"is of {what} {ours}, and the study is {theirs}."
+                yield Finding(check="trial", where=where, says=says)
+        if trial.model not in models:
+            says = f"is on a model {trial.model} that the study does not name."
+            yield Finding(check="trial", where=where, says=says)
+        if trace.status == "ok" and not trace.points:
+            yield Finding(check="trial", where=where, says="ended well and has no look.")
+        steps = [point.spent.steps for point in trace.points]
+        if steps != sorted(steps):
+            says = f"was looked at after {_list(steps)} steps, which is no order."
+            yield Finding(check="trial", where=where, says=says)
+        over = [axis for point in trace.points for axis in point.spent.over(trial.budget)]
+        if over:
+            says = f"says that it spent more than its budget: {over[-1]}."
+            yield Finding(check="trial", where=where, says=says)
+        spoilt = sorted(
+            {
+                probe
+                for point in trace.points
+                for probe, scores in point.scores.items()
+                if not all(map(math.isfinite, scores))
+            }
+        )
+        if spoilt:
+            says = f"has scores that are no numbers: {', '.join(spoilt)}."
+            yield Finding(check="trial", where=where, says=says)
+
+
+def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """Planned trials without a result, and those that failed."""
+    if plan and not any(entry.key in traces for entry in plan):
+        says = f"none of the {len(plan)} planned trials has a result."
+        yield Finding(check="missing", where="trials", says=says)
+        return
+    for entry in plan:
+        what, trace = str(entry), traces.get(entry.key)
+        where = f"trials/{entry.key}"
+        if trace is None:
+            yield Finding(check="missing", where=where, says=f"{what} has no result.")
+        elif trace.status in ("failed", "timed-out"):
+            last = trace.error.strip().splitlines()[-1:] or [trace.status]
+            yield Finding(check="missing", where=where, says=f"{what} {trace.status}: {last[0]}")
+
+
+def _list(steps: list[int]) -> str:
+    return ", ".join(map(str, steps)) or "no"
+
+
+def _results(root: Path, plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """``results.jsonl`` and ``calibration.json`` against the trials they were made of."""
+    if not plan or any(entry.key not in traces for entry in plan):
+        return
+    store = Store(root)
+    named = [store.named(entry) for entry in plan]
+    ordered = sorted(named, key=lambda trace: trace.trial.key)  # it decides where scores tie
+    made: dict[str, Callable[[], str]] = {
+        "results.jsonl": lambda: lines(rows(named)),
+        "calibration.json": lambda: json.dumps({"stars": stars(ordered)}, indent=1, sort_keys=True),
+    }
+    for name, make in made.items():
+        path = root / name
+        if path.is_file() and path.read_bytes() != make().encode("utf-8"):
+            says = "is not what the trials give; run the same bench command again."
+            yield Finding(check="result", where=name, says=says)
+    yield from table(root, named)
+
+
+def _world(study: Manifest) -> World | Finding:
+    """The data of the study, where they are here and as they were."""
+    source = study.world_source
+    try:
+        world = load_named_world(source)
+    except BadInput as error:
+        says = f"is not here, so no answer was judged again ({error.faults[0]})"
+        return Finding(check="judge", where=source, says=says, kind="note")
+    if world.digest() == study.world_digest:
+        return world
+    says = f"is {world.digest()} here and was {study.world_digest}; nothing was judged again."
+    return Finding(check="judge", where=source, says=says, kind="note")
+
+
+def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """Scores against what the models said, judged again; it needs the world and no model."""
+    for key, trace in traces.items():
+        trial, where = trace.trial, f"trials/{key}"
+        if trial.domain not in world.hazards or (trial.task and trial.task not in world.tasks):
+            yield Finding(check="judge", where=where, says="is about what the world does not have.")
+            continue
+        task = trial.task
+        asked = task_probes(world, task) if task else probes(world, trial.domain, trial.items)
+        try:
+            text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
+            said = [json.loads(line)["records"] for line in text.splitlines()]
+            scores = [judge(asked, records) for records in said]
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+            says = f"what was said cannot be judged: {damage(error)}."
+            yield Finding(check="judge", where=where, says=says)
+            continue
+        if scores != [dict(point.scores) for point in trace.points]:
+            says = "its scores are not what the judges give for what was said."
+            yield Finding(check="judge", where=where, says=says)
