@@ -306,7 +306,9 @@ def test_the_tutorial_reads_the_table_that_is_printed() -> None:
     """Each line's name in the tutorial's table is one that the report prints."""
     (table,) = (block for block in blocks("docs/tutorial.md") if "Harm before" in block.text)
     printed = "\n".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "src/titer/report").rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for room in ("report", "pillars")
+        for path in (ROOT / "src" / "titer" / room).rglob("*.py")
     )
     for line in table.text.splitlines():
         name = line.split("|")[0].strip().lstrip("●✕◐■—… ").split(" (")[0]
