@@ -38,7 +38,7 @@ from titer.executors.processes import Processes, workers_of
 from titer.grid.assemble import assemble, check, grow_missing, immunised
 from titer.grid.inside import look_inside
 from titer.grid.machine import machine
-from titer.grid.runner import Progress, run_study
+from titer.grid.runner import Progress, Told, run_study
 from titer.grid.store import Store
 from titer.grid.subjects import short_name
 from titer.grid.suite import judges, suite, suite_hash
@@ -213,6 +213,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
     **changes: Any,
 ) -> Verdict: ...
 
@@ -239,6 +240,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
 ) -> Verdict: ...
 
 
@@ -249,6 +251,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
     **asked: Any,
 ) -> Verdict:
     """Run a suite of adversaries on models, and say what became of them.
@@ -279,6 +282,7 @@ def bench(
         workers: Processes; one a core where it is None. No number depends on it.
         timeout: Seconds that a trial may take.
         progress: Told a label, how many are done, and how many there are.
+        ended: Told of every trial as it ends, by its trace.
 
     Returns:
         The verdict, as :func:`read` returns it. Trials that failed are in it; the first few are
@@ -305,6 +309,7 @@ def bench(
             study.out,
             executor,
             progress=tell,
+            ended=ended,
             environment=machine(),
             asked=study,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -363,7 +368,7 @@ def _asked(models: Any, asked: dict[str, Any]) -> tuple[Study, dict[str, LM]]:
         if name not in names:
             raise UnknownName(
                 f"bench has no argument {name!r}.{nearest(name, names)} "
-                f"It has {', '.join((*names, 'workers', 'timeout', 'progress'))}."
+                f"It has {', '.join((*names, 'workers', 'timeout', 'progress', 'ended'))}."
             )
     study = Study()
     if isinstance(models, Study):
