@@ -127,7 +127,7 @@ def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -
     code, text, err = titer(*words, "-v")
     assert code == 0, err
     assert "report:" in text
-    ended = re.findall(r"^\S.* on \S+, seed \d: (.+), \d+\.\d s$", err, re.M)
+    ended = re.findall(r"^\S.* on .+, seed \d: (.+), \d+\.\d s$", err, re.M)
     assert len(ended) == len({one["key"] for one in json.loads((run / "plan.json").read_text())})
     harms = [one for one in ended if re.fullmatch(r"harm \d\.\d\d → \d\.\d\d", one)]
     assert len(harms) > len(ended) / 2
