@@ -97,6 +97,7 @@ def test_the_card_of_a_row_says_rate_and_steps_in_words(titer: Run) -> None:
     assert "below 50 million weights it takes the settings of npo-testbed" in out
 
 
+@pytest.mark.slow
 def test_no_card_names_an_internal_field(titer: Run) -> None:
     assert set(RATES) == set(FAMILIES)
     for kind in ("attack", "defence"):
