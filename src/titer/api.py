@@ -45,7 +45,7 @@ from titer.report.load import read_verdict
 from titer.run.defended import immunised
 from titer.run.inside import look_inside
 from titer.run.machine import machine
-from titer.run.runner import run_study
+from titer.run.runner import Told, run_study
 from titer.run.store import Store
 from titer.trial.attempt import attack as attempt
 from titer.trial.immunise import immunise as harden
@@ -216,6 +216,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
     **changes: Any,
 ) -> Verdict: ...
 
@@ -242,6 +243,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
 ) -> Verdict: ...
 
 
@@ -252,6 +254,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    ended: Told | None = None,
     **asked: Any,
 ) -> Verdict:
     """Run a suite of adversaries on models, and say what became of them.
@@ -282,6 +285,7 @@ def bench(
         workers: Processes; one a core where it is None. No number depends on it.
         timeout: Seconds that a trial may take.
         progress: Told a label, how many are done, and how many there are.
+        ended: Told of every trial as it ends, by its trace.
 
     Returns:
         The verdict, as :func:`read` returns it. Trials that failed are in it; the first few are
@@ -308,6 +312,7 @@ def bench(
             study.out,
             executor,
             progress=tell,
+            ended=ended,
             environment=machine(),
             asked=study,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -366,7 +371,7 @@ def _asked(models: Any, asked: dict[str, Any]) -> tuple[Study, dict[str, LM]]:
         if name not in names:
             raise UnknownName(
                 f"bench has no argument {name!r}.{nearest(name, names)} "
-                f"It has {', '.join((*names, 'workers', 'timeout', 'progress'))}."
+                f"It has {', '.join((*names, 'workers', 'timeout', 'progress', 'ended'))}."
             )
     study = Study()
     if isinstance(models, Study):

@@ -13,6 +13,12 @@ from titer.cli.app import main
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sentence on one line, unless a test sets COLUMNS."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 @pytest.fixture
 def titer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command line in this process; returns exit code, output and errors."""

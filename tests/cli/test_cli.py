@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import toy
-from titer.cli.app import main
+from tests.cli.conftest import Run
 from titer.core.lm import LM
 from titer.plan.suites import suite
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def titer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command line in this process; returns exit code, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["titer", *words])
-        capsys.readouterr()
-        try:
-            main()
-            code: Any = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return int(code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +124,13 @@ def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -
     words = ["bench", str(own / "llama"), "--data", str(own / "data"), "--out", str(run)]
     words += ["--share", "0.34"]
     words += ["--cap", "2", "--seeds", "1", "--workers", "2", "--defence", "npo"]
-    code, text, err = titer(*words)
+    code, text, err = titer(*words, "-v")
     assert code == 0, err
     assert "report:" in text
+    ended = re.findall(r"^\S.* on .+, seed \d: (.+), \d+\.\d s$", err, re.M)
+    assert len(ended) == len({one["key"] for one in json.loads((run / "plan.json").read_text())})
+    harms = [one for one in ended if re.fullmatch(r"harm \d\.\d\d → \d\.\d\d", one)]
+    assert len(harms) > len(ended) / 2
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "<html" in page
     for name in ("config.yaml", "env.json", "results.jsonl", "SHA256SUMS", "plan.json"):

@@ -11,7 +11,11 @@ import pytest
 from tests import toy
 from tests.cli.conftest import Run
 from titer.cli import progress
+from titer.cli.cards import RATES
+from titer.cli.output import wrapped
+from titer.core import catalogue
 from titer.core.method import Step
+from titer.trial.presets import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,77 @@ def test_a_pipe_is_as_wide_as_columns_says(
     code, out, _ = titer("list", *([what] if what else []))
     assert code == 0
     assert max(map(len, out.splitlines())) <= columns
+
+
+def _fits(text: str, columns: int) -> bool:
+    """Whether no line is longer, unless a single word is."""
+    lines = text.splitlines()
+    return bool(lines) and all(len(line) <= columns or " " not in line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("columns", [None, 60])
+def test_sentences_wrap_in_a_pipe_at_80_or_at_columns(
+    titer: Run, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path, columns: int | None
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    if columns:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ("bench", "fabula:base#3", "--seeds", "0", "--defence", "npoo", "--out", "r"),
+        ("attack", "S0", "fabula:base", "--out", "r"),
+        ("list", "nothing"),
+    ):
+        code, out, err = titer(*words)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) > 1
+        assert _fits(err, columns or 80), err
+    for words in (("list", "suites"), ("card", "S03"), ("card", "npo"), ("doctor",)):
+        assert _fits(titer(*words)[1], columns or 80), words
+
+
+def test_what_is_said_and_what_is_wrapped_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    said = "titer: there is no model in /a/path/that/is/longer/than/the/terminal/is/wide; give one."
+    assert wrapped(said).split() == said.split()
+    assert wrapped("a\n\n  b") == "a\n\n  b"
+    assert wrapped("  " + "word " * 20).splitlines()[1].startswith("    word")
+
+
+def test_no_color_gives_no_escape_codes(titer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in titer("list", "attacks")[1], "a terminal shows its heads in bold"
+    monkeypatch.setenv("NO_COLOR", "1")
+    for words in (("list", "attacks"), ("card", "S03"), ("list", "nothing"), ("-h",)):
+        _, out, err = titer(*words)
+        assert "\x1b" not in out + err, words
+
+
+# -- cards say what will be used -------------------------------------------------------------------
+
+
+def test_the_card_of_a_row_says_rate_and_steps_in_words(titer: Run) -> None:
+    out = titer("card", "S04")[1]
+    assert "2 times the reference rate of AdamW on all weights" in out
+    assert "0.002 below 50 million weights, 4e-05 from there up" in out
+    assert "steps: 300 below 50 million weights, 1,000 from there up" in out
+    assert "batch_size: 32" in out
+    out = titer("card", "npo")[1]
+    assert "below 50 million weights it takes the settings of npo-testbed" in out
+
+
+@pytest.mark.slow
+def test_no_card_names_an_internal_field(titer: Run) -> None:
+    assert set(RATES) == set(FAMILIES)
+    for kind in ("attack", "defence"):
+        for name in catalogue.presets(kind):
+            code, out, err = titer("card", name)
+            assert code == 0, err
+            for internal in ("lr_scale", "star", "domain:", "full-adamw", ": kr"):
+                assert internal not in out, f"{name}: {internal}"
 
 
 def test_a_list_without_a_kind_lists_the_kinds(titer: Run) -> None:

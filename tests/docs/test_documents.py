@@ -36,6 +36,8 @@ LANGUAGES = {SHELL, "python", "text", "json", "yaml", "toml", "{eval-rst}"}
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 NOT_RUN = {"it needs a model and labelled text of yours": 1, "it needs a run folder": 1}
 """Why a block is not run, and how many blocks say so."""
+TRAINS = {"README.md", "docs/tutorial.md", "docs/how-to/own-model.md"}
+"""Documents whose Python trains models for more than five seconds."""
 
 
 def test_every_block_has_a_language_that_is_handled_here() -> None:
@@ -65,7 +67,7 @@ def _python(document: str) -> list[Block]:
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "README.md" else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in TRAINS else [])
         for name in DOCUMENTS
         if _python(name)
     ],

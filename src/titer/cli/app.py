@@ -12,7 +12,7 @@ import typer
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
 from titer.cli.options import AsJson, DataFolder, Device, Domain, DryRun, Out, Quiet, Seed, Verbose
-from titer.cli.output import say_or_print, settings_of, use_device
+from titer.cli.output import say, say_or_print, settings_of, tell_warnings, use_device
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -37,13 +37,13 @@ def main() -> None:
         app(standalone_mode=True)
     except BadInput as error:
         for fault in error.faults:
-            print(f"titer: {fault}", file=sys.stderr)
+            say(f"titer: {fault}", err=True)
         sys.exit(2)
     except TiterError as error:
-        print(f"titer: {error}", file=sys.stderr)
+        say(f"titer: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("titer: stopped; the same command goes on where this one ended.", file=sys.stderr)
+        say("titer: stopped; the same command goes on where this one ended.", err=True)
         sys.exit(130)
 
 
@@ -56,6 +56,7 @@ def _version(
         typer.echo(f"titer {__version__}")
         raise typer.Exit
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tell_warnings()
 
 
 def _immunise(
@@ -191,10 +192,9 @@ def card(
     name: Annotated[str, typer.Argument(help="A method or a preset.")], as_json: AsJson = False
 ) -> None:
     """Everything about one method: source, access, settings, presets, version."""
-    from titer.cli.listing import card_of, card_text
+    from titer.cli.cards import card_of, card_text
 
-    found = card_of(name)
-    say_or_print(as_json, found, card_text(found))
+    say_or_print(as_json, card_of(name), card_text(name))
 
 
 @app.command()

@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import AsJson, Device, DryRun, Quiet, Workers
-from titer.cli.output import settings_of, use_device
+from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, Workers
+from titer.cli.output import say, settings_of, use_device
 from titer.core.study import Study
 
 __all__ = ["DEMO", "register"]
@@ -35,12 +35,13 @@ def demo(
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: EachTrial = False,
     dry_run: DryRun = False,
 ) -> None:
     """On the testbed: immunise, attack, and write the report."""
     use_device(device)
     study = replace(DEMO, out=out, seeds=seeds)
-    _run(study, workers, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    _run(study, workers, as_json=as_json, quiet=quiet, verbose=verbose, dry_run=dry_run)
 
 
 def _bench(
@@ -50,13 +51,15 @@ def _bench(
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: EachTrial = False,
     dry_run: DryRun = False,
     **asked: Any,
 ) -> None:
     """Run a suite on models, or a study from a file; the same command again resumes."""
     use_device(device)
     study = _study(context, asked, quiet=quiet)
-    _run(study, workers, timeout, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    told = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
+    _run(study, workers, timeout, **told, dry_run=dry_run)
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -103,7 +106,7 @@ def _study(context: typer.Context, asked: dict[str, Any], *, quiet: bool) -> Stu
     for name in changes:
         before, after = getattr(study, name), getattr(changed, name)
         if before != after and not quiet:
-            typer.echo(f"{first}: {name} is {_said(before)}; {_said(after)} is taken.", err=True)
+            say(f"{first}: {name} is {_said(before)}; {_said(after)} is taken.", err=True)
     return changed
 
 
@@ -125,12 +128,13 @@ def _run(
     *,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     dry_run: bool,
 ) -> None:
     """Make a study and print its verdict, or what it would take."""
     import titer
     from titer.cli.dry_run import rehearse
-    from titer.cli.progress import shown
+    from titer.cli.progress import each_trial, shown
     from titer.cli.work import print_verdict
     from titer.executors.processes import workers_of
     from titer.run.store import Store
@@ -140,7 +144,8 @@ def _run(
         return
     started = time.monotonic()
     with shown(quiet=quiet) as tell:
-        verdict = titer.bench(study, workers=workers, timeout=timeout, progress=tell)
+        ended = each_trial if verbose else None
+        verdict = titer.bench(study, workers=workers, timeout=timeout, progress=tell, ended=ended)
     print_verdict(verdict, study.out, as_json=as_json)
     if not as_json:
         trials = len(Store(study.out).plan())

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from titer.cli.output import say
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def _read(path: str) -> str:
     no_secret(path)
     found = read_secret(Path(path))
     if os.name == "posix" and Path(path).is_file() and Path(path).stat().st_mode & 0o077:
-        typer.echo(f"titer: others can read {path}; run chmod 600 on it.", err=True)
+        say(f"titer: others can read {path}; run chmod 600 on it.", err=True)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
 from typing import Any
 
 from titer.cli.output import console
@@ -10,7 +9,7 @@ from titer.core import catalogue
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Kind
 
-__all__ = ["card_of", "card_text", "listing", "machine_text", "table"]
+__all__ = ["listing", "machine_text", "table"]
 
 _KINDS: dict[str, Kind] = {"attacks": "attack", "defences": "defence", "measures": "measure"}
 _SAYS = {
@@ -111,56 +110,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def card_of(name: str) -> dict[str, Any]:
-    """A method's or a preset's card as plain values.
-
-    Raises:
-        UnknownName: nothing in the catalogue has that name.
-    """
-    everything: list[str] = []
-    for kind in ("attack", "defence", "measure"):
-        known = catalogue.names(kind)
-        rows = catalogue.presets(kind)
-        everything += [*known, *rows]
-        if name in known:
-            found = catalogue.card(kind, name)
-            return {
-                "name": name,
-                "kind": kind,
-                "summary": found.summary,
-                "source": found.source,
-                "family": found.family,
-                "access": found.access,
-                "version": found.version,
-                "departures": found.departures,
-                "knobs": {spec.name: _default(spec) for spec in fields(found.build)},
-                "presets": {row: preset.title for row, preset in found.presets.items()},
-            }
-        if name in rows:
-            method, preset = catalogue.preset(kind, name)
-            return {"name": name, "kind": f"preset of the {kind} {method}", **asdict(preset)}
-    raise UnknownName(f"nothing is named {name!r}.{nearest(name, everything)}")
-
-
-def _default(spec: Any) -> Any:
-    value = spec.default
-    return list(value) if isinstance(value, tuple) else value
-
-
-def card_text(found: dict[str, Any]) -> str:
-    """A card for the terminal."""
-    lines = [f"{found['name']}, {found['kind']}"]
-    for key, value in found.items():
-        if key in {"name", "kind"} or value in ({}, ""):
-            continue
-        if isinstance(value, dict):
-            lines.append(f"{key}:")
-            lines += [f"  {name}: {item}" for name, item in value.items()]
-        else:
-            lines.append(f"{key}: {value}")
-    return "\n".join(lines)
 
 
 def machine_text(found: dict[str, Any]) -> str:

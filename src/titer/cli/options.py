@@ -13,6 +13,7 @@ __all__ = [
     "Device",
     "Domain",
     "DryRun",
+    "EachTrial",
     "Out",
     "Quiet",
     "Seed",
@@ -35,6 +36,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="A line at every checkpoint: loss, rate, time left.")
+]
+EachTrial = Annotated[
+    bool, typer.Option("--verbose", "-v", help="A line for each trial as it ends: harm, seconds.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")

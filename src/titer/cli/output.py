@@ -1,10 +1,13 @@
-"""Printing: text for people, JSON for programs."""
+"""Printing: text for people, as wide as the terminal; JSON for programs."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
+import re
+import shutil
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,19 +17,69 @@ from titer.core.errors import BadInput
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "print_json", "say_or_print", "settings_of", "use_device"]
+__all__ = [
+    "console",
+    "print_json",
+    "say",
+    "say_or_print",
+    "settings_of",
+    "tell_warnings",
+    "use_device",
+    "width",
+    "wrapped",
+]
 
 
-_PIPE = 140
-"""Columns where nobody says how many there are."""
+_STYLES = re.compile(r"\x1b\[[\d;]*m")
+
+
+def width() -> int:
+    """Columns: what COLUMNS says, otherwise those of the terminal, 80 in a pipe."""
+    return shutil.get_terminal_size(fallback=(80, 24)).columns
 
 
 def console() -> Console:
-    """Where tables go: as wide as the terminal, in a pipe as wide as COLUMNS says."""
+    """Where tables go; with NO_COLOR they are plain text, without bold too."""
     from rich.console import Console
 
-    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(width=None if known else _PIPE)
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(width=width(), color_system=None if plain else "auto")
+
+
+def wrapped(text: str) -> str:
+    """Text whose lines are no longer than the terminal is wide; a line that goes on is indented by
+    two more. A word that is longer, such as a path, stays whole."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(_STYLES.sub("", line)) <= width():
+            lines.append(line)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(
+            line,
+            width(),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text for people, wrapped."""
+    typer.echo(wrapped(text), err=err)
+
+
+class _Wrapped(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"titer: {record.getMessage()}", err=True)
+
+
+def tell_warnings() -> None:
+    """Have what titer warns of told as the commands tell everything else."""
+    log = logging.getLogger("titer")
+    if not any(isinstance(handler, _Wrapped) for handler in log.handlers):
+        log.addHandler(_Wrapped(logging.WARNING))
 
 
 def print_json(value: Any) -> None:
@@ -39,7 +92,7 @@ def say_or_print(as_json: bool, value: Any, text: str) -> None:
     if as_json:
         print_json(value)
     else:
-        typer.echo(text)
+        say(text)
 
 
 def use_device(asked: str | None) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from titer.core.method import Step, Watch
+    from titer.core.records import Trace
 
-__all__ = ["shown", "stepping"]
+__all__ = ["each_trial", "shown", "stepping"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -78,6 +79,21 @@ def _lines() -> Progress:
         print(f"{label}: {done} of {total}{left}", file=sys.stderr, flush=True)
 
     return tell
+
+
+def each_trial(trace: Trace) -> None:
+    """A line for a trial that has ended: what it was, harm before and after, how long it took."""
+    from titer.core.protocol import HARM
+
+    trial, came = trace.trial, trace.status
+    if trace.status == "ok":
+        before, after = (trace.points[at].mean(HARM) if trace.points else None for at in (0, -1))
+        known = before is not None and after is not None
+        came = f"harm {before:.2f} → {after:.2f}" if known else "done"
+    elif trace.error:
+        came = f"{trace.status}: {trace.error.strip().splitlines()[-1]}"
+    name = f"{trial.label} on {trial.subject}, seed {trial.seed}"
+    print(f"{name}: {came}, {trace.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 @contextmanager

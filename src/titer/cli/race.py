@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titer.cli.output import settings_of
+from titer.cli.output import say_or_print, settings_of
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -96,14 +96,11 @@ def race(
         # The exam is of two models.
         last = f"{2 * len(RATES)} times {exam}"
         steps = f"{blocks} times {round(ratio * block)} and {block} steps, then {last}"
-        typer.echo(json.dumps({"would": steps}) if as_json else f"would take {steps}.")
+        say_or_print(as_json, {"would": steps}, f"would take {steps}.")
         return
     written = {**asdict(result), "picture": str(out / "race.svg")}
-    if as_json:
-        typer.echo(json.dumps(written, indent=1, sort_keys=True))
-        return
-    typer.echo(_verdict(result))
-    typer.echo(f"picture: {out / 'race.svg'}   numbers: {out / 'race.json'}")
+    picture = f"picture: {out / 'race.svg'}   numbers: {out / 'race.json'}"
+    say_or_print(as_json, written, f"{_verdict(result)}\n{picture}")
 
 
 def _run(

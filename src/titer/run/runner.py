@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from titer.run.entries import Entry
 from titer.run.jobs import Job, perform
 from titer.run.store import Store, require_space, write_atomic
 
-__all__ = ["run_study", "run_trials"]
+__all__ = ["Told", "run_study", "run_trials"]
+
+Told = Callable[[Trace], None]
+"""Told of a trial that has ended."""
 
 
 def run_study(
@@ -28,13 +31,15 @@ def run_study(
     executor: Executor,
     *,
     progress: Progress | None = None,
+    ended: Told | None = None,
     environment: dict[str, Any] | None = None,
     asked: Study | None = None,
     created: str = "",
 ) -> list[Trace]:
     """Run every trial of a study that has no result yet; returns all of the study's traces.
 
-    ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``.
+    ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``. ``ended`` is
+    told of every trial as it ends.
 
     Trials that failed or timed out are run again; finished ones never are.
     """
@@ -50,7 +55,7 @@ def run_study(
     write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
     while True:
         entries = _write_plan(root, stage.planned)
-        run_trials(study, store, stage.run, executor, stage.label, progress)
+        run_trials(study, store, stage.run, executor, stage.label, progress, ended)
         traces = [store.named(entry) for entry in entries]
         try:
             stage = going.send(traces)
@@ -82,6 +87,7 @@ def run_trials(
     executor: Executor,
     label: str = "",
     progress: Progress | None = None,
+    ended: Told | None = None,
 ) -> None:
     """Run those trials on the study's models that have no result yet, cohorts in one pass.
 
@@ -113,11 +119,13 @@ def run_trials(
     done = total - sum(job.size for job in jobs)
     if progress:
         progress(label, done, total)
-    for ended in executor(perform, jobs):
-        for trial in ended.job.trials:
-            if not (store.folder(trial.key) / "status.json").exists() or ended.error:
-                store.put(Trace(trial=trial, status=ended.status, error=ended.error))
-        done += ended.job.size
+    for end in executor(perform, jobs):
+        for trial in end.job.trials:
+            if not (store.folder(trial.key) / "status.json").exists() or end.error:
+                store.put(Trace(trial=trial, status=end.status, error=end.error))
+            if ended:
+                ended(store.get(trial.key))
+        done += end.job.size
         if progress:
             progress(label, done, total)
 
