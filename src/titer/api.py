@@ -36,6 +36,7 @@ from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
 from titer.grid.assemble import assemble, check, grow_missing, immunised
+from titer.grid.config import read_config
 from titer.grid.inside import look_inside
 from titer.grid.machine import machine
 from titer.grid.runner import Progress, run_study
@@ -43,14 +44,15 @@ from titer.grid.store import Store
 from titer.grid.subjects import short_name
 from titer.grid.suite import judges, suite, suite_hash
 from titer.models import Model, load, save, source_of
-from titer.report.load import read_verdict
+from titer.report.answers import write as write_answers
+from titer.report.load import read_answers, read_verdict
 from titer.trial.attempt import attack as attempt
 from titer.trial.immunise import immunise as harden
 from titer.trial.immunise import keep, planned, require_own
 from titer.trial.presets import adversary
 from titer.trial.result import AttackResult, judged
 from titer.verdict import Verdict
-from titer.worlds.source import load_world
+from titer.worlds.source import find_world, load_world, world_seed
 
 __all__ = ["attack", "bench", "immunise", "load", "read", "report", "world"]
 
@@ -213,6 +215,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    show_answers: bool | None = None,
     **changes: Any,
 ) -> Verdict: ...
 
@@ -239,6 +242,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    show_answers: bool | None = None,
 ) -> Verdict: ...
 
 
@@ -249,6 +253,7 @@ def bench(
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
+    show_answers: bool | None = None,
     **asked: Any,
 ) -> Verdict:
     """Run a suite of adversaries on models, and say what became of them.
@@ -279,6 +284,7 @@ def bench(
         workers: Processes; one a core where it is None. No number depends on it.
         timeout: Seconds that a trial may take.
         progress: Told a label, how many are done, and how many there are.
+        show_answers: See :func:`report`.
 
     Returns:
         The verdict, as :func:`read` returns it. Trials that failed are in it; the first few are
@@ -312,7 +318,7 @@ def bench(
         faults = look_inside(experiment, (), study.out, executor, tell) if study.why else []
     for said in [*_failed(traces)[:_TOLD], *faults[:_TOLD]]:
         _LOG.warning("%s", said)
-    found = report(study.out)
+    found = report(study.out, show_answers=show_answers)
     Store(study.out).write_sums()
     return found
 
@@ -326,17 +332,33 @@ def read(folder: str | PathLike[str]) -> Verdict:
     return read_verdict(Path(folder))
 
 
-def report(folder: str | PathLike[str]) -> Verdict:
-    """The verdict of a run folder, with its page and ``verdict.json`` written anew.
+def report(folder: str | PathLike[str], *, show_answers: bool | None = None) -> Verdict:
+    """The verdict of a run folder, with its pages and ``verdict.json`` written anew.
+
+    Args:
+        folder: The run folder.
+        show_answers: Whether ``answers.html`` shows prompts and what the models said as text, or as
+            hashes alone. None shows them where the data is the testbed's, which harms nobody.
 
     Raises:
         BadInput: see :func:`read`.
     """
-    found, at = read(folder), Path(folder) / "report"
+    root = Path(folder)
+    found, at = read(root), root / "report"
+    shown = _harmless(root) if show_answers is None else show_answers
+    write_answers(read_answers(root, find_world, shown=shown), root)
     found.to_html(at / "index.html")
     content = json.dumps(found.to_json(), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(at / "verdict.json", content)
     return found
+
+
+def _harmless(root: Path) -> bool:
+    """Whether a study asked the testbed, as this version has it, and nothing of the user's."""
+    study = read_config(root).study
+    source = study.world_source
+    testbed = bool(source) and world_seed(source) is not None
+    return testbed and find_world(source, study.world_digest) is not None
 
 
 _TOLD = 5
@@ -363,7 +385,7 @@ def _asked(models: Any, asked: dict[str, Any]) -> tuple[Study, dict[str, LM]]:
         if name not in names:
             raise UnknownName(
                 f"bench has no argument {name!r}.{nearest(name, names)} "
-                f"It has {', '.join((*names, 'workers', 'timeout', 'progress'))}."
+                f"It has {', '.join((*names, 'workers', 'timeout', 'progress', 'show_answers'))}."
             )
     study = Study()
     if isinstance(models, Study):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import AsJson, Device, DryRun, Quiet, Workers
+from titer.cli.options import AsJson, Device, DryRun, Quiet, ShowAnswers, Workers
 from titer.cli.output import settings_of, use_device
 from titer.core.study import Study
 
@@ -33,6 +33,7 @@ def demo(
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")] = DEMO.seeds,
     workers: Workers = None,
     device: Device = None,
+    show_answers: ShowAnswers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -40,7 +41,7 @@ def demo(
     """On the testbed: immunise, attack, and write the report."""
     use_device(device)
     study = replace(DEMO, out=out, seeds=seeds)
-    _run(study, workers, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    _run(study, workers, show=show_answers, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def _bench(
@@ -48,6 +49,7 @@ def _bench(
     workers: Workers = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     device: Device = None,
+    show_answers: ShowAnswers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -56,7 +58,7 @@ def _bench(
     """Run a suite on models, or a study from a file; the same command again resumes."""
     use_device(device)
     study = _study(context, asked, quiet=quiet)
-    _run(study, workers, timeout, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    _run(study, workers, timeout, show=show_answers, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -123,6 +125,7 @@ def _run(
     workers: int | None,
     timeout: float = 3600.0,
     *,
+    show: bool | None,
     as_json: bool,
     quiet: bool,
     dry_run: bool,
@@ -140,7 +143,9 @@ def _run(
         return
     started = time.monotonic()
     with shown(quiet=quiet) as tell:
-        verdict = titer.bench(study, workers=workers, timeout=timeout, progress=tell)
+        verdict = titer.bench(
+            study, workers=workers, timeout=timeout, progress=tell, show_answers=show
+        )
     print_verdict(verdict, study.out, as_json=as_json)
     if not as_json:
         trials = len(Store(study.out).plan())

@@ -16,6 +16,7 @@ __all__ = [
     "Out",
     "Quiet",
     "Seed",
+    "ShowAnswers",
     "Verbose",
     "Workers",
 ]
@@ -38,4 +39,11 @@ Verbose = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
+]
+ShowAnswers = Annotated[
+    bool | None,
+    typer.Option(
+        "--show-answers/--no-show-answers",
+        help="Show prompts and answers on answers.html, or hashes; text by default on Fabula.",
+    ),
 ]
