@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from titer.core import BadInput
-from titer.report.glossary import OUTCOMES, ROLES, TERMS, WORDS
+from titer.report.glossary import OUTCOMES, ROLES, TERMS, WORDS, term_of
 from titer.report.numbers import interval, number, value
 from titer.report.section import Part, parts
 from titer.verdict.parts import Verdict
@@ -51,6 +51,7 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         "terms": TERMS,
         "meanings": dict(TERMS),
         "ids": {word: at for at, (word, _) in enumerate(TERMS, start=1)},
+        "term_of": term_of,
         "number": number,
         "safe": Markup,
     }
