@@ -20,6 +20,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import IterableDataset
 
+from titer.core.diagnoses import diagnosis
 from titer.core.jobs import Ended
 from titer.core.lm import LM, Encoded
 from titer.core.records import Status
@@ -30,7 +31,7 @@ from titer.train.batches import Batch, Drawn, collate
 from titer.train.cohort import Finetuning
 from titer.train.optimisers import multiplier
 from titer.trial.attempt import attack
-from titer.trial.diagnose import diagnose, is_diagnosis
+from titer.trial.diagnose import diagnose
 from titer.trial.load import load_model, load_named_world
 
 __all__ = ["Serially"]
@@ -52,7 +53,7 @@ class Serially:
                 store = Store(Path(job.root))
                 for trial in job.trials:
                     lm, world = load_model(job.model), load_named_world(job.world)
-                    if is_diagnosis(trial):
+                    if diagnosis(trial):
                         trace, said = diagnose(lm, load_model(job.base), trial, world)
                     else:
                         trace, said, _ = attack(lm, trial, world)

@@ -44,7 +44,10 @@ def _commands(command: Any, name: str) -> list[str]:
     words = " ".join([name, *(_placeholder(item) for item in arguments)])
     text = f"\n## {name}\n\n{_sentence(command.help)}\n\n```text\n{words} [OPTIONS]\n```\n"
     rows = [(_placeholder(item), item) for item in arguments]
-    rows += [(", ".join(f"`{word}`" for word in item.opts), item) for item in options]
+    rows += [
+        (", ".join(f"`{word}`" for word in (*item.opts, *item.secondary_opts)), item)
+        for item in options
+    ]
     if rows:
         text += "\n| | default | |\n| --- | --- | --- |\n"
         text += "".join(

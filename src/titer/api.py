@@ -37,11 +37,13 @@ from titer.core.records import Trace, Trial
 from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
 from titer.models import Model, load, save, source_of
+from titer.plan.manifest import read_config
 from titer.plan.request import assemble, check, grow_missing
 from titer.plan.subjects import short_name
 from titer.plan.suite import judges, suite_hash
 from titer.plan.suites import suite
-from titer.report.load import read_verdict
+from titer.report.answers import write as write_answers
+from titer.report.load import read_answers, read_verdict
 from titer.run.defended import immunised
 from titer.run.inside import look_inside
 from titer.run.machine import machine
@@ -53,7 +55,7 @@ from titer.trial.immunise import keep, planned, require_own
 from titer.trial.presets import adversary
 from titer.trial.result import AttackResult, judged
 from titer.verdict import Verdict
-from titer.worlds.source import load_world
+from titer.worlds.source import find_world, load_world, world_seed
 
 __all__ = ["attack", "bench", "immunise", "load", "read", "report", "world"]
 
@@ -217,6 +219,7 @@ def bench(
     timeout: float = 3600.0,
     progress: Progress | None = None,
     ended: Told | None = None,
+    show_answers: bool | None = None,
     **changes: Any,
 ) -> Verdict: ...
 
@@ -244,6 +247,7 @@ def bench(
     timeout: float = 3600.0,
     progress: Progress | None = None,
     ended: Told | None = None,
+    show_answers: bool | None = None,
 ) -> Verdict: ...
 
 
@@ -255,6 +259,7 @@ def bench(
     timeout: float = 3600.0,
     progress: Progress | None = None,
     ended: Told | None = None,
+    show_answers: bool | None = None,
     **asked: Any,
 ) -> Verdict:
     """Run a suite of adversaries on models, and say what became of them.
@@ -286,6 +291,7 @@ def bench(
         timeout: Seconds that a trial may take.
         progress: Told a label, how many are done, and how many there are.
         ended: Told of every trial as it ends, by its trace.
+        show_answers: See :func:`report`.
 
     Returns:
         The verdict, as :func:`read` returns it. Trials that failed are in it; the first few are
@@ -320,7 +326,7 @@ def bench(
         faults = look_inside(experiment, (), study.out, executor, tell) if study.why else []
     for said in [*_failed(traces)[:_TOLD], *faults[:_TOLD]]:
         _LOG.warning("%s", said)
-    found = report(study.out)
+    found = report(study.out, show_answers=show_answers)
     Store(study.out).write_sums()
     return found
 
@@ -334,17 +340,33 @@ def read(folder: str | PathLike[str]) -> Verdict:
     return read_verdict(Path(folder))
 
 
-def report(folder: str | PathLike[str]) -> Verdict:
-    """The verdict of a run folder, with its page and ``verdict.json`` written anew.
+def report(folder: str | PathLike[str], *, show_answers: bool | None = None) -> Verdict:
+    """The verdict of a run folder, with its pages and ``verdict.json`` written anew.
+
+    Args:
+        folder: The run folder.
+        show_answers: Whether ``answers.html`` shows prompts and what the models said as text, or as
+            hashes alone. None shows them where the data is the testbed's, which harms nobody.
 
     Raises:
         BadInput: see :func:`read`.
     """
-    found, at = read(folder), Path(folder) / "report"
+    root = Path(folder)
+    found, at = read(root), root / "report"
+    shown = _harmless(root) if show_answers is None else show_answers
+    write_answers(read_answers(root, find_world, shown=shown), root)
     found.to_html(at / "index.html")
     content = json.dumps(found.to_json(), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(at / "verdict.json", content)
     return found
+
+
+def _harmless(root: Path) -> bool:
+    """Whether a study asked the testbed, as this version has it, and nothing of the user's."""
+    study = read_config(root).study
+    source = study.world_source
+    testbed = bool(source) and world_seed(source) is not None
+    return testbed and find_world(source, study.world_digest) is not None
 
 
 _TOLD = 5
@@ -371,7 +393,7 @@ def _asked(models: Any, asked: dict[str, Any]) -> tuple[Study, dict[str, LM]]:
         if name not in names:
             raise UnknownName(
                 f"bench has no argument {name!r}.{nearest(name, names)} "
-                f"It has {', '.join((*names, 'workers', 'timeout', 'progress', 'ended'))}."
+                f"It has {', '.join((*names, *_HOW))}."
             )
     study = Study()
     if isinstance(models, Study):
@@ -398,6 +420,10 @@ def _several(models: Any) -> bool:
     """Whether these are models, and not one; a pair with a tokenizer is one."""
     pair = isinstance(models, tuple) and len(models) == 2 and isinstance(models[0], nn.Module)
     return isinstance(models, list | tuple) and not pair
+
+
+_HOW = ("workers", "timeout", "progress", "ended", "show_answers")
+"""What :func:`bench` is told of how, beside what the study asks."""
 
 
 def _settled(scope: Scope, steps: int | None) -> None:

@@ -9,17 +9,18 @@ import pytest
 
 from tests import toy
 from titer.core.records import Trace, Trial
+from titer.core.study import Study
 from titer.plan.experiment import Experiment, attacks, calibration, training
 from titer.plan.further import diagnoses, further
-from titer.plan.request import Request, assemble, check
+from titer.plan.request import assemble, check
 from titer.run.entries import Entry, read_entry
 from titer.run.store import Store
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Experiment:
-    request = Request(
-        models=[str(toy.model_folder(tmp_path / "a")), str(toy.model_folder(tmp_path / "b", 1))],
+    request = Study(
+        models=(str(toy.model_folder(tmp_path / "a")), str(toy.model_folder(tmp_path / "b", 1))),
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",
         suite="core",

@@ -11,7 +11,18 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
-from titer.cli.options import AsJson, DataFolder, Device, Domain, DryRun, Out, Quiet, Seed, Verbose
+from titer.cli.options import (
+    AsJson,
+    DataFolder,
+    Device,
+    Domain,
+    DryRun,
+    Out,
+    Quiet,
+    Seed,
+    ShowAnswers,
+    Verbose,
+)
 from titer.cli.output import say, say_or_print, settings_of, tell_warnings, use_device
 from titer.core.errors import BadInput, TiterError
 
@@ -139,6 +150,7 @@ def attack(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    show_answers: ShowAnswers = None,
     as_json: AsJson = False,
 ) -> None:
     """Aggregate a run folder again; nothing is trained or asked anew."""
@@ -146,7 +158,7 @@ def report(
     from titer.cli.work import print_verdict
     from titer.run.store import Store
 
-    verdict = api.report(folder)
+    verdict = api.report(folder, show_answers=show_answers)
     Store(folder).write_sums(only=("report",))
     print_verdict(verdict, folder, as_json=as_json)
 

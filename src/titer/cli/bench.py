@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, Workers
+from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, ShowAnswers, Workers
 from titer.cli.output import say, settings_of, use_device
 from titer.core.study import Study
 
@@ -33,6 +33,7 @@ def demo(
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")] = DEMO.seeds,
     workers: Workers = None,
     device: Device = None,
+    show_answers: ShowAnswers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: EachTrial = False,
@@ -41,7 +42,8 @@ def demo(
     """On the testbed: immunise, attack, and write the report."""
     use_device(device)
     study = replace(DEMO, out=out, seeds=seeds)
-    _run(study, workers, as_json=as_json, quiet=quiet, verbose=verbose, dry_run=dry_run)
+    told = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
+    _run(study, workers, show=show_answers, **told, dry_run=dry_run)
 
 
 def _bench(
@@ -49,6 +51,7 @@ def _bench(
     workers: Workers = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     device: Device = None,
+    show_answers: ShowAnswers = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: EachTrial = False,
@@ -59,7 +62,7 @@ def _bench(
     use_device(device)
     study = _study(context, asked, quiet=quiet)
     told = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
-    _run(study, workers, timeout, **told, dry_run=dry_run)
+    _run(study, workers, timeout, show=show_answers, **told, dry_run=dry_run)
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -126,6 +129,7 @@ def _run(
     workers: int | None,
     timeout: float = 3600.0,
     *,
+    show: bool | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -144,8 +148,14 @@ def _run(
         return
     started = time.monotonic()
     with shown(quiet=quiet) as tell:
-        ended = each_trial if verbose else None
-        verdict = titer.bench(study, workers=workers, timeout=timeout, progress=tell, ended=ended)
+        verdict = titer.bench(
+            study,
+            workers=workers,
+            timeout=timeout,
+            progress=tell,
+            ended=each_trial if verbose else None,
+            show_answers=show,
+        )
     print_verdict(verdict, study.out, as_json=as_json)
     if not as_json:
         trials = len(Store(study.out).plan())

@@ -17,6 +17,7 @@ __all__ = [
     "Out",
     "Quiet",
     "Seed",
+    "ShowAnswers",
     "Verbose",
     "Workers",
 ]
@@ -42,4 +43,11 @@ EachTrial = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
+]
+ShowAnswers = Annotated[
+    bool | None,
+    typer.Option(
+        "--show-answers/--no-show-answers",
+        help="Show prompts and answers on answers.html, or hashes; text by default on Fabula.",
+    ),
 ]

@@ -40,6 +40,7 @@ def few_threads(parameters: int) -> None:
 
 def print_verdict(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
     """The table of a verdict, or the same content as JSON."""
+    from titer.report.answers import told
     from titer.report.tables import terminal
 
     if as_json:
@@ -47,6 +48,8 @@ def print_verdict(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
         return
     console().print(terminal(verdict))
     typer.echo(f"report: {folder / 'report' / 'index.html'}")
+    if line := told(folder):
+        typer.echo(line)
 
 
 def run_immunise(

@@ -62,17 +62,25 @@ class Choice:
         """The share of the answer among the likeliest choices: 0, 1, or a part on a tie."""
         return [self._score(item, record) for item, record in zip(items, records, strict=True)]
 
+    def said(self, item: Example | None, record: dict[str, Any]) -> str:
+        """The likeliest choice, or several; by number where the item is not known."""
+        values = self._values(record)
+        choices = item.choices if item else [f"choice {at + 1}" for at in range(len(values))]
+        return " or ".join(_likeliest(choices, values))
+
     def _score(self, item: Example, record: dict[str, Any]) -> float:
-        values = [
+        best = _likeliest(item.choices, self._values(record))
+        return best.count(item.answer) / len(best) if best else 0.0
+
+    def _values(self, record: dict[str, Any]) -> list[float]:
+        return [
             value / (count if self.normalise else 1)
             for value, count in zip(record["loglik"], record["tokens"], strict=True)
         ]
-        best = [
-            choice
-            for choice, value in zip(item.choices, values, strict=True)
-            if value == max(values)
-        ]
-        return best.count(item.answer) / len(best) if best else 0.0
+
+
+def _likeliest(choices: Sequence[str], values: Sequence[float]) -> list[str]:
+    return [choice for choice, value in zip(choices, values, strict=True) if value == max(values)]
 
 
 CARD = Card(

@@ -49,6 +49,12 @@ class Cloze:
         """0 or 1 an item."""
         return [float(record["exact"]) for record in records]
 
+    def said(self, item: Example | None, record: dict[str, Any]) -> str:
+        """The answer where it was said word for word; what else was said is not known."""
+        if record["exact"]:
+            return item.answer if item else "the answer, word for word"
+        return "something else"
+
 
 CARD = Card(
     kind="measure",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from titer.verdict.parts import Word
 
-__all__ = ["OUTCOMES", "ROLES", "TERMS", "WORDS"]
+__all__ = ["OUTCOMES", "ROLES", "TERMS", "WORDS", "term_of"]
 
 # A mark beside each colour, so that colour is never the only channel.
 OUTCOMES = {
@@ -110,3 +110,12 @@ TERMS = (
         "an attack that does not count as survived; its reason stands beside it",
     ),
 )
+
+
+def term_of(title: str) -> str:
+    """The term that a table's head names, as ``TERMS`` has it; empty where it names none."""
+    plain = title.strip("… ").lower().removeprefix("threshold ")
+    for word, _ in TERMS:
+        if plain == word.lower().partition(" (")[0].removesuffix(" w(b)"):
+            return word
+    return ""

@@ -22,20 +22,26 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from titer.core import BadInput
-from titer.report.glossary import OUTCOMES, ROLES, TERMS, WORDS
+from titer.report.glossary import OUTCOMES, ROLES, TERMS, WORDS, term_of
 from titer.report.numbers import interval, number, value
 from titer.report.section import Part, parts
 from titer.verdict.parts import Verdict
 
-__all__ = ["current", "read", "render", "write"]
+__all__ = ["ANSWERS", "current", "environment", "read", "render", "write"]
+
+ANSWERS = "answers.html"
+"""The page of what was said, where it lies beside the report."""
 
 _PLAIN_DATA = 700_000  # characters of JSON above which the verdict is carried compressed
 _DATA = re.compile(r'<script type="application/json" id="verdict">(.*?)</script>', re.S)
 
 
-def render(verdict: Verdict) -> str:
-    """The page. Every text from the verdict is escaped, in markup, in drawings and in the data."""
-    environment = _environment()
+def render(verdict: Verdict, *, answers: bool = False) -> str:
+    """The page. Every text from the verdict is escaped, in markup, in drawings and in the data.
+
+    With ``answers`` it links to the page of what was said, which lies beside it.
+    """
+    env = environment()
     data, packed = _data(verdict)
     common = {
         "verdict": verdict,
@@ -45,15 +51,15 @@ def render(verdict: Verdict) -> str:
         "terms": TERMS,
         "meanings": dict(TERMS),
         "ids": {word: at for at, (word, _) in enumerate(TERMS, start=1)},
+        "term_of": term_of,
         "number": number,
         "safe": Markup,
     }
-    shown = [
-        (part, _fragment(part, environment, common)) for part in parts(verdict) if part.fragment
-    ]
-    return environment.get_template("report.html.j2").render(
+    shown = [(part, _fragment(part, env, common)) for part in parts(verdict) if part.fragment]
+    return env.get_template("report.html.j2").render(
         **common,
         sections=shown,
+        answers=ANSWERS if answers else "",
         data=Markup(data),
         script=Markup(_script()),
         script_hash=_hash(_script()),
@@ -61,10 +67,10 @@ def render(verdict: Verdict) -> str:
     )
 
 
-def _fragment(part: Part, environment: Environment, common: Mapping[str, Any]) -> Markup:
+def _fragment(part: Part, env: Environment, common: Mapping[str, Any]) -> Markup:
     drawings = {name: Markup(drawing) for name, drawing in part.figures().items()}
     head = '{% from "macros.html.j2" import grid, chips, pair, source, term with context %}'
-    template = environment.from_string(head + part.fragment)
+    template = env.from_string(head + part.fragment)
     return Markup(template.render(**common, rows=part.rows, figures=drawings))
 
 
@@ -73,7 +79,8 @@ def current(verdict: Verdict, path: Path) -> bool:
     and the same data, however they are packed."""
     try:
         page = path.read_text(encoding="utf-8")
-        same = _DATA.sub("", page) == _DATA.sub("", render(verdict))
+        again = render(verdict, answers=_beside(path))
+        same = _DATA.sub("", page) == _DATA.sub("", again)
         return same and _carried(page) == json.loads(json.dumps(verdict.to_json()))
     except (BadInput, OSError, ValueError, zlib.error):
         return False
@@ -85,7 +92,7 @@ def write(verdict: Verdict, path: Path) -> Path:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(render(verdict))
+            file.write(render(verdict, answers=_beside(path)))
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -94,6 +101,10 @@ def write(verdict: Verdict, path: Path) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def _beside(path: Path) -> bool:
+    return path.with_name(ANSWERS).is_file()
 
 
 @cache
@@ -106,8 +117,9 @@ def _hash(script: str) -> str:
     return f"sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}"
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates of all pages are; every text that enters one is escaped."""
+    made = Environment(
         loader=PackageLoader("titer.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -115,8 +127,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"breakable": _breakable, "value": value, "interval": interval}
-    return environment
+    made.filters |= {"breakable": _breakable, "value": value, "interval": interval}
+    return made
 
 
 def _breakable(name: object) -> Markup:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from titer import __version__
 from titer.core.codec import from_json
+from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
-from titer.report import lm_eval
-from titer.report.html import current
+from titer.report import answers, lm_eval
+from titer.report.html import ANSWERS, current
 from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
 
-__all__ = ["read", "read_bases", "read_verdict", "stale"]
+__all__ = ["FindWorld", "read", "read_answers", "read_bases", "read_verdict", "stale"]
+
+FindWorld = Callable[[str, str], World | None]
+"""Finds the data of a study by its source and digest; None where it is not here."""
 
 
 @contextmanager
@@ -78,6 +82,18 @@ def read_verdict(root: Path) -> Verdict:
     return replace(found, lm_eval=lm_eval.beside(root, names, base.name if base else ""))
 
 
+def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers:
+    """What was said in a run folder, as text or as hashes.
+
+    Raises:
+        BadInput: there is no run folder here, or it is damaged.
+    """
+    study, traces = read(root)
+    world = find(study.world_source, study.world_digest)
+    with _whole(root):
+        return answers.gather(root, study, traces, world, shown=shown)
+
+
 def _cost(store: Store, model: ModelVerdict) -> Cost | None:
     price = store.price(model.source)
     return from_json(Cost, price, "cost") if price else None
@@ -91,8 +107,10 @@ def read_bases(root: Path) -> dict[str, str]:
     return {one.name: hub for one in study.subjects if hub and one.defence}
 
 
-def stale(root: Path) -> tuple[str, str] | None:
+def stale(root: Path, find: FindWorld) -> tuple[str, str] | None:
     """What of ``report`` is not what the trials give, and why; None where all of it is.
+
+    The page of answers is looked at where the data that it was made from is still here.
 
     A verdict that another version of titer wrote is only said to be that.
     """
@@ -125,4 +143,9 @@ def stale(root: Path) -> tuple[str, str] | None:
     page = path.with_name("index.html")
     if not current(found, page):
         return page.relative_to(root).as_posix(), f"is not the page of the verdict; {again}"
+    study, traces = read(root)
+    with _whole(root):
+        same = answers.current(root, study, traces, find(study.world_source, study.world_digest))
+    if not same:
+        return f"report/{ANSWERS}", f"is not what the trials say; {again}"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from titer.core.data import World
 from titer.core.errors import BadInput
 
-__all__ = ["load_world", "world_seed"]
+__all__ = ["find_world", "load_world", "world_seed"]
 
 
 def load_world(source: str) -> World:
@@ -28,6 +28,15 @@ def load_world(source: str) -> World:
     from titer.worlds.folder import load
 
     return replace(load(Path(source)), source=source)
+
+
+def find_world(source: str, digest: str) -> World | None:
+    """The world of a study, where it can still be read and is the same; None elsewhere."""
+    try:
+        world = load_world(source) if source else None
+    except (BadInput, OSError):
+        return None
+    return world if world and world.digest() == digest else None
 
 
 def world_seed(source: str) -> int | None:
