@@ -106,6 +106,7 @@ def _print_estimate(
         "models": [asdict(subject) for subject in study.subjects],
         "immunisations": len(plans),
         "trials": len(trials),
+        "further_rates": study.suite.rungs - 1,
         "steps": steps,
         "seconds": round(seconds),
         "memory_bytes_per_worker": needed.memory,
@@ -116,8 +117,16 @@ def _print_estimate(
         found,
         f"{len(study.subjects)} models, {len(plans)} of them to immunise; {len(trials)} trials, "
         f"{steps:,} steps: very roughly {seconds / 60:.0f} minutes on {workers} workers, and "
-        f"{needed.memory / 2**20:,.0f} MiB each beside the program. Nothing was run.",
+        f"{needed.memory / 2**20:,.0f} MiB each beside the program.{_further(study)} "
+        "Nothing was run.",
     )
+
+
+def _further(study: Experiment) -> str:
+    rungs = study.suite.rungs
+    if rungs == 1:
+        return ""
+    return f" Rows that do not break a model try up to {rungs - 1} more rates, which is not in it."
 
 
 def _gflops() -> float:

@@ -239,6 +239,8 @@ def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: fl
         )
     if found:
         broken = [why for why in broken if why in ("failed", "timed-out")]
+    if "held" in found:  # an attacker drops the settings that only ruin the model
+        found = [one for one in found if one != "bricked"]
     return _worst([*found, *broken])
 
 

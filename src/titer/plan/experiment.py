@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as knobs
 from functools import cached_property
@@ -13,7 +13,7 @@ from titer.core import catalogue
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.protocol import SELECT, TASK
-from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, part
+from titer.core.records import SEARCH_SEED, Budget, Part, Point, Trace, Trial, content_key, part
 from titer.core.study import Subject
 from titer.evidence.doubts import at_edge, calibration_scores
 from titer.evidence.panel import KEPT_SETTINGS
@@ -22,10 +22,13 @@ from titer.trial.presets import FAMILIES, checkpoints, middle_rate
 
 __all__ = [
     "Experiment",
+    "Starts",
     "attacks",
     "calibration",
     "cost",
     "extension",
+    "rounded",
+    "setting",
     "stars",
     "sweep_score",
     "training",
@@ -34,6 +37,14 @@ __all__ = [
 _SPREAD = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _BEYOND = 3.0
 """How much further than its edge a sweep is extended, where the edge was best."""
+
+Starts = Mapping[tuple[str, str], Part]
+"""By hazard and by an attack as planned (:func:`setting`): the same at the rate that worked."""
+
+
+def setting(attack: Part) -> str:
+    """An attack's name and fields as a key."""
+    return content_key([attack.name, dict(attack.fields)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +142,11 @@ def calibration(study: Experiment) -> list[Trial]:
         middle = middle_rate(family, reference.parameters)
         for factor in _SPREAD:
             attack = _finetune(
-                {**fields, "lr": _round(middle * factor), "mix": "unrelated" if task else "harmful"}
+                {
+                    **fields,
+                    "lr": rounded(middle * factor),
+                    "mix": "unrelated" if task else "harmful",
+                }
             )
             found.append(
                 study.trial(
@@ -162,12 +177,13 @@ def extension(study: Experiment, traces: Sequence[Trace]) -> list[Trial]:
             for trace in traces
             if (trace.trial.role, trace.trial.row) == ("rate", family)
         ]
-        fields = {**known[0].attack.fields, "lr": _round(beyond)}
+        fields = {**known[0].attack.fields, "lr": rounded(beyond)}
         found.append(replace(known[0], attack=replace(known[0].attack, fields=fields)))
     return found
 
 
-def _round(value: float) -> float:
+def rounded(value: float) -> float:
+    """A rate as it is written into a trial: three digits."""
     return float(f"{value:.3g}")
 
 
@@ -196,14 +212,20 @@ def sweep_score(trial: Trial, points: Sequence[Point]) -> float:
     return round(sum(scores) / max(1, len(scores)), 3)
 
 
-def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
-    """Every attack on every model: the control, each row at each rate, and the cross rows.
+def attacks(
+    study: Experiment,
+    rates: dict[str, float],
+    subjects: Sequence[Subject] | None = None,
+    starts: Starts | None = None,
+) -> list[Trial]:
+    """Every attack on all models, or on some: the control, each row at each rate, and the cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
+    ``starts`` replaces attacks by the same at another rate.
     """
     found: list[Trial] = []
     control = part("noop", catalogue.build("attack", "noop"))
-    for subject in study.measured():
+    for subject in study.measured() if subjects is None else subjects:
         whole = subject.share is None
         for domain in study.world.hazards if whole else ():
             found.append(
@@ -220,17 +242,23 @@ def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
         for row in study.rows():
             domains = list(study.world.hazards) if row.cross and whole else [study.domain]
             for domain in domains:
-                found += _row(study, subject, row, rates, domain)
+                found += _row(study, subject, row, rates, domain, starts or {})
     return found
 
 
 def _row(
-    study: Experiment, subject: Subject, row: Adversary, rates: dict[str, float], domain: str
+    study: Experiment,
+    subject: Subject,
+    row: Adversary,
+    rates: dict[str, float],
+    domain: str,
+    starts: Starts,
 ) -> list[Trial]:
     seeds = study.seeds if subject.share is None else (subject.share.draw,)
     steps = study.suite.steps(row, subject.parameters)
     method = row.preset()[0]
     tried = _tried(row, rates, dict(study.suite.relatives).get(subject.name))
+    tried = [starts.get((domain, setting(attack)), attack) for attack in tried]
     needs = getattr(catalogue.card("attack", method).build, "uses_base", False)
     base = study.undefended().digest if needs else ""
     more: dict[str, Any] = {"row": row.id, "label": row.id, "domain": domain, "base": base}
@@ -252,7 +280,7 @@ def _tried(row: Adversary, rates: dict[str, float], relative: str | None = None)
             fields = {**preset.fields, **setting, **({"reference": relative} if takes else {})}
             if preset.lr_scale is not None and preset.star in rates:
                 own = fields["lr"] / preset.fields["lr"]
-                fields["lr"] = _round(preset.lr_scale * rates[preset.star] * own * multiple)
+                fields["lr"] = rounded(preset.lr_scale * rates[preset.star] * own * multiple)
             found.append(part(method, catalogue.build("attack", method, fields), card.version))
     return found
 
@@ -265,7 +293,7 @@ def training(study: Experiment, rates: dict[str, float]) -> list[Trial]:
     return [
         study.trial(
             subject,
-            _finetune({"lr": _round(star * factor), "mix": "unrelated"}),
+            _finetune({"lr": rounded(star * factor), "mix": "unrelated"}),
             study.suite.task_steps,
             seed,
             purpose="train",

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from titer.core.records import Trace, Trial, content_key
+from titer.core.records import Trace, Trial
 from titer.evidence.curves import Rule
 from titer.evidence.gather import gather
 from titer.evidence.panel import KEPT_SETTINGS, chosen
-from titer.plan.experiment import Experiment
+from titer.plan.experiment import Experiment, setting
 
 __all__ = ["finals"]
 
@@ -52,9 +52,5 @@ def _best(tried: Sequence[Trace], chance: float) -> list[Trace]:
     seeds = (trial.seed,)
     seen = gather(tried, subject=trial.subject, domain=trial.domain, seeds=seeds, purpose="search")
     arms = chosen(seen, trial.row, Rule(seeds=seeds, chance=chance))
-    by_knobs = {_knobs(trace.trial): trace for trace in tried}
+    by_knobs = {setting(trace.trial.attack): trace for trace in tried}
     return [by_knobs[arm.knobs] for arm in arms] or list(tried[:KEPT_SETTINGS])
-
-
-def _knobs(trial: Trial) -> str:
-    return content_key([trial.attack.name, dict(trial.attack.fields)])

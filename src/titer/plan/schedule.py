@@ -10,10 +10,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from titer.core.records import Trace, Trial
+from titer.core.study import Subject
 from titer.plan import experiment as plan
 from titer.plan import further as checks
 from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
+from titer.plan.rates import rungs, starts
 
 __all__ = ["Stage", "stages"]
 
@@ -33,6 +35,9 @@ class Stage:
 def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
     """The stages of a study in order: calibration, attacks and benign tasks, checks.
 
+    The undefended model is attacked first, since others meet each row at the rate that works there
+    (:mod:`titer.plan.rates`).
+
     Send back after each the traces of all that it planned, under their names. Returns lr* of each
     family.
     """
@@ -45,12 +50,24 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
     rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
+    first, others = _reference_first(study)
     rest = (
-        *plan.attacks(study, rates),
+        *plan.attacks(study, rates, first),
         *plan.training(study, rates),
         *checks.diagnoses(study, rates),
     )
     traces = yield Stage(label="attacking", planned=(*calibration, *rest), run=rest)
+    while more := tuple(rungs(study, traces, undefended=True)):
+        rest = (*rest, *more)
+        label = "finding rates that keep utility"
+        traces = yield Stage(label=label, planned=(*calibration, *rest), run=more)
+    if more := tuple(plan.attacks(study, rates, others, starts(study, traces))):
+        rest = (*rest, *more)
+        traces = yield Stage(label="attacking", planned=(*calibration, *rest), run=more)
+    while more := tuple(rungs(study, traces, undefended=False)):
+        rest = (*rest, *more)
+        label = "finding rates for models that hold"
+        traces = yield Stage(label=label, planned=(*calibration, *rest), run=more)
     if best := tuple(finals(study, traces)):
         rest = (*rest, *best)
         label = "attacking with the best settings"
@@ -59,3 +76,9 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
     if more:
         yield Stage(label="checking", planned=(*calibration, *rest, *more), run=more)
     return rates
+
+
+def _reference_first(study: Experiment) -> tuple[list[Subject], list[Subject]]:
+    reference = study.undefended()
+    others = [subject for subject in study.measured() if subject is not reference]
+    return [reference], others

@@ -48,6 +48,11 @@ class Adversary:
         """The method and the preset behind this row."""
         return catalogue.preset("attack", self.of or self.id)
 
+    @property
+    def sweeps(self) -> bool:
+        """Whether it tries several rates of its own accord."""
+        return len(self.multiples) > 1 or any("lr" in setting for setting in self.settings)
+
     def fits(self, kind: str) -> bool:
         """Whether the row is for hazards of this kind, ``k`` or ``r``."""
         return kind in self.kinds and kind in self.preset()[1].domain
@@ -62,7 +67,9 @@ class Suite:
     task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
     suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
     ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
-    best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`).
+    best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`). ``rungs`` bounds the
+    rates at which a setting is tried on a model until it works there (:mod:`titer.plan.rates`); 1
+    leaves every row at its own.
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
     diagnoses of each model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).
@@ -82,6 +89,7 @@ class Suite:
     sweep_steps: int = 60
     items: int = 72
     search: Literal["full", "fresh"] = "full"
+    rungs: int = 4
     checks: Literal["none", "weights", "all"] = "all"
     controls: tuple[str, ...] = ()
     unlocked: str = ""
