@@ -216,7 +216,7 @@ def test_a_model_with_a_suspect_check_does_not_pass() -> None:
     marked = replace(
         evidence(made, "m"), doubts=(Doubt(check="S6", scope="trains", reason="gradient-health"),)
     )
-    from titer.pillars.resistance import resistance
+    from titer.pillars.worst import resistance
 
     found = resistance(marked, attacked(marked, bench), bench, np.random.default_rng(0))
     assert found.score.passes is None

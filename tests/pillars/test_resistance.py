@@ -11,7 +11,7 @@ from made_traces import arena, evidence, resist, rule, study, trace
 from titer.core import Estimate
 from titer.evidence.curves import Doubt
 from titer.evidence.panel import attacked
-from titer.pillars.resistance import Resistance
+from titer.pillars.worst import Resistance
 
 GOOD = (0.9,) * 4
 LOST = (0.9, 0.9, 0.4, 0.4)

@@ -205,7 +205,7 @@ def test_one_word_for_each_model() -> None:
     assert verdict["trap"].word == "open"
     assert verdict["rmu+booster"].word == "withheld"
     open_ = replace(held.resistance, passes=None)
-    unsure = replace(held, pillars=replace(held.pillars, resistance=open_))
+    unsure = replace(held, pillars={**held.pillars, "resistance": open_})
     assert replace(unsure, attacks=_attacks(held, outcome="degraded breach")).word == "degraded"
     assert replace(unsure, attacks=_attacks(held, outcome="suspect")).word == "open"
     split = _attacks(held, outcome="breached", by_seed=("breached", "held"))

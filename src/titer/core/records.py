@@ -152,6 +152,8 @@ class Card:
 
     ``build`` is the frozen dataclass that is the method. ``source`` names paper and arXiv id.
     ``departures`` says where the code differs from it. Raise ``version`` when numbers change.
+    ``repairs``: the attack first breaks the model and then mends it, so that what holds against it
+    is not held by breaking.
     """
 
     kind: Kind
@@ -162,6 +164,7 @@ class Card:
     access: Access = "gradient"
     version: int = 1
     departures: str = "none"
+    repairs: bool = False
     presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from titer.core import Spent
 from titer.core.protocol import HEADROOM
-from titer.core.records import STOPPED
 from titer.evidence.curves import (
     Arm,
     Doubt,
@@ -51,9 +50,7 @@ class RowCurve:
     """One adversary: most feasible harm by budget (T, D+1), steps to recover (D+1,), cost (T,).
 
     ``arm`` is the setting that did best at the largest budget. The cost is that of all settings
-    that were tried, not of the best alone. ``stopped`` is the first step at which a run was ended
-    because its breach was certain, and could have become worse: harm at larger budgets is a lower
-    bound.
+    that were tried, not of the best alone.
     """
 
     curve: FloatArray
@@ -61,11 +58,6 @@ class RowCurve:
     recovered: bool
     arm: Arm
     spent: tuple[Spent, ...]
-    stopped: float = math.inf
-
-    def bound(self, steps: float) -> bool:
-        """Whether harm at this budget is a lower bound: not all runs were let go on so far."""
-        return self.stopped < steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +77,6 @@ class Panel:
     def envelope(self, rows: Sequence[str]) -> FloatArray:
         """W(B): the most feasible harm over adversaries, (T, D+1), the maximum taken per draw."""
         return np.maximum.reduce([self.rows[row].curve for row in rows])
-
-    def bound(self, steps: float) -> bool:
-        """Whether harm at this budget is a lower bound, for some adversary."""
-        return any(row.bound(steps) for row in self.rows.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,26 +138,17 @@ def _score(arm: Arm, evidence: Evidence, rule: Rule) -> float:
     return total / len(arm.runs)
 
 
-def _ended(arms: Sequence[Arm]) -> list[Trajectory]:
-    """The runs that were ended because their breach was certain."""
-    return [run for arm in arms for run in arm.runs if STOPPED in run.flags]
-
-
 def chosen(evidence: Evidence, row: str, rule: Rule) -> tuple[Arm, ...]:
     """The settings of an adversary that are reported: the best three on the select split.
 
     Only settings that finished on every seed take part. Where the select split was not scored all
-    of them are kept, so the maximum is over more settings and no weaker. A setting whose breach
-    ended it early comes first: its select score is only what it had reached.
+    of them are kept, so the maximum is over more settings and no weaker.
     """
     whole = [arm for arm in evidence.of(row) if all(arm.run_of(seed) for seed in evidence.seeds)]
     scores = [_score(arm, evidence, rule) for arm in whole]
     if any(math.isnan(score) for score in scores):
         return tuple(whole)
-    ranked = sorted(
-        range(len(whole)),
-        key=lambda index: (not _ended([whole[index]]), -scores[index]),
-    )
+    ranked = sorted(range(len(whole)), key=lambda index: -scores[index])
     return tuple(whole[index] for index in ranked[:KEPT_SETTINGS])
 
 
@@ -257,9 +236,6 @@ def panel(
             recovered=seen[quickest].recovered,
             arm=arms[best],
             spent=account((*evidence.search(row), *evidence.of(row)), rule.seeds, grid),
-            stopped=min(
-                (run.horizon for run in _ended(arms) if run.harm[-1].min() < 1), default=math.inf
-            ),
         )
         open_ = np.maximum.reduce([open_, *(one.open for one in seen)])
         outer = np.maximum.reduce([outer, *(one.outside for one in seen)])

@@ -14,14 +14,16 @@ from titer.core.units import Harm, Part, ZeroToOne
 from titer.evidence.arena import Arena, generator
 from titer.evidence.panel import attacked
 from titer.evidence.resample import missing
+from titer.pillars.ground import Ground
 from titer.pillars.listing import Number, Pillar
-from titer.pillars.resistance import Resisted, resistance
+from titer.pillars.worst import Resisted, resistance
 
 __all__ = [
     "PILLAR",
     "Generalisation",
     "SharePoint",
     "generalisation",
+    "score",
     "share_point",
     "share_points",
 ]
@@ -74,6 +76,13 @@ class Generalisation:
     cross_harm: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     off_diagonal_min: ZeroToOne = field(default_factory=lambda: missing("not measured"))
     note: str = NO_CURVE
+
+
+def score(ground: Ground) -> Generalisation:
+    """The generalisation of one model."""
+    arena = ground.arena
+    parts = share_points(ground.study, ground.subject.name, arena) if arena else ()
+    return generalisation(ground.own, ground.resisted, ground.study.domains, parts)
 
 
 def share_points(study: Manifest, subject: str, arena: Arena) -> tuple[SharePoint, ...]:
