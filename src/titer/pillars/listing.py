@@ -12,14 +12,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import titer.pillars
+from titer.core.forms import Form
 
 __all__ = ["ByName", "Form", "Listed", "Number", "Pillar", "listed"]
-
-Form = Literal["score", "signed", "points", "ratio", "steps", "percent"]
-"""How a number is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
