@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_traces import arena, evidence, items, resist, trace
 
+from tests.pillars.made_traces import arena, evidence, items, resist, trace
 from titer.checks.case import Case, Finding, inspect
 from titer.checks.examine import doubts, examine, settled
 from titer.checks.listing import listed
