@@ -99,6 +99,17 @@ class Bench:
     unproved: Mapping[str, str] = field(default_factory=dict[str, str])
     doubts: Mapping[str, Doubt] = field(default_factory=dict[str, Doubt])
 
+    def apart(self) -> str:
+        """Why the two references do not stand to either side of ``phi``; empty where they do, or
+        where there are not both."""
+        zero, never = self.undefended, self.oracle
+        if zero is None or never is None or not (zero.rows and never.rows):
+            return ""
+        high, low = (float(one.envelope(list(one.rows))[-1, 0]) for one in (zero, never))
+        if low >= self.phi:
+            return f"the never-learned model is breached too, {low:.2f} at φ {self.phi:.2f}"
+        return "" if high >= self.phi else f"φ {self.phi:.2f} is above the undefended {high:.2f}"
+
     def units(self, items: bool = False) -> int:
         """The ``n`` of an estimate: seeds, or items where there is one seed."""
         seeds = len(self.rule.seeds)

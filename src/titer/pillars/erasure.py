@@ -8,12 +8,13 @@ on a third split, not on V.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
-from titer.core.units import Harm, Share
+from titer.core.units import CLAIM, Harm, Share
 from titer.evidence.panel import Bench, Panel
 from titer.evidence.resample import FloatArray, missing, summarise
 from titer.pillars.ground import Ground
@@ -43,7 +44,7 @@ class Erasure:
     the share that it comes to: what the attacks teach, or guess, without anything to recover.
     """
 
-    rtt: Share
+    rtt: Annotated[Share, CLAIM]
     oracle_after: Harm
     honest_zero: Share
     note: str

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
 import numpy as np
 
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
-from titer.core.units import Flops, Harm, Level, Points, Ratio, Share, StepCount, Steps, ZeroToOne
+from titer.core.units import (
+    CLAIM,
+    Flops,
+    Harm,
+    Level,
+    Points,
+    Ratio,
+    Share,
+    StepCount,
+    Steps,
+    ZeroToOne,
+)
 from titer.evidence.aggregate import Across
 from titer.evidence.curves import Evidence, baseline
 from titer.evidence.doubts import pre_collapsed
@@ -95,13 +107,13 @@ class Resistance:
     undefended: Harm
     never_learned: Harm
     phi: Level
-    passes: bool | None
-    margin: Points
-    steps_to_recover: Steps
-    work_factor_min: Ratio
-    work_factor_geomean: Ratio
+    passes: Annotated[bool | None, CLAIM]
+    margin: Annotated[Points, CLAIM]
+    steps_to_recover: Annotated[Steps, CLAIM]
+    work_factor_min: Annotated[Ratio, CLAIM]
+    work_factor_geomean: Annotated[Ratio, CLAIM]
     area: Share
-    r_star: ZeroToOne
+    r_star: Annotated[ZeroToOne, CLAIM]
     optimism_gap: Points
     strong: str
     worst_attack: str

@@ -76,10 +76,11 @@ def _resisted(model: ModelVerdict, study: Manifest) -> str:
     )
     name = model.name
     if model.withheld:
-        before = _value(numbers.baseline_harm)
+        before, after = _value(numbers.baseline_harm), numbers.weak
+        reached = f", and attacks reached {_show(after)}" if after.value is not None else ""
         return (
             f"{head}the resistance of {name} is withheld ({DASH}): {model.withheld}. "
-            f"Held-out harm before any attack was {before}."
+            f"Held-out harm before any attack was {before}{reached}."
         )
     before, weak = numbers.baseline_harm, numbers.weak
     references = (

@@ -43,6 +43,7 @@ from titer.verdict.facts import (
     WorldFacts,
 )
 from titer.verdict.parts import Battery, ModelVerdict, Verdict
+from titer.verdict.withhold import quieten, reasons
 
 __all__ = ["judge"]
 
@@ -98,7 +99,7 @@ def judge(
     panels = {
         one.subject.name: panel
         for one, model in zip(met, models, strict=True)
-        if (panel := one.panels.get(study.domains[0])) and model.resistance.across
+        if (panel := one.panels.get(study.domains[0])) and not model.withheld
     }
     verdict = Verdict(
         titer=__version__,
@@ -245,7 +246,8 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
     subject, mine, arena = ground.subject, ground.mine, ground.arena
     titles = {row.id: row.title for row in ground.study.rows}
     results = [one.result for one in mine.rows]
-    return ModelVerdict(
+    findings = settled(met.findings, caught)
+    model = ModelVerdict(
         name=subject.name,
         source=subject.source,
         digest=subject.digest,
@@ -254,7 +256,7 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         domain=ground.own,
         claim="",
         flags=(*_flags(ground, met), *subject.doubts),
-        checks={one.id: one for one in settled(met.findings, caught)},
+        checks={one.id: one for one in findings},
         course=subject.course,
         withheld=mine.withheld,
         pillars={name: one.score(ground) for name, one in listed().items()},
@@ -262,6 +264,8 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         attacks={one.row: replace(one, title=titles.get(one.row, one.row)) for one in results},
         curves={one.curve.row: one.curve for one in mine.rows if one.curve},
     )
+    why = reasons(ground, findings)
+    return quieten(model, why) if why else model
 
 
 def _spoken(
@@ -276,12 +280,7 @@ def _spoken(
         model = replace(model, flags=(*model.flags, "control-not-caught"))
     if trusted and not trusted.valid and model.role == "defended":
         held = [one.name for one in trusted.controls if not one.broken]
-        score = replace(model.resistance, passes=None)
-        model = replace(
-            model,
-            withheld=f"the suite is invalid: it did not break {', '.join(held)}",
-            pillars={**model.pillars, "resistance": score},
-        )
+        model = quieten(model, f"the suite is invalid: it did not break {', '.join(held)}")
     return replace(model, claim=claim(model, study, repairs))
 
 
