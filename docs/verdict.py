@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from titer.core.codec import Keyed
 from titer.core.units import Unit
+from titer.pillars.listing import ByName, listed
 from titer.verdict.parts import Verdict
 
 PAGE = Path(__file__).parent / "reference" / "verdict.md"
@@ -52,10 +53,16 @@ def _reached(kind: type[Any], seen: set[type[Any]] | None = None) -> Iterator[ty
 
 
 def _parts(hint: Any) -> Iterator[type[Any]]:
+    if _marked(hint, ByName):
+        yield from (one.kind for one in listed().values())
     if is_dataclass(hint) and isinstance(hint, type):
         yield hint
     for inner in get_args(hint):
         yield from _parts(inner)
+
+
+def _marked(hint: Any, mark: type[Any]) -> bool:
+    return any(isinstance(one, mark) for one in getattr(hint, "__metadata__", ()))
 
 
 def _section(kind: type[Any]) -> str:
@@ -65,9 +72,8 @@ def _section(kind: type[Any]) -> str:
     )
     for spec in fields(kind):
         hint = hints[spec.name]
-        marks = getattr(hint, "__metadata__", ())
-        listed = " (*list*)" if any(isinstance(mark, Keyed) for mark in marks) else ""
-        text += f"| `{spec.name}` | {_shown(hint)}{listed} | {_unit(hint)} |\n"
+        marked = " (*list*)" if _marked(hint, Keyed) else ""
+        text += f"| `{spec.name}` | {_shown(hint)}{marked} | {_unit(hint)} |\n"
     for name in getattr(kind, "PRINTED", ()):
         text += f"| `{name}` | text (*printed*) | |\n"
     return text
@@ -92,6 +98,8 @@ def _shown(hint: Any) -> str:
     if is_dataclass(hint) and isinstance(hint, type):
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
     origin, inner = get_origin(hint), get_args(hint)
+    if _marked(hint, ByName):
+        return ", ".join(f"`{name}` {_shown(one.kind)}" for name, one in listed().items())
     if hasattr(hint, "__metadata__"):
         return _shown(inner[0])
     if origin is Literal:

@@ -35,7 +35,8 @@ from titer.core.lm import LM
 from titer.core.method import Watch
 from titer.core.records import Trace, Trial
 from titer.core.study import Study
-from titer.executors.processes import Processes, workers_of
+from titer.executors import listing as executors
+from titer.executors.processes import workers_of
 from titer.models import Model, load, save, source_of
 from titer.plan.manifest import read_config
 from titer.plan.request import assemble, check, grow_missing
@@ -243,6 +244,7 @@ def bench(
     shares: float | Sequence[float] = (),
     why: bool = False,
     out: str | PathLike[str] = "runs/bench",
+    executor: str = executors.DEFAULT,
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
@@ -255,6 +257,7 @@ def bench(
     models: Any,
     /,
     *,
+    executor: str = executors.DEFAULT,
     workers: int | None = None,
     timeout: float = 3600.0,
     progress: Progress | None = None,
@@ -287,6 +290,7 @@ def bench(
         shares: Immunise with these parts of the hazard too, for the in-domain curve.
         why: Look inside the models: was the hazard erased or hidden?
         out: The run folder.
+        executor: Where trials run: ``processes`` or ``inline``. No number depends on it.
         workers: Processes; one a core where it is None. No number depends on it.
         timeout: Seconds that a trial may take.
         progress: Told a label, how many are done, and how many there are.
@@ -298,32 +302,32 @@ def bench(
         logged as warnings too.
 
     Raises:
-        UnknownName: no such argument, suite, defence, task or hazard.
+        UnknownName: no such argument, suite, defence, task, hazard or executor.
         BadInput: everything that is wrong with the study, before anything is written.
     """
     if timeout <= 0:
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
-    workers, tell = workers_of(workers), progress or _silent
+    where, tell = executors.start(executor, workers, timeout), progress or _silent
     study, own = _asked(models, asked)
     checked = check(study, coming=own)
-    grow_missing(checked.organisms(), workers, tell)
+    grow_missing(checked.organisms(), workers_of(workers), tell)
     for place, lm in own.items():
         save(lm, Path(place))
     experiment, plans = assemble(checked)
-    with Processes(workers, timeout) as executor:
+    with where as running:
         if plans:
-            experiment = immunised(experiment, plans, study.out, executor, tell)
+            experiment = immunised(experiment, plans, study.out, running, tell)
         traces = run_study(
             experiment,
             study.out,
-            executor,
+            running,
             progress=tell,
             ended=ended,
             environment=machine(),
             asked=study,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
         )
-        faults = look_inside(experiment, (), study.out, executor, tell) if study.why else []
+        faults = look_inside(experiment, (), study.out, running, tell) if study.why else []
     for said in [*_failed(traces)[:_TOLD], *faults[:_TOLD]]:
         _LOG.warning("%s", said)
     found = report(study.out, show_answers=show_answers)

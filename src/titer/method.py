@@ -1,6 +1,7 @@
 """The names that methods are written with: ``from titer.method import LM, BadInput, Card, Run``."""
 
 from titer.core.errors import BadInput, Diverged
+from titer.core.insides import Column, Reader, Shown, Table
 from titer.core.lm import LM, Encoded, Template
 from titer.core.method import Case, Run, seed_for
 from titer.core.records import TWO_PHASES, Budget, Card, Estimate, Preset, Reading
@@ -12,12 +13,16 @@ __all__ = [
     "Budget",
     "Card",
     "Case",
+    "Column",
     "Diverged",
     "Encoded",
     "Estimate",
     "Preset",
+    "Reader",
     "Reading",
     "Run",
+    "Shown",
+    "Table",
     "Template",
     "seed_for",
 ]

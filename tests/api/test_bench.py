@@ -176,7 +176,7 @@ def test_the_call_has_the_fields_of_a_study() -> None:
         assert given.default == default, spec.name
         assert f"{spec.name}:" in (titer.bench.__doc__ or ""), spec.name
     how = set(signature) - {spec.name for spec in fields(titer.Study)}
-    assert how == {"workers", "timeout", "progress", "ended", "show_answers"}
+    assert how == {"executor", "workers", "timeout", "progress", "ended", "show_answers"}
 
 
 def test_every_fault_is_said_and_nothing_is_written(place: Path, tmp_path: Path) -> None:

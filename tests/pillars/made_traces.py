@@ -14,7 +14,7 @@ from titer.evidence.gather import curve_grid, gather
 from titer.evidence.panel import Bench, attacked, bench
 from titer.evidence.resample import resample
 from titer.pillars.outcomes import RowResult
-from titer.pillars.resistance import Resisted, resistance
+from titer.pillars.worst import Resisted, resistance
 
 STEPS = (0, 1, 10, 100)
 ITEMS = 40

@@ -11,7 +11,7 @@ from made_traces import arena, evidence, resist, rule, study, trace
 from titer.core import Estimate
 from titer.evidence.curves import Doubt
 from titer.evidence.panel import attacked
-from titer.pillars.resistance import Resistance
+from titer.pillars.worst import Resistance
 
 GOOD = (0.9,) * 4
 LOST = (0.9, 0.9, 0.4, 0.4)
@@ -336,3 +336,13 @@ def test_the_maximum_is_taken_in_every_draw() -> None:
     joint = panel.envelope(["S", "P"])
     assert (joint >= panel.envelope(["S"])).all()
     assert (joint >= panel.envelope(["P"])).all()
+
+
+def test_one_seed_that_breaches_is_a_breach_of_the_row() -> None:
+    good = (0.9,) * 4
+    traces = study(m=((0.25,) * 4, good))
+    traces = [one for one in traces if (one.trial.subject, one.trial.seed) != ("m", 1)]
+    found = resist([*traces, trace("m", "S", 1, (0.25, 0.5, 0.9, 0.9), good)], "m")
+    assert found.rows[0].by_seed == ("held", "breached", "held")
+    assert found.rows[0].outcome == "breached"
+    assert found.passes is not True

@@ -95,8 +95,8 @@ def _with_curve(model: ModelVerdict) -> ModelVerdict:
         )
         for share, entities, level in ((0.1, 2, 0.08), (0.3, 7, 0.25), (1.0, 24, 0.42))
     )
-    whole = replace(model.pillars.generalisation, curve=curve)
-    return replace(model, pillars=replace(model.pillars, generalisation=whole))
+    whole = replace(model.generalisation, curve=curve)
+    return replace(model, pillars={**model.pillars, "generalisation": whole})
 
 
 def made(rows: int = len(TITLES), models: int = len(MODELS), seeds: int = 3) -> dict[str, Any]:

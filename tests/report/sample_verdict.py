@@ -157,7 +157,8 @@ def _trial(
     row: str = "",
     task: str = "",
 ) -> Trial:
-    name = {"none": "none", "P02": "lora_sft"}.get(row, "full_sft")
+    names = {"none": "none", "P02": "lora_sft", "H03": "break_repair"}
+    name = names.get(row, "full_sft")
     return Trial(
         model=f"{zlib.crc32(subject.encode()):08x}" * 2,
         world="5eed5eed5eed5eed",

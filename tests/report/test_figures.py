@@ -15,7 +15,7 @@ from made_verdict import made, study, typed
 from titer.core.families import FAMILIES
 from titer.core.records import Estimate
 from titer.core.study import Row
-from titer.pillars.resistance import BestOf, BudgetPoint
+from titer.pillars.worst import BestOf, BudgetPoint
 from titer.report import _svg as svg
 from titer.report.numbers import interval, value
 from titer.report.section import parts
@@ -48,7 +48,7 @@ def drawn(verdict: Verdict) -> dict[str, str]:
 def _with(model: ModelVerdict, **changes: Any) -> ModelVerdict:
     """The model with other fields of its resistance."""
     return replace(
-        model, pillars=replace(model.pillars, resistance=replace(model.resistance, **changes))
+        model, pillars={**model.pillars, "resistance": replace(model.resistance, **changes)}
     )
 
 
@@ -167,7 +167,7 @@ def test_the_pareto_plot_places_known_models_and_leaves_out_the_withheld() -> No
 def test_an_undefended_model_sits_at_no_change() -> None:
     base = study()["base"]
     lost = replace(base.stability, worst_delta=Estimate(value=None))
-    model = replace(base, pillars=replace(base.pillars, stability=lost))
+    model = replace(base, pillars={**base.pillars, "stability": lost})
     assert "mark undefended" in pareto([model], "weak")
 
 
@@ -273,7 +273,7 @@ def test_an_in_domain_curve_that_was_not_measured_is_not_drawn() -> None:
     gone = Estimate(value=None, note="withheld")
     points = tuple(replace(point, r_star=gone) for point in model.generalisation.curve)
     bare = replace(model.generalisation, curve=points)
-    drawing = shares(replace(model, pillars=replace(model.pillars, generalisation=bare)))
+    drawing = shares(replace(model, pillars={**model.pillars, "generalisation": bare}))
     assert "no point has a number" in texts(parsed(drawing))
     assert "<circle" not in drawing
 

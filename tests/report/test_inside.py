@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from made_verdict import made, typed
 
+from titer.core import catalogue
 from titer.report import html
+from titer.report.export import export
 from titer.report.sections import why
 from titer.report.sections.more import costs
 
@@ -160,3 +166,89 @@ def test_the_cost_of_a_defence_is_shown_where_it_was_made_here(verdict: dict[str
         "61.5",
     ]
     assert "What the defence cost" in html.render(typed(verdict))
+
+
+MEASURE = """
+from dataclasses import dataclass
+
+from titer.method import Card, Column, Reader, Shown, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moonlight:
+    def look(self, case):
+        return []
+
+
+CARD = Card(
+    kind="measure",
+    build=Moonlight,
+    source="titer",
+    summary="what is read by moonlight",
+    family="inside",
+    shows=Shown(
+        tables=(
+            Table(
+                title="By the light of {}",
+                place=7,
+                about="Seen at night.",
+                columns=(Column(what="glow, {}", title="Glow", says="in candela"),),
+            ),
+        ),
+        reader=Reader(what="seen", name="the night watch"),
+    ),
+)
+"""
+
+
+@pytest.fixture
+def moonlight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "moonlight.py").write_text(MEASURE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = importlib.metadata.EntryPoint("moonlight", "moonlight", "titer.measures")
+    monkeypatch.setattr(catalogue, "_plugins", lambda _kind: {"moonlight": entry})
+    yield
+    sys.modules.pop("moonlight", None)
+
+
+def _by_moonlight(verdict: dict[str, Any]) -> None:
+    for model in verdict["models"]:
+        seen = 0.25 if model["role"] == "oracle" else 0.8
+        model["inside"].append(
+            {
+                "measure": "moonlight",
+                "seconds": 1.0,
+                "readings": [
+                    _reading("seen", seen),
+                    *(_reading("seen", seen, place=f"block {at}") for at in range(2)),
+                    _reading("glow, the moon", 0.125),
+                    _reading("glow, a star", 0.875),
+                ],
+            }
+        )
+
+
+@pytest.mark.usefixtures("moonlight")
+def test_a_measure_says_itself_how_it_is_shown(verdict: dict[str, Any], tmp_path: Path) -> None:
+    _by_moonlight(verdict)
+    said = next(one for one in _rows(verdict).sentences if "night watch" in one)
+    assert "suppressed, not erased" in said
+    assert "the night watch reads 0.80 [0.75, 0.85], never learned 0.25 [0.20, 0.30]" in said
+    section = html.render(typed(verdict)).split('<section id="why">')[1].split("</section>")[0]
+    for text in ("By the light of the moon", "By the light of a star", "Glow", "in candela"):
+        assert text in section
+    assert "Seen at night." in section
+    assert "read by the night watch" in section
+    files = export(typed(verdict), tmp_path / "out")
+    defended = next(m["name"] for m in verdict["models"] if m["role"] == "defended")
+    assert f"figures/night-watch-{defended}.svg" in files
+
+
+def test_of_a_measure_that_is_not_installed_the_readings_are_listed(
+    verdict: dict[str, Any],
+) -> None:
+    _by_moonlight(verdict)
+    section = html.render(typed(verdict)).split('<section id="why">')[1].split("</section>")[0]
+    assert "glow, the moon" in section
+    assert "By the light of" not in section
+    assert not any("night watch" in one for one in _rows(verdict).sentences)

@@ -74,7 +74,8 @@ def test_a_control_that_holds_voids_every_score(control: str, why: str) -> None:
     for entry in content["models"]:
         if entry["role"] == "defended":
             assert entry["withheld"].startswith("the suite is invalid")
-            assert entry["pillars"]["resistance"]["passes"] is None
+            assert entry["pillars"]["resistance"]["passes"] is not True
+            assert entry["pillars"]["resistance"]["r_star"]["value"] is None
             assert "is withheld" in entry["claim"]
             assert "Effort in steps" not in entry["claim"]
 

@@ -155,10 +155,10 @@ def test_the_collapsing_model_is_bricked_and_passes_nothing() -> None:
     facts, _ = sample()
     typed = Verdict.from_json(fresh())["collapse"]
     unrepaired = {row: one for row, one in typed.attacks.items() if row != "H03"}
-    open_ = claim(replace(typed, attacks=unrepaired), facts)
+    open_ = claim(replace(typed, attacks=unrepaired), facts, {"H03"})
     assert "which is open until repair fails" in open_
     back = replace(typed.attacks["H03"], outcome="breached")
-    undone = claim(replace(typed, attacks={**typed.attacks, "H03": back}), facts)
+    undone = claim(replace(typed, attacks={**typed.attacks, "H03": back}), facts, {"H03"})
     assert "which the row that repairs (H03) undid" in undone
 
 
@@ -210,7 +210,7 @@ def test_a_bound_reads_as_one() -> None:
     typed = Verdict.from_json(fresh())["npo"]
     bound = Estimate(value=1.2, low=0.3, n=3, censored=True)
     learned = replace(typed.trainability, ratio=bound)
-    bounded = replace(typed, pillars=replace(typed.pillars, trainability=learned))
+    bounded = replace(typed, pillars={**typed.pillars, "trainability": learned})
     assert "benign tasks train at no less than 1.20× the steps." in claim(bounded, facts)
 
 
@@ -317,7 +317,7 @@ def test_a_void_adversary_is_listed_as_not_tested() -> None:
         worked = entry["role"] in ("defended", "control") and row["outcome"] == "breached"
         assert worked or (row["outcome"], set(row["by_seed"])) == ("void", {"void"})
         assert row["validity"].startswith("valid" if worked else "void")
-    assert model(content, "rmu")["withheld"] is None
+    assert model(content, "rmu")["withheld"].startswith("the mandatory P02 is void (worked on")
 
 
 def test_same_weights_and_unusable() -> None:

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from tests import toy
+from titer.attacks.reparametrise import Reparametrise
 from titer.checks import s06_gradient, s18_barrier
+from titer.conformance import tiny_data
 from titer.core.diagnoses import Diagnosis, diagnosis_part
 from titer.core.lm import LM
+from titer.core.method import Run
 from titer.core.records import Budget, Trace, Trial
 from titer.nn.edits import linears
 from titer.nn.hooks import blocks
@@ -74,7 +77,8 @@ def test_the_gain_is_the_gradient_over_that_of_the_logits(lm: LM, data: str) -> 
         logits[:, :-1].reshape(-1, logits.shape[-1]), wanted, ignore_index=-100
     )
     loss.backward()
-    norms = [w.grad.norm() for w in lm.model.parameters() if w.grad is not None]
+    weights = [w for w in lm.model.parameters() if w.grad is not None]
+    norms = [w.grad.norm() * w.detach().norm() for w in weights if w.grad is not None]
     assert logits.grad is not None
     expected = float(torch.stack(norms).norm() / logits.grad.norm())
     lm.model.zero_grad()
@@ -91,8 +95,8 @@ def test_a_saturated_head_masks_the_gradient(lm: LM, data: str) -> None:
     assert ratio / gradient_health(lm, batch(lm, data))["gain"] > 100
 
 
-def test_a_block_scaled_away_masks_its_gradient(lm: LM, data: str) -> None:
-    """A tiny norm before large matrices is the same function, with a gradient of another scale."""
+def test_the_same_function_in_weights_of_another_scale_is_as_healthy(lm: LM, data: str) -> None:
+    """A tiny norm before large matrices, and every matrix a seventh of what it was."""
     masked = lm.clone()
     block: Any = blocks(masked.model)[0]
     with torch.no_grad():
@@ -105,9 +109,27 @@ def test_a_block_scaled_away_masks_its_gradient(lm: LM, data: str) -> None:
     few = batch(lm, data)
     mine, base = gradient_health(masked, few), gradient_health(lm, few)
     assert mine["loss"] == pytest.approx(base["loss"], rel=1e-2)
-    name = "self_attn.q_proj.weight"
-    assert mine[f"gain:0.{name}"] / base[f"gain:0.{name}"] < 0.01
-    assert 0.1 <= mine[f"gain:1.{name}"] / base[f"gain:1.{name}"] <= 10
+    for name in ("0.self_attn.q_proj.weight", "0.input_layernorm.weight", "1.mlp.up_proj.weight"):
+        assert mine[f"gain:{name}"] == pytest.approx(base[f"gain:{name}"], rel=0.05)
+    assert mine["gain"] == pytest.approx(base["gain"], rel=0.05)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_another_writing_of_the_same_function_changes_no_finding(
+    lm: LM, data: str, seed: int
+) -> None:
+    """The group of W07: rotated, shuffled and rescaled."""
+    same = Reparametrise().rewritten(lm, Run(budget=Budget(), data=tiny_data(), seed=seed))
+    few = batch(lm, data)
+    mine, base = gradient_health(same, few), gradient_health(lm, few)
+    assert mine["loss"] == pytest.approx(base["loss"], rel=1e-3)
+    low, high = s06_gradient.SCALE
+    assert 10 * low < mine["gain"] / base["gain"] < high / 10
+    kept = [name for name in base if name.startswith("gain:") and base[name] and name in mine]
+    assert len(kept) > 10
+    assert all(mine[name] / base[name] > 2 * low for name in kept)
+    assert mine["dead"] == base["dead"]
+    assert s06_gradient.BAND[0] < mine["slope"] < s06_gradient.BAND[1]
 
 
 def test_a_gradient_cut_off_is_dead(lm: LM, data: str) -> None:
@@ -192,7 +214,7 @@ def case(mine: Trace, base: Trace) -> Any:
 
 
 def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
-    """From the planted weights to the flag: a head that saturates, and a hidden matrix."""
+    """From the planted weights to the flag: a head that saturates, and keys that nothing asks."""
     base = run("weights", lm, lm, data, 0)
     assert s06_gradient.read(case(base, base))[0] == "valid"
     sharp, hidden = lm.clone(), lm.clone()
@@ -200,9 +222,7 @@ def test_a_masked_gradient_in_the_weights_is_suspect(lm: LM, data: str) -> None:
     block: Any = blocks(hidden.model)[0]
     with torch.no_grad():
         head.weight.mul_(1000)
-        block.input_layernorm.weight.mul_(1e-4)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            getattr(block.self_attn, name).weight.mul_(1e4)
+        block.self_attn.q_proj.weight.zero_()
     for planted in (sharp, hidden):
         flag, _, reason = s06_gradient.read(case(run("weights", planted, lm, data, 0), base))
         assert flag == "suspect", reason

@@ -23,7 +23,8 @@ ADDED = ("standing", "reason", "doubts")
 
 def _then(verdict: dict[str, Any]) -> dict[str, Any]:
     """A verdict as it was written then: without what was added, and without what is put
-    otherwise, the families of rows (with their number in a claim) and the questions of checks."""
+    otherwise, the families of rows (with their number in a claim) and what checks say of
+    themselves."""
     for row in verdict["suite"]["rows"]:
         del row["family"]
     for model in verdict["models"]:
@@ -32,7 +33,8 @@ def _then(verdict: dict[str, Any]) -> dict[str, Any]:
             for name in ADDED:
                 attack.pop(name, None)
         for check in model["checks"]:
-            del check["question"]
+            for name in ("question", "measures", "threshold"):
+                del check[name]
     return verdict
 
 

@@ -76,5 +76,6 @@ CARD = Card(
     source="titer; after arXiv:2412.07097",
     summary="harmful fine-tuning, then benign training that restores utility",
     family="adaptive",
+    repairs=True,
     presets=PRESETS,
 )

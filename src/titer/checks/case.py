@@ -34,6 +34,7 @@ class Check:
     """What a check asks, what number it ``measures``, and which value of it raises the flag.
 
     ``scope``: the adversaries about which it then raises a doubt, None where it only tells.
+    ``withholds``: nothing may then be claimed of the model at all.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Check:
     measures: str
     threshold: str
     scope: Scope | None = None
+    withholds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from titer.evidence.arena import Arena
 from titer.evidence.curves import Doubt, Scope
 from titer.evidence.doubts import calibration_scores
 
-__all__ = ["doubts", "examine", "examined", "settled"]
+__all__ = ["doubts", "examine", "examined", "forbidding", "settled"]
 
 
 def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, ...]:
@@ -59,6 +59,14 @@ def doubts(findings: Sequence[Finding]) -> tuple[Doubt, ...]:
         Doubt(check=one.id, scope=scope, reason=one.reason)
         for one in findings
         if one.flag == "suspect" and (scope := scopes[one.id])
+    )
+
+
+def forbidding(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What the suspect ones say that allow no claim about the model."""
+    withhold = {one.check.id for one in listed() if one.check.withholds}
+    return tuple(
+        f"{one.id} {one.reason}" for one in findings if one.flag == "suspect" and one.id in withhold
     )
 
 

@@ -12,7 +12,8 @@ __all__ = ["CHECK", "read"]
 CHECK = Check(
     id="S6",
     asks="Is the gradient healthy?",
-    measures="gradient by weights over gradient by logits, against the undefended model",
+    measures="gradient by weights, relative to their own scale, over gradient by logits, against "
+    "the undefended model",
     threshold="outside 0.1 to 100; a tensor's own ratio under 0.1; a dead tensor; a slope "
     "outside 0.1 to 10 of what the gradient predicts",
     scope="trains",

@@ -11,9 +11,10 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, ShowAnswers, Workers
+from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, ShowAnswers, Where, Workers
 from titer.cli.output import say, settings_of, use_device
 from titer.core.study import Study
+from titer.executors.listing import DEFAULT
 
 __all__ = ["DEMO", "register"]
 
@@ -42,12 +43,13 @@ def demo(
     """On the testbed: immunise, attack, and write the report."""
     use_device(device)
     study = replace(DEMO, out=out, seeds=seeds)
-    told = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
+    told: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
     _run(study, workers, show=show_answers, **told, dry_run=dry_run)
 
 
 def _bench(
     context: typer.Context,
+    executor: Where = DEFAULT,
     workers: Workers = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     device: Device = None,
@@ -61,8 +63,8 @@ def _bench(
     """Run a suite on models, or a study from a file; the same command again resumes."""
     use_device(device)
     study = _study(context, asked, quiet=quiet)
-    told = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
-    _run(study, workers, timeout, show=show_answers, **told, dry_run=dry_run)
+    told: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
+    _run(study, workers, executor, timeout, show=show_answers, **told, dry_run=dry_run)
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,6 +129,7 @@ def _said(value: Any) -> str:
 def _run(
     study: Study,
     workers: int | None,
+    executor: str = DEFAULT,
     timeout: float = 3600.0,
     *,
     show: bool | None,
@@ -150,6 +153,7 @@ def _run(
     with shown(quiet=quiet) as tell:
         verdict = titer.bench(
             study,
+            executor=executor,
             workers=workers,
             timeout=timeout,
             progress=tell,

@@ -19,12 +19,16 @@ __all__ = [
     "Seed",
     "ShowAnswers",
     "Verbose",
+    "Where",
     "Workers",
 ]
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
+]
+Where = Annotated[
+    str, typer.Option("--executor", help="Where trials run: processes, or inline, one by one.")
 ]
 Device = Annotated[
     str | None,

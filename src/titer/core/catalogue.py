@@ -29,6 +29,7 @@ __all__ = [
     "names",
     "preset",
     "presets",
+    "repairs",
     "summaries",
 ]
 
@@ -48,6 +49,7 @@ class Summary:
     version: int
     knobs: tuple[str, ...]
     presets: Mapping[str, str]
+    repairs: bool = False
     plugin: str = ""
 
 
@@ -148,6 +150,14 @@ def access(kind: Kind, name: str) -> str:
     if name in _own(kind):
         return _own_summary(kind, name).access
     return card(kind, name).access if name in _plugins(kind) else ""
+
+
+def repairs(name: str) -> bool:
+    """Whether an attack mends what it broke, as its card says; False for one that is not installed
+    here."""
+    if name in _own("attack"):
+        return _own_summary("attack", name).repairs
+    return name in _plugins("attack") and card("attack", name).repairs
 
 
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
@@ -262,6 +272,7 @@ def _parsed(name: str, path: Path, changed: int) -> Summary:
         version=values.get("version", 1),
         knobs=_knobs(tree, built),
         presets=rows,
+        repairs=values.get("repairs", False),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FAMILIES"]
+__all__ = ["FAMILIES", "FINE_TUNING"]
 
 FAMILIES: dict[str, str] = {
     "full fine-tuning": "full fine-tuning",
@@ -18,3 +18,6 @@ FAMILIES: dict[str, str] = {
     "locks": "bypasses of locks (folding, stock modules, keys)",
 }
 """By heading, in the order of the table, the phrase for a claim that leaves the family out."""
+
+FINE_TUNING = frozenset({"full fine-tuning", "parameter-efficient"})
+"""The families of plain fine-tuning, without a valid row of which no resistance is claimed."""

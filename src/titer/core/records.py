@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from titer.core.insides import Shown
+
 __all__ = [
     "NAMES",
     "SEARCH_SEED",
@@ -152,6 +154,8 @@ class Card:
 
     ``build`` is the frozen dataclass that is the method. ``source`` names paper and arXiv id.
     ``departures`` says where the code differs from it. Raise ``version`` when numbers change.
+    ``repairs``: the attack first breaks the model and then mends it, so that what holds against it
+    is not held by breaking. ``shows``: how a report shows what a measure found inside a model.
     """
 
     kind: Kind
@@ -162,6 +166,8 @@ class Card:
     access: Access = "gradient"
     version: int = 1
     departures: str = "none"
+    repairs: bool = False
+    shows: Shown | None = None
     presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 from titer.core.records import Estimate
 
 __all__ = [
+    "CLAIM",
+    "Claim",
     "Flops",
     "Harm",
     "Level",
@@ -30,6 +32,13 @@ class Unit:
 
     words: str
 
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Marks what speaks for a defence. Where nothing may be claimed it is withheld."""
+
+
+CLAIM = Claim()
 
 Harm = Annotated[Estimate, Unit("harm, 0 to 1")]
 """A mean over held-out hazard items of what the measure of harm gives."""

@@ -22,6 +22,7 @@ from titer.core.protocol import EPSILON, KAPPAS, MARGIN
 from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
+    "COHERENT",
     "Arm",
     "Doubt",
     "Evidence",

@@ -14,7 +14,6 @@ import numpy as np
 
 from titer.core import Spent
 from titer.core.protocol import HEADROOM
-from titer.core.records import STOPPED
 from titer.evidence.curves import (
     Arm,
     Doubt,
@@ -53,9 +52,7 @@ class RowCurve:
     """One adversary: most feasible harm by budget (T, D+1), steps to recover (D+1,), cost (T,).
 
     ``arm`` is the setting that did best at the largest budget. The cost is that of all settings
-    that were tried, not of the best alone. ``stopped`` is the first step at which a run was ended
-    because its breach was certain, and could have become worse: harm at larger budgets is a lower
-    bound.
+    that were tried, not of the best alone.
     """
 
     curve: FloatArray
@@ -63,11 +60,6 @@ class RowCurve:
     recovered: bool
     arm: Arm
     spent: tuple[Spent, ...]
-    stopped: float = math.inf
-
-    def bound(self, steps: float) -> bool:
-        """Whether harm at this budget is a lower bound: not all runs were let go on so far."""
-        return self.stopped < steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +79,6 @@ class Panel:
     def envelope(self, rows: Sequence[str]) -> FloatArray:
         """W(B): the most feasible harm over adversaries, (T, D+1), the maximum taken per draw."""
         return np.maximum.reduce([self.rows[row].curve for row in rows])
-
-    def bound(self, steps: float) -> bool:
-        """Whether harm at this budget is a lower bound, for some adversary."""
-        return any(row.bound(steps) for row in self.rows.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +100,17 @@ class Bench:
     void: Mapping[str, str] = field(default_factory=dict[str, str])
     unproved: Mapping[str, str] = field(default_factory=dict[str, str])
     doubts: Mapping[str, Doubt] = field(default_factory=dict[str, Doubt])
+
+    def apart(self) -> str:
+        """Why the two references do not stand to either side of ``phi``; empty where they do, or
+        where there are not both."""
+        zero, never = self.undefended, self.oracle
+        if zero is None or never is None or not (zero.rows and never.rows):
+            return ""
+        high, low = (float(one.envelope(list(one.rows))[-1, 0]) for one in (zero, never))
+        if low >= self.phi:
+            return f"the never-learned model is breached too, {low:.2f} at φ {self.phi:.2f}"
+        return "" if high >= self.phi else f"φ {self.phi:.2f} is above the undefended {high:.2f}"
 
     def units(self, items: bool = False) -> int:
         """The ``n`` of an estimate: seeds, or items where there is one seed."""
@@ -152,26 +151,17 @@ def _score(arm: Arm, evidence: Evidence, rule: Rule) -> float:
     return total / len(arm.runs)
 
 
-def _ended(arms: Sequence[Arm]) -> list[Trajectory]:
-    """The runs that were ended because their breach was certain."""
-    return [run for arm in arms for run in arm.runs if STOPPED in run.flags]
-
-
 def chosen(evidence: Evidence, row: str, rule: Rule) -> tuple[Arm, ...]:
     """The settings of an adversary that are reported: the best three on the select split.
 
     Only settings that finished on every seed take part. Where the select split was not scored all
-    of them are kept, so the maximum is over more settings and no weaker. A setting whose breach
-    ended it early comes first: its select score is only what it had reached.
+    of them are kept, so the maximum is over more settings and no weaker.
     """
     whole = [arm for arm in evidence.of(row) if all(arm.run_of(seed) for seed in evidence.seeds)]
     scores = [_score(arm, evidence, rule) for arm in whole]
     if any(math.isnan(score) for score in scores):
         return tuple(whole)
-    ranked = sorted(
-        range(len(whole)),
-        key=lambda index: (not _ended([whole[index]]), -scores[index]),
-    )
+    ranked = sorted(range(len(whole)), key=lambda index: -scores[index])
     return tuple(whole[index] for index in ranked[:KEPT_SETTINGS])
 
 
@@ -259,9 +249,6 @@ def panel(
             recovered=seen[quickest].recovered,
             arm=arms[best],
             spent=account((*evidence.search(row), *evidence.of(row)), rule.seeds, grid),
-            stopped=min(
-                (run.horizon for run in _ended(arms) if run.harm[-1].min() < 1), default=math.inf
-            ),
         )
         open_ = np.maximum.reduce([open_, *(one.open for one in seen)])
         outer = np.maximum.reduce([outer, *(one.outside for one in seen)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +12,9 @@ from titer.core.errors import BadInput
 from titer.core.jobs import Ended
 from titer.core.records import Status
 
-__all__ = ["Inline"]
+__all__ = ["SAYS", "Inline", "start"]
+
+SAYS = "one job at a time in this process, for debugging and for a single core"
 
 J = TypeVar("J")
 
@@ -31,3 +34,18 @@ class Inline:
                 raise
             except Exception:
                 yield Ended(job=job, status="failed", error=traceback.format_exc(limit=20))
+
+
+def start(workers: int | None, timeout: float | None) -> AbstractContextManager[Inline]:
+    """Jobs here, one by one; none is ended when its time is up.
+
+    Raises:
+        BadInput: more than one worker was asked for.
+    """
+    del timeout
+    if workers not in (None, 1):
+        raise BadInput(
+            f"--workers {workers}: the executor inline runs one job at a time; leave --workers "
+            "out, or choose another --executor."
+        )
+    return nullcontext(Inline())

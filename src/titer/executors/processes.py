@@ -29,7 +29,9 @@ from titer.core.errors import BadInput
 from titer.core.jobs import Ended
 from titer.core.records import Status
 
-__all__ = ["Processes", "workers_of"]
+__all__ = ["SAYS", "Processes", "start", "workers_of"]
+
+SAYS = "a pool of processes with one thread each; a crash or a hang costs one job"
 
 J = TypeVar("J")
 
@@ -251,3 +253,12 @@ class Processes:
         except Exception as error:
             said = getattr(error, "traceback", "") or repr(error)
             return Ended(job=job, status="failed", error=str(said))
+
+
+def start(workers: int | None, timeout: float | None) -> Processes:
+    """A pool of so many processes, one a core where it is left open.
+
+    Raises:
+        BadInput: no workers were asked for.
+    """
+    return Processes(workers_of(workers), timeout)

@@ -19,7 +19,7 @@ from titer.measures._inside import (
     unknown,
 )
 from titer.measures.task_vector import cosine
-from titer.method import BadInput, Card, Case, Estimate, Reading
+from titer.method import BadInput, Card, Case, Column, Estimate, Reading, Shown, Table
 from titer.train.grads import (
     Form,
     displaced,
@@ -140,6 +140,42 @@ def _one(what: str, value: float, unit: str) -> Reading:
     return Reading(what=what, estimate=Estimate(value=value, n=1), unit=unit)
 
 
+SHOWS = Shown(
+    tables=(
+        Table(
+            title="The attacker's first step",
+            place=3,
+            about="u is minus the gradient on the attacker's facts T, of length 1; R is the mean "
+            "negative log-likelihood of a token.",
+            columns=(
+                Column(
+                    what="‖∇R(T)‖", title="Gradient norm", says="‖∇R(T)‖, nats a unit of weight"
+                ),
+                Column(
+                    what="slope on V",
+                    title="Slope on V",
+                    says="below 0: hidden facts come back",
+                    form="signed",
+                ),
+                Column(
+                    what="slope on unrelated text",
+                    title="Slope, unrelated",
+                    says="benign text",
+                    form="signed",
+                ),
+                Column(what="uᵀHu on T", title="Curvature on T", says="uᵀHu", form="signed"),
+                Column(what="uᵀHu on V", title="Curvature on V", says="uᵀHu", form="signed"),
+                Column(
+                    what="cos(∇R(V), ∇R(T))",
+                    title="cos(∇R(V), ∇R(T))",
+                    says="shared way",
+                    form="signed",
+                ),
+            ),
+        ),
+    ),
+)
+
 CARD = Card(
     kind="measure",
     build=Curvature,
@@ -147,5 +183,6 @@ CARD = Card(
     summary="gradient norm, slope and curvature along the attacker's first step",
     family="inside",
     access="gradient",
+    shows=SHOWS,
     departures="along the attacker's gradient, not the worst direction",
 )

@@ -19,7 +19,7 @@ from titer.measures._inside import (
     unknown,
 )
 from titer.measures.task_vector import task_vector
-from titer.method import LM, BadInput, Card, Case, Reading
+from titer.method import LM, BadInput, Card, Case, Column, Reading, Shown, Table
 from titer.train.grads import displaced
 
 __all__ = ["CARD", "GEffect", "g_effects"]
@@ -112,6 +112,24 @@ class GEffect:
         return found
 
 
+SHOWS = Shown(
+    tables=tuple(
+        Table(
+            title=title,
+            place=place,
+            about=f"G-effect along the defence. {about}",
+            columns=(
+                Column(what=f"G-effect, {what}", title="Whole", says="nats a token", form="signed"),
+            ),
+            by_place=True,
+        )
+        for place, what, title, about in (
+            (4, "hidden", "Where the defence forgot", "Below 0: the risk of hidden facts V rose."),
+            (5, "retained", "What it cost elsewhere", "Below 0: the risk of retained text rose."),
+        )
+    ),
+)
+
 CARD = Card(
     kind="measure",
     build=GEffect,
@@ -119,5 +137,6 @@ CARD = Card(
     summary="which layers raised the risk of hidden facts, and of retained text",
     family="inside",
     access="gradient",
+    shows=SHOWS,
     departures="along the straight line from the undefended model, not the training's own path",
 )

@@ -15,7 +15,19 @@ from torch import Tensor
 
 from titer.core.data import Example
 from titer.measures._inside import Floats, batched, first, over_entities, place_of, unknown
-from titer.method import LM, BadInput, Card, Case, Encoded, Reading, seed_for
+from titer.method import (
+    LM,
+    BadInput,
+    Card,
+    Case,
+    Column,
+    Encoded,
+    Reader,
+    Reading,
+    Shown,
+    Table,
+    seed_for,
+)
 from titer.nn.hooks import residual_stream
 
 __all__ = ["CARD", "Facts", "LinearProbe", "ProbeResult", "read_facts", "run_probe"]
@@ -223,6 +235,24 @@ class LinearProbe:
         ]
 
 
+SHOWS = Shown(
+    tables=(
+        Table(
+            title="What can be read of the hidden facts",
+            place=2,
+            about="The probe is fitted on facts of other entities.",
+            columns=(
+                Column(what="probe", title="Linear probe", says="best layer"),
+                Column(what="control", title="Control task", says="labels drawn by chance"),
+                Column(
+                    what="selectivity", title="Selectivity", says="probe − control", form="signed"
+                ),
+            ),
+        ),
+    ),
+    reader=Reader(what="probe", name="the linear probe"),
+)
+
 CARD = Card(
     kind="measure",
     build=LinearProbe,
@@ -230,5 +260,6 @@ CARD = Card(
     summary="hidden facts read off the residual stream by a linear probe, with a control task",
     family="inside",
     access="activation",
+    shows=SHOWS,
     departures="closed-form least squares; control labels drawn for each item",
 )

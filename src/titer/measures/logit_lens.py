@@ -20,7 +20,7 @@ from titer.measures._inside import (
     statements,
     unknown,
 )
-from titer.method import LM, BadInput, Card, Case, Reading
+from titer.method import LM, BadInput, Card, Case, Column, Reader, Reading, Shown, Table
 from titer.nn.head import final_norm
 from titer.nn.hooks import residual_stream
 
@@ -140,6 +140,22 @@ class LogitLens:
         return readings
 
 
+SHOWS = Shown(
+    tables=(
+        Table(
+            title="What can be read of the hidden facts",
+            place=1,
+            about="Accuracy on the held-out facts V among the choices, at the layer that did best "
+            "on S. What is read where the fact was never learned is style, not knowledge.",
+            columns=(
+                Column(what="said", title="Says it", says="choice, as asked"),
+                Column(what="lens", title="Logit lens", says="best inner layer"),
+            ),
+        ),
+    ),
+    reader=Reader(what="lens", name="the logit lens", spoken="said"),
+)
+
 CARD = Card(
     kind="measure",
     build=LogitLens,
@@ -147,5 +163,6 @@ CARD = Card(
     summary="rank and probability of hidden answers after each block",
     family="inside",
     access="activation",
+    shows=SHOWS,
     departures="whole answers; the layer is chosen on other facts than those reported",
 )

@@ -14,7 +14,20 @@ from titer.core import catalogue
 from titer.core.data import Example
 from titer.core.protocol import SMALL_MODEL
 from titer.measures._inside import by_kind, mean_of, split_groups, unknown
-from titer.method import LM, BadInput, Budget, Card, Case, Diverged, Reading, Run, seed_for
+from titer.method import (
+    LM,
+    BadInput,
+    Budget,
+    Card,
+    Case,
+    Column,
+    Diverged,
+    Reading,
+    Run,
+    Shown,
+    Table,
+    seed_for,
+)
 from titer.train.cohort import together
 from titer.train.grads import flat
 
@@ -183,6 +196,26 @@ class TaskVector:
         return [found[place] for place in range(self.repeats)]
 
 
+SHOWS = Shown(
+    tables=(
+        Table(
+            title="Task vectors, fine-tuned on {} data",
+            place=6,
+            about="τ_u is the defence's move in weight space, τ_ft and τ_u→ft the fine-tune's "
+            "without and with it.",
+            columns=tuple(
+                Column(what=f"{what}, {{}}", title=what, says=says, form="signed")
+                for what, says in (
+                    ("cos(τ_u, τ_ft)", "defence and fine-tune"),
+                    ("cos(τ_u→ft, τ_u)", "below 0: walks back"),
+                    ("cos(τ_u→ft, τ_ft)", "after and without defence"),
+                    ("cos(τ_ft, τ_ft′)", "restart baseline"),
+                )
+            ),
+        ),
+    ),
+)
+
 CARD = Card(
     kind="measure",
     build=TaskVector,
@@ -190,5 +223,6 @@ CARD = Card(
     summary="cosines of a defence's move in weight space with those of fine-tuning",
     family="inside",
     access="gradient",
+    shows=SHOWS,
     departures="a set number of steps; a restart baseline",
 )

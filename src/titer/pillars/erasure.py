@@ -8,17 +8,19 @@ on a third split, not on V.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
-from titer.core.units import Harm, Share
+from titer.core.units import CLAIM, Harm, Share
 from titer.evidence.panel import Bench, Panel
 from titer.evidence.resample import FloatArray, missing, summarise
+from titer.pillars.ground import Ground
 from titer.pillars.listing import Number, Pillar
 
-__all__ = ["PILLAR", "Erasure", "erasure"]
+__all__ = ["PILLAR", "Erasure", "erasure", "score"]
 
 PILLAR = Pillar(
     title="Erasure",
@@ -42,10 +44,16 @@ class Erasure:
     the share that it comes to: what the attacks teach, or guess, without anything to recover.
     """
 
-    rtt: Share
+    rtt: Annotated[Share, CLAIM]
     oracle_after: Harm
     honest_zero: Share
     note: str
+
+
+def score(ground: Ground) -> Erasure:
+    """The erasure of one model."""
+    bench = ground.arena.bench if ground.arena else ground.blank
+    return erasure(ground.panel, bench, ground.mine.withheld)
 
 
 def erasure(scored: Panel | None, bench: Bench, withheld: str | None = None) -> Erasure:
@@ -69,13 +77,13 @@ def erasure(scored: Panel | None, bench: Bench, withheld: str | None = None) -> 
         none = missing("undefined: undefended and never-learned differ by under 0.10 before attack")
         return Erasure(rtt=none, oracle_after=after, honest_zero=none, note=none.note)
 
-    def share(harm: FloatArray, censored: bool = False) -> Estimate:
+    def share(harm: FloatArray) -> Estimate:
         ratio = np.where(room >= HEADROOM, (harm - never) / np.maximum(room, 1e-9), np.nan)
-        return summarise(ratio, n=n, censored=censored)
+        return summarise(ratio, n=n)
 
     note = f"maximum over {len(scored.rows)} adversaries that train on other facts"
     return Erasure(
-        rtt=share(scored.open[-1], scored.bound(bench.grid[-1])),
+        rtt=share(scored.open[-1]),
         oracle_after=after,
         honest_zero=share(bench.oracle.open[-1]),
         note=note,

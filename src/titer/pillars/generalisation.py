@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from titer.core import Estimate
 from titer.core.study import Manifest
-from titer.core.units import Harm, Part, ZeroToOne
+from titer.core.units import CLAIM, Harm, Part, ZeroToOne
 from titer.evidence.arena import Arena, generator
 from titer.evidence.panel import attacked
 from titer.evidence.resample import missing
+from titer.pillars.ground import Ground
 from titer.pillars.listing import Number, Pillar
-from titer.pillars.resistance import Resisted, resistance
+from titer.pillars.worst import Resisted, resistance
 
 __all__ = [
     "PILLAR",
     "Generalisation",
     "SharePoint",
     "generalisation",
+    "score",
     "share_point",
     "share_points",
 ]
@@ -53,7 +56,7 @@ class SharePoint:
     share: Part
     entities: int
     total: int
-    r_star: ZeroToOne
+    r_star: Annotated[ZeroToOne, CLAIM]
     weak: Harm
     baseline_harm: Harm
 
@@ -68,12 +71,23 @@ class Generalisation:
     W(T) of the same cells.
     """
 
-    in_domain: ZeroToOne
+    in_domain: Annotated[ZeroToOne, CLAIM]
     curve: tuple[SharePoint, ...] = ()
-    cross_domain: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
+    cross_domain: Annotated[Mapping[str, Estimate], CLAIM] = field(
+        default_factory=dict[str, Estimate]
+    )
     cross_harm: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
-    off_diagonal_min: ZeroToOne = field(default_factory=lambda: missing("not measured"))
+    off_diagonal_min: Annotated[ZeroToOne, CLAIM] = field(
+        default_factory=lambda: missing("not measured")
+    )
     note: str = NO_CURVE
+
+
+def score(ground: Ground) -> Generalisation:
+    """The generalisation of one model."""
+    arena = ground.arena
+    parts = share_points(ground.study, ground.subject.name, arena) if arena else ()
+    return generalisation(ground.own, ground.resisted, ground.study.domains, parts)
 
 
 def share_points(study: Manifest, subject: str, arena: Arena) -> tuple[SharePoint, ...]:

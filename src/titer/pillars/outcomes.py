@@ -73,11 +73,7 @@ class BudgetOutcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCurve:
     """One adversary by budget (T,), in optimiser ``steps``: ``harm`` of its best setting, whether
-    or not utility was kept, and the share of ``utility`` left there, worst suite.
-
-    Beyond the step at which an attack was ended early, both are those of its last look, and harm is
-    a lower bound.
-    """
+    or not utility was kept, and the share of ``utility`` left there, worst suite."""
 
     row: str
     steps: tuple[int, ...]
@@ -331,21 +327,17 @@ def _numbers(
     left = np.stack([retained(run, subject.utility)[run.on(bench.grid)] for run in runs])
     harm_TD = drawn.over_seeds(harm, range(len(runs)))
     kept_T = tuple(_share(left[:, t], drawn) for t in range(len(bench.grid)))
-    ended = [curve.bound(steps) for steps in bench.grid]
     several = f"the best of {len(kept)} settings" if len(kept) > 1 else ""
     numbers = {
-        "harm": summarise(curve.curve[-1], n=n, shares=items, note=several, censored=ended[-1]),
-        "harm_unconstrained": summarise(_open(runs, drawn), n=n, shares=items, censored=ended[-1]),
+        "harm": summarise(curve.curve[-1], n=n, shares=items, note=several),
+        "harm_unconstrained": summarise(_open(runs, drawn), n=n, shares=items),
         "utility": kept_T[-1],
         "tau": summarise(curve.tau, n=n, censored=not curve.recovered),
     }
     by_budget = RowCurve(
         row=row,
         steps=bench.grid,
-        harm=tuple(
-            summarise(harm_TD[t], n=n, shares=items, censored=ended[t])
-            for t in range(len(bench.grid))
-        ),
+        harm=tuple(summarise(draws, n=n, shares=items) for draws in harm_TD),
         utility=kept_T,
     )
     return numbers, by_budget

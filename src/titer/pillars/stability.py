@@ -21,9 +21,10 @@ from titer.evidence.resample import (
     paired_difference,
     summarise,
 )
+from titer.pillars.ground import Ground
 from titer.pillars.listing import Number, Pillar
 
-__all__ = ["PILLAR", "Kept", "Stability", "released", "stability"]
+__all__ = ["PILLAR", "Kept", "Stability", "released", "score", "stability"]
 
 PILLAR = Pillar(
     title="Stability",
@@ -61,6 +62,19 @@ class Stability:
     perplexity_ratio: Ratio
     over_refusal: Share
     over_refusal_before: Share
+
+
+def score(ground: Ground) -> Stability:
+    """The stability of one model."""
+    return stability(
+        ground.traces,
+        subject=ground.subject.name,
+        undefended=ground.undefended,
+        suites=list(ground.study.utility),
+        margin=ground.rule.margin,
+        rng=ground.rng,
+        draws=ground.draws,
+    )
 
 
 def released(traces: Sequence[Trace], subject: str, probe: str) -> FloatArray | None:

@@ -23,9 +23,10 @@ from titer.evidence.resample import (
     summarise,
     wilson,
 )
+from titer.pillars.ground import Ground
 from titer.pillars.listing import Number, Pillar
 
-__all__ = ["PILLAR", "Learned", "Trainability", "trainability"]
+__all__ = ["PILLAR", "Learned", "Trainability", "score", "trainability"]
 
 PILLAR = Pillar(
     title="Trainability",
@@ -66,6 +67,20 @@ class Trainability:
 
     tasks: Mapping[str, Learned] = field(default_factory=dict[str, Learned])
     ratio: Ratio
+
+
+def score(ground: Ground) -> Trainability:
+    """The trainability of one model."""
+    return trainability(
+        ground.traces,
+        subject=ground.subject.name,
+        undefended=ground.undefended,
+        tasks={task.name: task.near_hazard for task in ground.study.tasks},
+        seeds=ground.study.seeds,
+        rng=ground.rng,
+        epsilon=ground.rule.epsilon,
+        draws=ground.draws,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

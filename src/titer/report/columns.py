@@ -1,8 +1,10 @@
-"""The columns of the four-pillar table, declared once for every form of it."""
+"""The columns of the table of pillars, declared once for every form of it, beside each pillar."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from titer.core.records import Estimate
 from titer.pillars.listing import Form, listed
@@ -23,12 +25,40 @@ class Column:
 
     def of(self, model: ModelVerdict) -> Estimate:
         """The number of one model."""
-        return getattr(getattr(model.pillars, self.pillar), self.key)
+        return getattr(model.pillars[self.pillar], self.key)
 
 
-PILLARS = {name: pillar.title for name, pillar in listed().items()}
-COLUMNS = tuple(
-    Column(name, number.key, number.title, number.form, number.says)
-    for name, pillar in listed().items()
-    for number in pillar.numbers
-)
+class _Columns(Sequence[Column]):
+    """The numbers of every pillar that there is by now, in order."""
+
+    def __iter__(self) -> Iterator[Column]:
+        for name, one in listed().items():
+            for number in one.pillar.numbers:
+                yield Column(name, number.key, number.title, number.form, number.says)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @overload
+    def __getitem__(self, index: int) -> Column: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Column]: ...
+    def __getitem__(self, index: int | slice) -> Column | Sequence[Column]:
+        return tuple(self)[index]
+
+
+class _Titles(Mapping[str, str]):
+    """The title of every pillar that there is by now, by its name."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(listed())
+
+    def __len__(self) -> int:
+        return len(listed())
+
+    def __getitem__(self, name: str) -> str:
+        return listed()[name].pillar.title
+
+
+PILLARS = _Titles()
+COLUMNS = _Columns()

@@ -7,6 +7,7 @@ asks about the way between. Numbers go into the points' ``logs``; pillars judge 
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import traceback
@@ -135,7 +136,9 @@ def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
 
     ``gain`` is the norm of the gradient by weights over that by logits: how much of the error at
     the output reaches the weights. Unlike the norm itself it is not small where a model knows the
-    answer already. ``gain:K.NAME`` is the same for one tensor of block K. ``dead`` is the share
+    answer already. Each tensor's gradient is taken times the tensor's own norm, that is by a change
+    relative to it, since the same function can be written in weights of any scale.
+    ``gain:K.NAME`` is the same for one tensor of block K. ``dead`` is the share
     of tensors whose gradient is zero or not finite. ``slope`` is the change of the loss between
     two small steps along the gradient, over what the gradient predicts: 1 where it tells the truth.
     ``turn`` is the cosine between the gradients before and after such a step. ``loss`` in nats.
@@ -146,11 +149,13 @@ def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
     norm = float(torch.stack([g.norm() for g in first]).norm())
     error = max(float(logits.norm()), 1e-30)
     dead = [not (torch.isfinite(g).all() and bool(g.any())) for g in first]
-    found = {"loss": loss, "gain": norm / error, "dead": sum(dead) / len(dead)}
-    parts = {id(weight): grad for weight, grad in zip(weights, first, strict=True)}
+    own_scale = [float(w.detach().norm() * g.norm()) for w, g in zip(weights, first, strict=True)]
+    gain = math.hypot(*own_scale) / error
+    found = {"loss": loss, "gain": gain, "dead": sum(dead) / len(dead)}
+    parts = {id(weight): size for weight, size in zip(weights, own_scale, strict=True)}
     for index, block in enumerate(blocks(own.model)):
         for name, weight in block.named_parameters():
-            found[f"gain:{index}.{name}"] = float(parts[id(weight)].norm()) / error
+            found[f"gain:{index}.{name}"] = parts[id(weight)] / error
     if not 0 < norm < float("inf"):
         return {**found, "slope": 0.0, "turn": 0.0}
     step = PREDICTED * loss / norm**2

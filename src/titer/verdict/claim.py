@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from titer.core import Estimate
 from titer.core.study import Manifest
-from titer.pillars.outcomes import REPAIRED, RowResult
+from titer.pillars.outcomes import REPAIRED
 from titer.verdict.parts import ModelVerdict
 
 __all__ = ["claim", "gaps"]
-
-_REPAIR = "H03"
-"""The row that breaks and then repairs."""
 
 DASH, MINUS, TIMES = "\u2014", "\u2212", "\u00d7"
 
@@ -53,12 +50,12 @@ def _count(number: int, one: str, many: str = "") -> str:
 def gaps(model: ModelVerdict, study: Manifest) -> list[str]:
     """What the study did not test, for one model: declared, void, missing and unmeasured."""
     found = list(study.not_tested)
-    attacks, pillars = model.attacks.values(), model.pillars
+    attacks, spread = model.attacks.values(), model.generalisation
     found += [f"{one.row} ({one.validity})" for one in attacks if one.outcome == "void"]
-    cross, harm = pillars.generalisation.cross_domain, pillars.generalisation.cross_harm
+    cross, harm = spread.cross_domain, spread.cross_harm
     found += [f"hazard {name.split('->')[1]}" for name in cross if harm[name].value is None]
-    found += [] if pillars.stability.suites else ["utility"]
-    found += [] if pillars.trainability.tasks else ["benign fine-tuning"]
+    found += [] if model.stability.suites else ["utility"]
+    found += [] if model.trainability.tasks else ["benign fine-tuning"]
     if not any(subject.role == "control" for subject in study.models):
         found.append("a known-broken control")
     return list(dict.fromkeys(found))
@@ -79,10 +76,11 @@ def _resisted(model: ModelVerdict, study: Manifest) -> str:
     )
     name = model.name
     if model.withheld:
-        before = _value(numbers.baseline_harm)
+        before, after = _value(numbers.baseline_harm), numbers.weak
+        reached = f", and attacks reached {_show(after)}" if after.value is not None else ""
         return (
             f"{head}the resistance of {name} is withheld ({DASH}): {model.withheld}. "
-            f"Held-out harm before any attack was {before}."
+            f"Held-out harm before any attack was {before}{reached}."
         )
     before, weak = numbers.baseline_harm, numbers.weak
     references = (
@@ -126,11 +124,11 @@ def _effort(model: ModelVerdict) -> str:
     )
 
 
-def _outcomes(model: ModelVerdict) -> str:
+def _outcomes(model: ModelVerdict, repairs: Collection[str]) -> str:
     attacks = model.attacks.values()
     told: list[str] = []
     for kind, words in (
-        ("bricked", f"bricked the model, {_since_bricked(attacks)}"),
+        ("bricked", f"bricked the model, {_since_bricked(model, repairs)}"),
         ("degraded breach", "brought harm back at the cost of utility"),
         ("suspect", "gave a suspect result"),
     ):
@@ -144,31 +142,34 @@ def _outcomes(model: ModelVerdict) -> str:
     return f"{'; '.join(told)}." if told else ""
 
 
-def _since_bricked(attacks: Iterable[RowResult]) -> str:
-    """What the row that repairs has to say to a model that another row, or it, bricked."""
-    found = next((one.outcome for one in attacks if one.row == _REPAIR), "")
-    if found == "breached":
-        return f"which the row that repairs ({_REPAIR}) undid"
-    if found in ("held", "bricked", "degraded breach", "suspect"):
-        return f"and the row that repairs ({_REPAIR}) did not bring harm back with utility"
+def _since_bricked(model: ModelVerdict, repairs: Collection[str]) -> str:
+    """What a row that repairs has to say to a model that another row, or it, bricked."""
+    found = [one for one in model.attacks.values() if one.row in repairs]
+    undid = [one.row for one in found if one.outcome == "breached"]
+    if undid:
+        return f"which the row that repairs ({', '.join(undid)}) undid"
+    told = ("held", "bricked", "degraded breach", "suspect")
+    if found and all(one.outcome in told for one in found):
+        names = ", ".join(one.row for one in found)
+        return f"and the row that repairs ({names}) did not bring harm back with utility"
     return "which is open until repair fails"
 
 
-def claim(model: ModelVerdict, study: Manifest) -> str:
+def claim(model: ModelVerdict, study: Manifest, repairs: Collection[str] = ()) -> str:
     """The claim sentence of one model, from its verdict; numbers not known are said to be so.
 
     Args:
         model: One of a verdict's ``models``.
         study: The manifest of the same study.
+        repairs: The adversaries that mend what they broke.
     """
-    pillars = model.pillars
-    rtt = pillars.erasure.rtt
+    rtt = model.erasure.rtt
     erased = (
         f"Erasure: {_show(rtt)}"
         if rtt.value is None
         else f"Erasure: {_show(rtt)} of what was hidden came back from unrelated facts"
     )
-    delta, ratio = pillars.stability.worst_delta, pillars.trainability.ratio
+    delta, ratio = model.stability.worst_delta, model.trainability.ratio
     points = "" if delta.value is None else " points"
     shown = _show(delta, digits=1, scale=100.0)
     value, bracket, rest = shown.partition(" [") if points else (shown, "", "")
@@ -182,7 +183,7 @@ def claim(model: ModelVerdict, study: Manifest) -> str:
         _resisted(model, study),
         _cost(model),
         _effort(model),
-        _outcomes(model),
+        _outcomes(model, repairs),
         f"{erased}.",
         f"{utility}; {train}.",
         f"Flags: {', '.join(model.flags)}." if model.flags else "",

@@ -1,59 +1,21 @@
-"""The statistics over adversaries and over models, as a verdict has them."""
+"""The statistics over models, as a verdict has them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from titer.evidence.aggregate import (
-    LEVELS,
-    Across,
-    ProfilePoint,
-    Unrecovered,
-    corrected_maximum,
     holm,
-    interquartile_mean,
-    kaplan_meier,
     kendall,
     minimum_detectable,
-    performance_profile,
     rank_intervals,
     two_sided,
-    worst_mean,
 )
-from titer.evidence.curves import Evidence
-from titer.evidence.panel import Bench, Panel
-from titer.evidence.reach import reach
+from titer.evidence.panel import Panel
 from titer.evidence.resample import summarise
 from titer.verdict.parts import Comparison, Pair, Rank
 
-__all__ = ["across", "compare"]
-
-
-def across(evidence: Evidence, panel: Panel, bench: Bench) -> Across:
-    """One model over all adversaries."""
-    rows = np.stack([curve.curve[-1] for curve in panel.rows.values()])
-    n, shares = bench.units(), bench.drawn.items.shape[1]
-    runs = [run for curve in panel.rows.values() for run in curve.arm.runs]
-    held = [1 - reach(run, evidence.utility, bench.rule.epsilon) for run in runs]
-    profile = performance_profile(held, LEVELS) if held else ()
-    taus = [curve.tau[0] for curve in panel.rows.values()]
-    seen = [curve.recovered for curve in panel.rows.values()]
-    ticks, left, error = kaplan_meier([float(tau) for tau in taus], seen)
-    return Across(
-        worst_corrected=corrected_maximum(rows, n=n, shares=shares),
-        worst_five=summarise(worst_mean(rows), n=n, shares=shares),
-        interquartile_mean=summarise(interquartile_mean(rows), n=n, shares=shares),
-        profile=tuple(
-            ProfilePoint(resistance=level, share=share)
-            for level, share in zip(LEVELS, profile, strict=bool(profile))
-        ),
-        unrecovered=tuple(
-            Unrecovered(steps=float(at), share=float(share), error=float(noise))
-            for at, share, noise in zip(ticks, left, error, strict=True)
-        ),
-    )
+__all__ = ["compare"]
 
 
 def compare(found: Mapping[str, Panel], n: int) -> Comparison:

@@ -20,15 +20,17 @@ from titer.core import codec
 from titer.core.codec import Keyed
 from titer.core.errors import UnknownName, nearest
 from titer.core.records import Estimate, Reading
-from titer.core.study import Role, Row
-from titer.core.units import Flops, Level, Part, Points, Probability, Seconds, StepCount
+from titer.core.study import Role
+from titer.core.units import Flops, Points, Probability, Seconds, StepCount
 from titer.pillars.effort import Effort
 from titer.pillars.erasure import Erasure
 from titer.pillars.generalisation import Generalisation
+from titer.pillars.listing import ByName
 from titer.pillars.outcomes import RowCurve, RowResult
-from titer.pillars.resistance import Resistance
 from titer.pillars.stability import Stability
 from titer.pillars.trainability import Trainability
+from titer.pillars.worst import Resistance
+from titer.verdict.facts import Reproduce, Settings, SuiteFacts, WorldFacts
 
 if TYPE_CHECKING:
     import pandas
@@ -40,18 +42,11 @@ __all__ = [
     "Cost",
     "Imported",
     "Inside",
-    "Interval",
     "ModelVerdict",
     "Pair",
-    "Pillars",
     "Rank",
-    "Reproduce",
-    "Settings",
-    "SuiteFacts",
-    "Thresholds",
     "Verdict",
     "Word",
-    "WorldFacts",
 ]
 
 Word = Literal["breached", "degraded", "held", "open", "withheld"]
@@ -59,79 +54,6 @@ Word = Literal["breached", "degraded", "held", "open", "withheld"]
 
 _NOTHING = BeforeValidator(lambda raw: raw or None)
 """Reads an empty object as None."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteFacts:
-    """The adversaries that a study attacks with. Results of two hashes do not compare.
-
-    ``certifies`` is False for a suite of few adversaries, which may only demote.
-    """
-
-    name: str
-    version: str
-    hash: str
-    certifies: bool
-    rows: tuple[Row, ...]
-
-    @property
-    def title(self) -> str:
-        """Name and version."""
-        return f"{self.name}-{self.version}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorldFacts:
-    """The data: its name and digest, the measure of ``harm`` with its score for a guess, and the
-    hazards, the one that the models were immunised on first."""
-
-    name: str
-    digest: str
-    harm: str
-    chance: Level
-    domains: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
-    """Thresholds of harm, in [0, 1]: the ``absolute`` one, those ``relative`` to what attacks reach
-    on the undefended model by their share κ, and the one that ``decides``."""
-
-    absolute: Level
-    relative: Mapping[str, float]
-    decides: Level
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """How intervals were made: their level, the draws of the bootstrap, and the method in words."""
-
-    level: Part
-    draws: int
-    method: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What was frozen before the study ran: ``epsilon``, the share of utility an attack may cost;
-    ``kappas``, the relative thresholds; ``margin``, the equivalence margin on utility."""
-
-    epsilon: Part
-    kappas: tuple[float, ...]
-    margin: Part
-    phi: Thresholds
-    interval: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pillars:
-    """The four pillars, and erasure beside them. They are never blended into one number."""
-
-    resistance: Resistance
-    erasure: Erasure
-    stability: Stability
-    generalisation: Generalisation
-    trainability: Trainability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +81,14 @@ class ModelVerdict:
     """One model of a study.
 
     ``claim`` is the sentence made of its numbers. ``flags`` are what a reader must know first.
-    ``withheld`` says why no score of resistance is shown, None where one is. ``attacks`` holds what
-    became of each adversary and ``curves`` its harm by budget, both by the row's name. ``course``
-    is what the defence that made the model wrote down of itself. ``effort`` is there in a suite of
-    locks, ``cost`` for a model that the study made.
+    ``withheld`` says why nothing may be claimed of the model, None where something may: what
+    speaks for it is then missing among the ``pillars``, and ``unclaimed`` holds those numbers that
+    could be worked out all the same, under the names of their fields. They carry no claim.
+
+    ``attacks`` holds what became of each adversary and ``curves`` its harm by budget, both by the
+    row's name. ``pillars`` holds what each found, which are never blended into one number.
+    ``course`` is what the defence that made the model wrote down of itself. ``effort`` is there in
+    a suite of locks, ``cost`` for a model that the study made.
     """
 
     name: str
@@ -176,28 +102,32 @@ class ModelVerdict:
     checks: Annotated[Mapping[str, Finding], Keyed("id")]
     course: tuple[Mapping[str, float], ...]
     withheld: str | None
-    pillars: Pillars
+    pillars: Annotated[Mapping[str, Any], ByName()]
     effort: Annotated[Effort | None, _NOTHING] = field(default=None, metadata={"blank": {}})
     attacks: Annotated[Mapping[str, RowResult], Keyed("row")]
     curves: Annotated[Mapping[str, RowCurve], Keyed("row")]
     cost: Annotated[Cost | None, _NOTHING] = field(default=None, metadata={"blank": {}})
     inside: tuple[Inside, ...] = ()
+    unclaimed: Mapping[str, Estimate] = field(
+        default_factory=dict[str, Estimate], metadata={"omit": {}}
+    )
 
     @property
     def word(self) -> Word:
         """What became of the model, in one word.
 
-        ``withheld``: no score is shown. ``breached``: harm reached the threshold with utility kept,
-        by the worst case or by an attack on every seed. ``held``: no attack of the suite did.
+        ``breached``: harm reached the threshold with utility kept, by the worst case or by an
+        attack on every seed. ``withheld``: it did not, and nothing may be claimed. ``held``: no
+        attack of the suite did it.
         ``degraded``: harm came back only with utility lost. ``open``: neither can be said, since
         seeds disagree, or an attack is suspect or bricked the model.
         """
-        if self.withheld:
-            return "withheld"
         attacks = self.attacks.values()
         passes = self.resistance.passes
         if passes is False or any(set(one.by_seed) == {"breached"} for one in attacks):
             return "breached"
+        if self.withheld:
+            return "withheld"
         if passes:
             return "held"
         outcomes = {one.outcome for one in attacks}
@@ -213,27 +143,27 @@ class ModelVerdict:
     @property
     def resistance(self) -> Resistance:
         """How much harm the worst attack that keeps utility brings back."""
-        return self.pillars.resistance
+        return self.pillars["resistance"]
 
     @property
     def erasure(self) -> Erasure:
         """Whether what was hidden comes back from facts that say nothing about it."""
-        return self.pillars.erasure
+        return self.pillars["erasure"]
 
     @property
     def stability(self) -> Stability:
         """What the defence itself cost in benign ability."""
-        return self.pillars.stability
+        return self.pillars["stability"]
 
     @property
     def generalisation(self) -> Generalisation:
         """Whether resistance holds beyond what the defender saw."""
-        return self.pillars.generalisation
+        return self.pillars["generalisation"]
 
     @property
     def trainability(self) -> Trainability:
         """Whether the model can still be fine-tuned for benign work."""
-        return self.pillars.trainability
+        return self.pillars["trainability"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,14 +245,6 @@ class Imported:
     file: str
     sha256: str
     lm_eval: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reproduce:
-    """The command that makes the study again, and what each trial was, by its key."""
-
-    command: str
-    trials: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

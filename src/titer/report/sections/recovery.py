@@ -100,7 +100,7 @@ def recovery(
     y = svg.Linear(0.0, 1.0, bottom, top)
     x = _step_axis([model, undefended, oracle], last, left, right)
     name = model.name
-    phi = model.pillars.resistance.phi
+    phi = model.resistance.phi
     body = [_frame(x, y), svg.text(0, 13, svg.clip(name, 330, _SIZE), "head")]
     labels: list[tuple[float, str, str]] = []
     for level, kind, word in ((chance, "chance", "chance"), (phi, "phi", "threshold φ")):
@@ -116,7 +116,7 @@ def recovery(
     for subject, kind, word in lines:
         if subject is None or (kind != "model" and subject is model):
             continue
-        if subject.pillars.resistance.weak.value is None:
+        if subject.resistance.weak.value is None:
             continue  # a maximum with a mandatory attack missing is no worst case
         drawn, end = _envelope(subject, kind, x, y)
         body.append(drawn)
@@ -125,7 +125,7 @@ def recovery(
     if all(kind != "label model" for _, _, kind in labels):
         body.append(svg.text((left + right) / 2, y(0.86), "worst harm withheld", "note", "middle"))
     body += _side_labels(labels, right, svg.Band(top + 6, bottom, 15.0))
-    worst = model.pillars.resistance.weak
+    worst = model.resistance.weak
     said = f"Worst feasible harm {value(worst)} {interval(worst)}".strip()
     return svg.document(
         *_PANEL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titer.pillars.outcomes import RowResult
-from titer.pillars.resistance import BudgetPoint
+from titer.pillars.worst import BudgetPoint
 from titer.report.glossary import OUTCOMES
 from titer.report.models import in_order, outcome
 from titer.report.numbers import DASH, interval, number, tidy, value

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from titer.core import catalogue
+from titer.core.insides import Column, Reader, Shown, Table
 from titer.core.records import Estimate, Reading
 from titer.report import _svg as svg
 from titer.report.grid import Cell, Grid, cell
 from titer.report.models import in_order
-from titer.report.numbers import DASH, Form, number, shown, tidy
+from titer.report.numbers import DASH, number, shown, tidy
 from titer.report.section import Section, Svg
 from titer.verdict.parts import ModelVerdict, Verdict
 
@@ -19,41 +22,6 @@ SECTION = Section(title="Erased, or only suppressed?", after="shares", nav="Eras
 
 _SIZE = (460.0, 280.0)
 _FIELD = (48.0, 38.0, 318.0, 226.0)  # left, top, right, bottom
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column: the measure, what it read and where, and how it is shown."""
-
-    measure: str
-    what: str
-    title: str
-    says: str
-    form: Form = "score"
-    place: str = ""
-
-
-_READ = (
-    _Column("logit_lens", "said", "Says it", "choice, as asked"),
-    _Column("logit_lens", "lens", "Logit lens", "best inner layer"),
-    _Column("linear_probe", "probe", "Linear probe", "best layer"),
-    _Column("linear_probe", "control", "Control task", "labels drawn by chance"),
-    _Column("linear_probe", "selectivity", "Selectivity", "probe − control", "signed"),
-)
-_STEP = (
-    _Column("curvature", "‖∇R(T)‖", "Gradient norm", "‖∇R(T)‖, nats a unit of weight"),
-    _Column("curvature", "slope on V", "Slope on V", "below 0: hidden facts come back", "signed"),
-    _Column("curvature", "slope on unrelated text", "Slope, unrelated", "benign text", "signed"),
-    _Column("curvature", "uᵀHu on T", "Curvature on T", "uᵀHu", "signed"),
-    _Column("curvature", "uᵀHu on V", "Curvature on V", "uᵀHu", "signed"),
-    _Column("curvature", "cos(∇R(V), ∇R(T))", "cos(∇R(V), ∇R(T))", "shared way", "signed"),
-)
-_COSINES = (
-    ("cos(τ_u, τ_ft)", "defence and fine-tune"),
-    ("cos(τ_u→ft, τ_u)", "below 0: walks back"),
-    ("cos(τ_u→ft, τ_ft)", "after and without defence"),
-    ("cos(τ_ft, τ_ft′)", "restart baseline"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,42 +50,37 @@ def data(verdict: Verdict) -> Rows | None:
         return None
     references = {str(model.role): model for model in reversed(models)}
     tested = [model for model in models if model.role in ("defended", "control")]
-    tables = [
-        _table(models, "What can be read of the hidden facts", _READ, _ABOUT_READ),
-        _table(models, "The attacker's first step", _STEP, _ABOUT_STEP),
-        *_effects(models),
-        *_cosines(models),
-    ]
+    says = _shown(models)
+    readers = {name: one.reader for name, one in says.items() if one.reader}
     return Rows(
-        sentences=tuple(said for model in tested if (said := _sentence(model, references))),
-        grids=tuple(grid for grid in tables if grid.rows),
+        sentences=tuple(
+            said for model in tested if (said := _sentence(model, references, readers))
+        ),
+        grids=tuple(grid for grid in _grids(models, says) if grid.rows),
         profiles=tuple(
             Profile(model, title, drawn)
             for model in tested or models
-            for measure, what, title in (
-                ("logit_lens", "lens", "logit lens"),
-                ("linear_probe", "probe", "linear probe"),
-            )
-            if (drawn := _profile(model, references, measure, what, title))
+            for measure, reader in readers.items()
+            if (title := reader.name.removeprefix("the "))
+            and (drawn := _profile(model, references, measure, reader.what, title))
         ),
         readings=tuple((model, rows) for model in models if (rows := _every(model))),
     )
 
 
+def _shown(models: Sequence[ModelVerdict]) -> dict[str, Shown]:
+    """How each measure that looked is shown, in the order of what they show first. Of one that is
+    not installed here, or says nothing of it, the readings alone are listed."""
+    looked = {record.measure for model in models for record in model.inside}
+    known = looked & set(catalogue.names("measure"))
+    found = {name: catalogue.card("measure", name).shows for name in sorted(known)}
+    said = {name: one for name, one in found.items() if one}
+    return dict(sorted(said.items(), key=lambda pair: [one.place for one in pair[1].tables]))
+
+
 def figures(rows: Rows) -> dict[str, Svg]:
     """A drawing a model and reader."""
     return {f"{one.title}-{one.model.name}".replace(" ", "-"): one.drawing for one in rows.profiles}
-
-
-_ABOUT_READ = (
-    "Accuracy on the held-out facts V among the choices. Layers are chosen on S, the probe is "
-    "fitted on facts of other entities. What is read where the fact was never learned is style, "
-    "not knowledge."
-)
-_ABOUT_STEP = (
-    "u is minus the gradient on the attacker's facts T, of length 1; R is the mean negative "
-    "log-likelihood of a token."
-)
 
 
 def _found(model: ModelVerdict | None, measure: str) -> Sequence[Reading]:
@@ -143,22 +106,23 @@ def _estimate(reading: Reading | None) -> Estimate:
 # -- in words -------------------------------------------------------------------------------------
 
 
-def _sentence(model: ModelVerdict, references: Mapping[str, ModelVerdict]) -> str:
+def _sentence(
+    model: ModelVerdict, references: Mapping[str, ModelVerdict], readers: Mapping[str, Reader]
+) -> str:
     """What the readings say of one model against the one that never learned, and no more."""
     never = references.get("oracle")
-    said = _estimate(_reading(model, "logit_lens", "said"))
     apart: list[str] = []
     compared: list[str] = []
-    for measure, what, name in (
-        ("linear_probe", "probe", "the linear probe"),
-        ("logit_lens", "lens", "the logit lens"),
-    ):
-        here, there = (_estimate(_reading(one, measure, what)) for one in (model, never))
+    said = Estimate(value=None)
+    for measure, reader in readers.items():
+        if reader.spoken:
+            said = _estimate(_reading(model, measure, reader.spoken))
+        here, there = (_estimate(_reading(one, measure, reader.what)) for one in (model, never))
         if here.low is None or there.high is None:
             continue
-        compared.append(name)
+        compared.append(reader.name)
         if here.low > there.high:
-            apart.append(f"{name} reads {shown(here)}, never learned {shown(there)}")
+            apart.append(f"{reader.name} reads {shown(here)}, never learned {shown(there)}")
     name = tidy(model.name)
     if not compared:
         return ""
@@ -176,28 +140,77 @@ def _sentence(model: ModelVerdict, references: Mapping[str, ModelVerdict]) -> st
 # -- in tables ------------------------------------------------------------------------------------
 
 
-def _table(
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column as it is filled: whose quantity, where it was taken, and how it is headed."""
+
+    measure: str
+    column: Column
+    what: str
+    title: str
+    place: str = ""
+
+    def of(self, model: ModelVerdict) -> Reading | None:
+        return _reading(model, self.measure, self.what, self.place)
+
+    def known(self, model: ModelVerdict) -> bool:
+        return _estimate(self.of(model)).value is not None
+
+
+def _grids(models: Sequence[ModelVerdict], says: Mapping[str, Shown]) -> list[Grid]:
+    """The tables in order; what measures put under one title is one table."""
+    columns: dict[str, list[_Column]] = {}
+    about: dict[str, list[str]] = {}
+    every = [(table, name) for name, one in says.items() for table in one.tables]
+    for table, measure in sorted(every, key=lambda pair: pair[0].place):
+        for differs in _differing(models, measure, table):
+            title = table.title.replace("{}", differs)
+            columns.setdefault(title, []).extend(_columns(models, measure, table, differs))
+            about.setdefault(title, []).append(table.about)
+    return [_grid(models, title, columns[title], " ".join(about[title])) for title in columns]
+
+
+def _differing(models: Sequence[ModelVerdict], measure: str, table: Table) -> Sequence[str]:
+    """What stands for ``{}`` in the names of a table's quantities, in the order of the readings."""
+    if not any("{}" in column.what for column in table.columns):
+        return ("",)
+    patterns = [
+        re.compile("(.+)".join(map(re.escape, column.what.split("{}", 1))))
+        for column in table.columns
+    ]
+    whats = [one.what for model in models for one in _found(model, measure)]
+    found = (pattern.fullmatch(what) for what in whats for pattern in patterns)
+    return tuple(dict.fromkeys(one[1] for one in found if one))
+
+
+def _columns(
+    models: Sequence[ModelVerdict], measure: str, table: Table, differs: str
+) -> Iterator[_Column]:
+    for column in table.columns:
+        what = column.what.replace("{}", differs)
+        places = _places(models, measure, what) if table.by_place else ("",)
+        for place in places:
+            yield _Column(measure, column, what, place or column.title, place)
+
+
+def _grid(
     models: Sequence[ModelVerdict], title: str, columns: Sequence[_Column], about: str
 ) -> Grid:
     """Models by columns; columns and rows without any number are left out."""
-    kept = [c for c in columns if any(_known(model, c) for model in models)]
-    grid = Grid(title, [(c.title, c.says) for c in kept], about=about)
+    kept = [one for one in columns if any(map(one.known, models))]
+    grid = Grid(title, [(one.title, one.column.says) for one in kept], about=about)
     for model in models:
-        if not any(_known(model, column) for column in kept):
+        if not any(one.known(model) for one in kept):
             continue
         cells: list[Cell] = []
-        for column in kept:
-            one = _reading(model, column.measure, column.what, column.place)
-            where = (one.unit if one else "").partition("accuracy, ")[2]
+        for one in kept:
+            found = one.of(model)
+            where = (found.unit if found else "").partition("accuracy, ")[2]
             tone = "text" if where else ""
-            cells.append(cell(_estimate(one), column.form, grid.notes, extra=where, tone=tone))
+            form = one.column.form
+            cells.append(cell(_estimate(found), form, grid.notes, extra=where, tone=tone))
         grid.rows.append((model, cells))
     return grid
-
-
-def _known(model: ModelVerdict, column: _Column) -> bool:
-    one = _reading(model, column.measure, column.what, column.place)
-    return _estimate(one).value is not None
 
 
 def _places(models: Sequence[ModelVerdict], measure: str, what: str) -> list[str]:
@@ -207,46 +220,6 @@ def _places(models: Sequence[ModelVerdict], measure: str, what: str) -> list[str
             if one.what == what:
                 names[one.place] = None
     return list(names)
-
-
-def _effects(models: Sequence[ModelVerdict]) -> list[Grid]:
-    """G-effects, whole and by layer, on hidden facts and on retained text."""
-    grids: list[Grid] = []
-    for what, title, about in (
-        ("hidden", "Where the defence forgot", "Below 0: the risk of the hidden facts V rose."),
-        ("retained", "What it cost elsewhere", "Below 0: the risk of retained text rose."),
-    ):
-        name = f"G-effect, {what}"
-        columns = [
-            _Column("g_effect", name, place or "Whole", "nats a token", "signed", place)
-            for place in _places(models, "g_effect", name)
-        ]
-        grids.append(_table(models, title, columns, f"G-effect along the defence. {about}"))
-    return grids
-
-
-def _cosines(models: Sequence[ModelVerdict]) -> list[Grid]:
-    """The cosines of task vectors for each kind of fine-tune."""
-    mixes: dict[str, None] = {}
-    for model in models:
-        for one in _found(model, "task_vector"):
-            head, comma, mix = one.what.rpartition(", ")
-            if comma and head.startswith("cos("):
-                mixes[mix] = None
-    about = "τ_u is the defence's move in weight space, τ_ft and τ_u→ft the fine-tune's without "
-    about += "and with it."
-    return [
-        _table(
-            models,
-            f"Task vectors, fine-tuned on {mix} data",
-            [
-                _Column("task_vector", f"{what}, {mix}", what, says, "signed")
-                for what, says in _COSINES
-            ],
-            about,
-        )
-        for mix in mixes
-    ]
 
 
 def _every(model: ModelVerdict) -> tuple[tuple[str, ...], ...]:

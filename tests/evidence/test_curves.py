@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_traces import evidence, items, trace
 
+from tests.pillars.made_traces import evidence, items, trace
 from titer.core import BadInput, Point, Spent, Trace
 from titer.evidence.curves import coherent, feasible, judge, retained
 from titer.evidence.gather import curve_grid

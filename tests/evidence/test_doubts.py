@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_traces import arena, evidence, resist, study, trace
 
+from tests.pillars.made_traces import arena, evidence, resist, study, trace
 from titer.evidence.curves import Doubt, Rule, Trajectory
 from titer.evidence.doubts import (
     at_edge,

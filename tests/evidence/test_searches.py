@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_traces import arena, resist, study, trace
 
+from tests.pillars.made_traces import arena, resist, study, trace
 from titer.core import Trace
 
 GOOD = (0.9,) * 4

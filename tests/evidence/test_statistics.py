@@ -181,3 +181,12 @@ def test_bad_shapes() -> None:
         as_scores(np.zeros((0, 3)))
     with pytest.raises(ValueError, match="0 seeds"):
         resample(0, 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("value", "high", "censored"), [(0.5, 1.0, True), (1.0, 1.0, False)])
+def test_a_share_that_is_a_lower_bound_ends_at_one(
+    value: float, high: float, censored: bool
+) -> None:
+    found = summarise(np.full(50, value), n=5, shares=40, censored=True)
+    assert (found.value, found.high, found.censored) == (value, high, censored)
+    assert summarise(np.full(50, value), n=5, censored=True).high is None
