@@ -44,7 +44,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
             break
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
-    rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
+    rates = plan.stars(traces)
     rest = (
         *plan.attacks(study, rates),
         *plan.training(study, rates),

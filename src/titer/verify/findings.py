@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -17,6 +16,7 @@ from titer.plan.experiment import stars
 from titer.plan.manifest import STUDY, read_config
 from titer.plan.suite import suite_hash
 from titer.run.entries import Entry
+from titer.run.sound import unsound
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
 from titer.trial.probes import judge, probes, task_probes
@@ -41,7 +41,7 @@ def findings(root: Path) -> list[Finding]:
         *sums(root),
         *_suite(study),
         *_models(root, study),
-        *_trials(study, traces),
+        *_sound(study, traces),
         *_ended(plan, traces),
         *_results(root, plan, traces),
     ]
@@ -141,50 +141,10 @@ def _models(root: Path, study: Manifest) -> Iterator[Finding]:
             yield Finding(check="model", where=str(source), says=says)
 
 
-def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
-    """Each trial against its own name and against the study."""
-    models = {subject.digest for subject in study.subjects}
-    other = [key for key, trace in traces.items() if trace.trial.suite != study.suite_hash]
-    every = len(other) == len(traces)
-    if other and every:
-        says = f"all are of suite {traces[other[0]].trial.suite}, not {study.suite_hash}."
-        yield Finding(check="trial", where="trials", says=says)
-    for key, trace in traces.items():
-        trial, where = trace.trial, f"trials/{key}"
-        if trial.key != key:
-            says = f"what was asked has been changed: its key is {trial.key} now."
-            yield Finding(check="trial", where=where, says=says)
-        for what, ours, theirs in (
-            ("suite", trial.suite, study.suite_hash),
-            ("world", trial.world, study.world_digest),
-        ):
-            if ours != theirs and not (what == "suite" and every):
-                says = f"is of {what} {ours}, and the study is {theirs}."
-                yield Finding(check="trial", where=where, says=says)
-        if trial.model not in models:
-            says = f"is on a model {trial.model} that the study does not name."
-            yield Finding(check="trial", where=where, says=says)
-        if trace.status == "ok" and not trace.points:
-            yield Finding(check="trial", where=where, says="ended well and has no look.")
-        steps = [point.spent.steps for point in trace.points]
-        if steps != sorted(steps):
-            says = f"was looked at after {_list(steps)} steps, which is no order."
-            yield Finding(check="trial", where=where, says=says)
-        over = [axis for point in trace.points for axis in point.spent.over(trial.budget)]
-        if over:
-            says = f"says that it spent more than its budget: {over[-1]}."
-            yield Finding(check="trial", where=where, says=says)
-        spoilt = sorted(
-            {
-                probe
-                for point in trace.points
-                for probe, scores in point.scores.items()
-                if not all(map(math.isfinite, scores))
-            }
-        )
-        if spoilt:
-            says = f"has scores that are no numbers: {', '.join(spoilt)}."
-            yield Finding(check="trial", where=where, says=says)
+def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """What every reader of the folder refuses too."""
+    for one in unsound(study, traces):
+        yield Finding(check="trial", where=one.where, says=one.says)
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
@@ -203,20 +163,15 @@ def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
             yield Finding(check="missing", where=where, says=f"{what} {trace.status}: {last[0]}")
 
 
-def _list(steps: list[int]) -> str:
-    return ", ".join(map(str, steps)) or "no"
-
-
 def _results(root: Path, plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """``results.jsonl`` and ``calibration.json`` against the trials they were made of."""
     if not plan or any(entry.key not in traces for entry in plan):
         return
     store = Store(root)
     named = [store.named(entry) for entry in plan]
-    ordered = sorted(named, key=lambda trace: trace.trial.key)  # it decides where scores tie
     made: dict[str, Callable[[], str]] = {
         "results.jsonl": lambda: lines(rows(named)),
-        "calibration.json": lambda: json.dumps({"stars": stars(ordered)}, indent=1, sort_keys=True),
+        "calibration.json": lambda: json.dumps({"stars": stars(named)}, indent=1, sort_keys=True),
     }
     for name, make in made.items():
         path = root / name
