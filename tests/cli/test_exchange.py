@@ -23,7 +23,8 @@ from titer.nn.arithmetic import arithmetic
 from titer.run.machine import machine
 from titer.run.store import Store
 from titer.verify.findings import findings
-from titer.verify.rerun import agreement, draw, elsewhere
+from titer.verify.agreement import agreement, elsewhere
+from titer.verify.sample import draw
 
 # The run folder is made once.
 pytestmark = pytest.mark.xdist_group("exchange")

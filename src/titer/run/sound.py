@@ -16,10 +16,10 @@ from pathlib import Path
 from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
 from titer.core.protocol import PERPLEXITY, TASK, is_utility
-from titer.core.records import Trace
+from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 
-__all__ = ["Unsound", "released", "require_sound", "unsound"]
+__all__ = ["Unsound", "released", "require_sound", "unsound", "untouched"]
 
 _UNTOUCHED = "noop"
 """The attack that leaves a model as it is."""
@@ -166,13 +166,17 @@ def _items(traces: Mapping[str, Trace]) -> Iterator[Unsound]:
             yield Unsound(where="trials", says=f"{says}: {shown}.")
 
 
+def untouched(trial: Trial) -> bool:
+    """Whether a trial leaves the model as it was released, whatever it does to copies."""
+    return trial.attack.name == _UNTOUCHED or diagnosis(trial) is not None
+
+
 def released(traces: Iterable[Trace]) -> dict[str, set[str]]:
     """The digests of weights that the trials give for each model as it was released, by the
     model's digest: from trials that change nothing."""
     found: dict[str, set[str]] = {}
     for trace in traces:
-        untouched = trace.trial.attack.name == _UNTOUCHED or diagnosis(trace.trial)
-        if untouched and trace.status == "ok":
+        if untouched(trace.trial) and trace.status == "ok":
             found.setdefault(trace.trial.model, set()).add(trace.weights)
     return found
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 from titer.core.data import World
+from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
-from titer.core.modelfolder import folder_digest
-from titer.core.records import Status, Trace
+from titer.core.records import Status, Trace, content_key
 from titer.core.study import Manifest, Study
 from titer.plan.experiment import stars
 from titer.plan.manifest import STUDY, read_config
@@ -19,8 +19,9 @@ from titer.run.entries import Entry
 from titer.run.sound import unsound
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
-from titer.trial.probes import judge, probes, task_probes
+from titer.trial.probes import Probe, judge, probes, task_probes
 from titer.verify.files import Finding, layout, sums, table
+from titer.verify.models import models
 from titer.verify.planned import cells, planned, suite_of
 
 __all__ = ["Finding", "findings"]
@@ -37,11 +38,12 @@ def findings(root: Path) -> list[Finding]:
     plan, traces, found = _read(root)
     found += [
         *layout(root),
-        *_asked(root, config.command),
+        *_asked(root, study, config.command),
         *sums(root),
         *_suite(study),
-        *_models(root, study),
+        *models(root, study, traces),
         *_sound(study, traces),
+        *_siblings(traces),
         *_ended(plan, traces),
         *_results(root, plan, traces),
     ]
@@ -52,8 +54,9 @@ def findings(root: Path) -> list[Finding]:
     return [*found, *again, *_judged(root, world, traces)]
 
 
-def _asked(root: Path, command: str) -> Iterator[Finding]:
-    """``study.yaml`` against the command that the config has; an older folder has none."""
+def _asked(root: Path, study: Manifest, command: str) -> Iterator[Finding]:
+    """``study.yaml`` against the command and the study that the config has; an older folder has
+    none."""
     path = root / STUDY
     if not path.is_file():
         return
@@ -66,6 +69,28 @@ def _asked(root: Path, command: str) -> Iterator[Finding]:
     if asked.command() != command:
         says = f"asks for another study than config.yaml says was run: {command}"
         yield Finding(check="layout", where=STUDY, says=says)
+    for what, wanted, there in _told(asked, study):
+        says = f"has {what} {there}, and {STUDY} asks for {wanted}."
+        yield Finding(check="suite", where="config.yaml", says=says)
+
+
+def _told(asked: Study, study: Manifest) -> Iterator[tuple[str, str, str]]:
+    """What somebody asked for and a study does not have: its name, that, and what there is."""
+    cap = (study.suite_settings or {"cap": asked.cap}).get("cap")
+    for what, wanted, there in (
+        ("suite", asked.suite, study.suite),
+        ("data", asked.data, study.world_source),
+        ("cap", asked.cap, cap),
+        ("seeds", list(range(asked.seeds)), list(study.seeds)),
+    ):
+        if wanted != there:
+            yield what, str(wanted), str(there)
+    made = {subject.defence for subject in study.subjects}
+    lie = {Path(subject.source).name for subject in study.subjects}
+    gone = [one for one in asked.models if Path(one).name not in lie]
+    gone += [one for one in asked.defences if one.replace(" ", "") not in made]
+    if gone:
+        yield "no model", ", ".join(gone), "of that name"
 
 
 def _settled(study: Manifest) -> bool:
@@ -118,6 +143,10 @@ def _suite(study: Manifest) -> Iterator[Finding]:
     if now.version != study.suite_version:
         says = f"is {now.title} in this titer; results of the two do not compare."
         yield Finding(check="suite", where=title, says=says)
+    names = [subject.name for subject in study.subjects]
+    if gone := [text for text in now.beside if text not in names]:
+        says = f"measures {', '.join(gone)} in every study, and config.yaml has no such model."
+        yield Finding(check="suite", where=title, says=says)
     if digest != study.suite_hash:
         says = (
             f"has hash {study.suite_hash}, and {now.title} of this titer is {digest}; "
@@ -126,25 +155,30 @@ def _suite(study: Manifest) -> Iterator[Finding]:
         yield Finding(check="suite", where=title, says=says)
 
 
-def _models(root: Path, study: Manifest) -> Iterator[Finding]:
-    """The models that lie in the run folder, against their digests."""
-    for subject in study.subjects:
-        source = PurePosixPath(subject.source)
-        if source.parts[:1] != ("models",) or ".." in source.parts:
-            continue
-        folder = root / source
-        if not folder.is_dir():
-            says = f"{subject.name} is not in the folder, so its trials cannot be run again."
-            yield Finding(check="model", where=str(source), says=says, kind="note")
-        elif folder_digest(folder) != subject.digest:
-            says = f"is not the model {subject.name} that was measured ({subject.digest})."
-            yield Finding(check="model", where=str(source), says=says)
-
-
 def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """What every reader of the folder refuses too."""
     for one in unsound(study, traces):
         yield Finding(check="trial", where=one.where, says=one.says)
+
+
+def _siblings(traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """The same attack is looked at after the same steps on every model and seed, as far as it
+    went: a checkpoint that only one of them lacks was taken away."""
+    alike: dict[str, list[str]] = {}
+    for key, trace in traces.items():
+        trial = trace.trial
+        if trace.status == "ok" and not diagnosis(trial):
+            fields = {k: v for k, v in trial.attack.fields.items() if k != "reference"}
+            steps = trial.budget.steps
+            kind = [trial.attack.name, fields, trial.purpose, trial.domain, trial.task, steps]
+            alike.setdefault(content_key(kind), []).append(key)
+    for keys in alike.values():
+        every = {point.spent.steps for key in keys for point in traces[key].points}
+        for key in keys:
+            own = [point.spent.steps for point in traces[key].points]
+            if lost := sorted(step for step in every - set(own) if own and step < own[-1]):
+                says = f"lacks its checkpoint after {', '.join(map(str, lost))} steps."
+                yield Finding(check="trial", where=f"trials/{key}", says=says)
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
@@ -215,3 +249,20 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         if scores != [dict(point.scores) for point in trace.points]:
             says = "its scores are not what the judges give for what was said."
             yield Finding(check="judge", where=where, says=says)
+        elif lost := _unasked(trace, asked):
+            says = f"was not asked everything at each checkpoint: {', '.join(lost)} is missing."
+            yield Finding(check="judge", where=where, says=says)
+
+
+def _unasked(trace: Trace, asked: Sequence[Probe]) -> list[str]:
+    """Probes that are due at a checkpoint and were not taken; a diagnosis asks what it likes."""
+    if diagnosis(trace.trial) or trace.status != "ok":
+        return []
+    return sorted(
+        {
+            probe.name
+            for place, point in enumerate(trace.points)
+            for probe in asked
+            if probe.due(first=not place, last=False) and probe.name not in point.scores
+        }
+    )
