@@ -75,7 +75,7 @@ def _foreign(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Unsound]:
     for key, trace in traces.items():
         trial, where = trace.trial, f"trials/{key}"
         if trial.key != key:
-            says = f"asks for something else than its name says: its key is {trial.key} now."
+            says = f"asks for something that has been changed: its key is {trial.key} now."
             yield Unsound(where=where, says=says)
         if trial.suite != study.suite_hash and not every:
             says = f"is of suite {trial.suite}, and the study is {study.suite_hash}."

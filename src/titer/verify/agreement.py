@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ _LATE_LOSS, _LATE_LEAST = 0.5, 0.1
 """The same for the mean of the last tenth of the losses, and what is always allowed, in nats."""
 _RATE = 1e-6
 """The same for a learning rate, which follows a schedule."""
+_COST = 0.1
+"""The same for tokens and operations."""
 _NUMBER = 1e-2
 """The same for a diagnosis of a model as it was released."""
 _TRAINED = 0.25
@@ -224,7 +226,7 @@ def agreement(
     outside += [
         f"{told} at step {old.spent.steps}"
         for old, new in zip(recorded.points, again.points, strict=True)
-        for told in _logs(trial, old, new)
+        for told in (*_spent(old, new), *_logs(trial, old, new))
     ]
     verdict: Verdict = "differs" if outside else "rounding"
     return Agreement(
@@ -267,7 +269,8 @@ def _losses(recorded: Trace, again: Trace) -> Iterator[str]:
     for step, (was, now) in enumerate(early, start=1):
         share = _EARLY_LOSS if step > 1 else _FIRST_LOSS
         if not _near(was, now, share, least=share * 1e-3):
-            yield f"{'first loss' if step == 1 else f'loss at step {step}'} {now:.6g}, was {was:.6g}"
+            what = "first loss" if step == 1 else f"loss at step {step}"
+            yield f"{what} {now:.6g}, was {was:.6g}"
             return
     tail = -(-count // 10)
     was, now = (sum(one.losses[-tail:]) / max(1, tail) for one in (recorded, again))
@@ -283,6 +286,14 @@ def _rates(recorded: Trace, again: Trace) -> Iterator[str]:
         if not _near(was, now, _RATE):
             yield f"learning rate {now:.6g} at step {step}, was {was:.6g}"
             return
+
+
+def _spent(old: Point, new: Point) -> Iterator[str]:
+    """What a checkpoint had cost: the same anywhere, but for what a model says while it trains."""
+    now = asdict(new.spent)
+    for axis, was in asdict(old.spent).items():
+        if not _near(was, now[axis], _COST):
+            yield f"{now[axis]:,} {axis}, were {was:,}"
 
 
 def _logs(trial: Trial, old: Point, new: Point) -> Iterator[str]:

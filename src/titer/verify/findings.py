@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from titer.core.data import World
 from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
-from titer.core.records import Status, Trace, content_key
+from titer.core.records import Status, Trace
 from titer.core.study import Manifest, Study
 from titer.plan.experiment import stars
 from titer.plan.manifest import STUDY, read_config
@@ -20,6 +20,7 @@ from titer.run.sound import unsound
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
 from titer.trial.probes import Probe, judge, probes, task_probes
+from titer.verify.beside import beside
 from titer.verify.files import Finding, layout, sums, table
 from titer.verify.models import models
 from titer.verify.planned import cells, planned, suite_of
@@ -43,7 +44,7 @@ def findings(root: Path) -> list[Finding]:
         *_suite(study),
         *models(root, study, traces),
         *_sound(study, traces),
-        *_siblings(traces),
+        *beside(traces),
         *_ended(plan, traces),
         *_results(root, plan, traces),
     ]
@@ -143,6 +144,9 @@ def _suite(study: Manifest) -> Iterator[Finding]:
     if now.version != study.suite_version:
         says = f"is {now.title} in this titer; results of the two do not compare."
         yield Finding(check="suite", where=title, says=says)
+    if study.seeds != tuple(range(len(study.seeds))):
+        says = f"has seeds {_list(study.seeds)}; a study counts them from 0 and picks none."
+        yield Finding(check="suite", where="config.yaml", says=says)
     names = [subject.name for subject in study.subjects]
     if gone := [text for text in now.beside if text not in names]:
         says = f"measures {', '.join(gone)} in every study, and config.yaml has no such model."
@@ -155,30 +159,14 @@ def _suite(study: Manifest) -> Iterator[Finding]:
         yield Finding(check="suite", where=title, says=says)
 
 
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """What every reader of the folder refuses too."""
     for one in unsound(study, traces):
         yield Finding(check="trial", where=one.where, says=one.says)
-
-
-def _siblings(traces: Mapping[str, Trace]) -> Iterator[Finding]:
-    """The same attack is looked at after the same steps on every model and seed, as far as it
-    went: a checkpoint that only one of them lacks was taken away."""
-    alike: dict[str, list[str]] = {}
-    for key, trace in traces.items():
-        trial = trace.trial
-        if trace.status == "ok" and not diagnosis(trial):
-            fields = {k: v for k, v in trial.attack.fields.items() if k != "reference"}
-            steps = trial.budget.steps
-            kind = [trial.attack.name, fields, trial.purpose, trial.domain, trial.task, steps]
-            alike.setdefault(content_key(kind), []).append(key)
-    for keys in alike.values():
-        every = {point.spent.steps for key in keys for point in traces[key].points}
-        for key in keys:
-            own = [point.spent.steps for point in traces[key].points]
-            if lost := sorted(step for step in every - set(own) if own and step < own[-1]):
-                says = f"lacks its checkpoint after {', '.join(map(str, lost))} steps."
-                yield Finding(check="trial", where=f"trials/{key}", says=says)
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
@@ -240,14 +228,18 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         asked = task_probes(world, task) if task else probes(world, trial.domain, trial.items)
         try:
             text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
-            said = [json.loads(line)["records"] for line in text.splitlines()]
-            scores = [judge(asked, records) for records in said]
+            said = [json.loads(line) for line in text.splitlines()]
+            steps = [look["steps"] for look in said]
+            scores = [judge(asked, look["records"]) for look in said]
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
             says = f"what was said cannot be judged: {damage(error)}."
             yield Finding(check="judge", where=where, says=says)
             continue
         if scores != [dict(point.scores) for point in trace.points]:
             says = "its scores are not what the judges give for what was said."
+            yield Finding(check="judge", where=where, says=says)
+        elif steps != [point.spent.steps for point in trace.points]:
+            says = "what was said is of other checkpoints than its scores."
             yield Finding(check="judge", where=where, says=says)
         elif lost := _unasked(trace, asked):
             says = f"was not asked everything at each checkpoint: {', '.join(lost)} is missing."
