@@ -22,11 +22,13 @@ from tests.verify.forgeries import RUN_AGAIN, config, copied, edit, key_of, mode
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.executors.inline import Inline
+from titer.plan.manifest import read_config
 from titer.report.load import read_verdict
 from titer.run.machine import machine
 from titer.run.store import Store
 from titer.verify.agreement import Again, compare
 from titer.verify.findings import findings
+from titer.verify.remake import Remade, agree, draw_models, make_again, makings
 from titer.verify.rerun import recorded, rerun
 from titer.verify.sample import draw
 
@@ -172,10 +174,14 @@ def _attacks_of_the_oracle(run: Path) -> None:
     assert copied(run, "oracle", "npo", _trains)
 
 
-def _and_other_digests(run: Path) -> None:
-    """As before, with digests made up. One item of a probe may differ, so the oracle must."""
-    for number, key in enumerate(copied(run, "oracle", "npo", _trains)):
-        forgeries.status(run, key, weights=f"{number:016x}")
+def _another_model_before_the_attack(run: Path) -> None:
+    """What another model knew before the attack stands at the first checkpoint of one trial."""
+
+    def change(found: Any) -> None:
+        scores = found[0]["scores"]
+        scores["utility:river"] = [1.0 - score for score in scores["utility:river"]]
+
+    points(run, key_of(run, "P02", "npo"), change)
 
 
 def _weakest_rate_thrice(run: Path) -> None:
@@ -261,6 +267,11 @@ FOUND: dict[str, tuple[Forge, str, str]] = {
     ),
     "and the model's note renewed": (_and_the_note_too, "trial", "their files hold different ones"),
     "attacks of the oracle": (_attacks_of_the_oracle, "trial", "which trained otherwise"),
+    "another model before the attack": (
+        _another_model_before_the_attack,
+        "trial",
+        "before the attack",
+    ),
     "one rate's results under another": (_weakest_rate_thrice, "trial", "which trained otherwise"),
     "a checkpoint taken away": (_checkpoint_taken_away, "trial", "lacks its checkpoint after 1"),
     "a probe taken away": (_probe_taken_away, "judge", "utility:river is missing"),
@@ -392,6 +403,65 @@ def test_what_rounding_moves_one_way_is_no_rounding(made: Path) -> None:
         assert bool(found.together) != agrees
     assert "harm of npo is" in found.together[0]
     assert "lower on disk" in found.together[0]
+
+
+# -- models that were made otherwise ---------------------------------------------------------------
+
+
+def _made_again(run: Path, scratch: Path, *, elsewhere: bool = False) -> Remade:
+    study = read_config(run).study
+    [job] = makings(run, study, draw_models(run, study, 0.2, 1), scratch)
+    failed = make_again([job], Inline())
+    return agree(job, failed.get(job.subject.name, ""), elsewhere=elsewhere)
+
+
+def _another_models_weights(run: Path) -> None:
+    """The whole run is of a model that the defence never made: the weights of one that never
+    learned lie in its folder, and all trials would come out again."""
+    folder, other = model_of(run, "npo"), Path(_folder_of(run, "oracle"))
+    shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+    edit(folder / "titer.json", lambda facts: facts.update(weights="0" * 16))
+
+
+def _folder_of(run: Path, name: str) -> str:
+    study = read_config(run).study
+    return next(one.folder for one in study.subjects if one.name == name)
+
+
+def _cheap(run: Path) -> None:
+    """The defence cost a thousandth of what it did."""
+    edit(model_of(run, "npo") / "titer.json", lambda facts: facts["spent"].update(flops=1e6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("forge", "verdict", "why"),
+    [
+        (None, "same", ""),
+        (_another_models_weights, "differs", "weights"),
+        (_cheap, "differs", "spent"),
+    ],
+)
+def test_a_model_is_what_its_defence_makes(
+    run: Path, tmp_path: Path, forge: Forge | None, verdict: str, why: str
+) -> None:
+    if forge:
+        forge(run)
+    found = _made_again(run, tmp_path / "scratch")
+    assert found.verdict == verdict
+    assert why in found.why
+
+
+@pytest.mark.slow
+def test_elsewhere_a_model_made_again_behaves_alike(run: Path, tmp_path: Path) -> None:
+    _cheap(run)
+    assert _made_again(run, tmp_path / "scratch", elsewhere=True).verdict == "rounding"
+
+
+def test_a_model_that_does_not_say_how_it_was_made_is_a_sentence(run: Path, tmp_path: Path) -> None:
+    (model_of(run, "npo") / "titer.json").unlink()
+    with pytest.raises(BadInput, match="does not say how it was made"):
+        _made_again(run, tmp_path)
 
 
 # -- with what probability -------------------------------------------------------------------------

@@ -16,7 +16,10 @@ from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from titer.verify.agreement import Comparison
+    from titer.verify.remake import Remade
     from titer.verify.sample import Sample
 
 __all__ = ["register"]
@@ -188,30 +191,43 @@ def verify(
     from titer.report.load import read
     from titer.run.machine import machine
     from titer.verify.agreement import compare
+    from titer.verify.remake import agree, draw_models, make_again, makings
     from titer.verify.rerun import finished, recorded, rerun
     from titer.verify.sample import draw
 
-    read(results)  # what no run writes is a sentence
+    study, _ = read(results)  # what no run writes is a sentence
     if timeout <= 0:
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
     before = recorded(results)
     seed = secrets.randbits(32) if seed is None else seed
     drawn = draw(finished(before), sample, seed)
+    own = draw_models(results, study, sample, seed)
     if dry_run:
-        rehearse_again(results, drawn.keys, as_json=as_json)
+        names = [subject.name for subject in own]
+        rehearse_again(results, drawn.keys, names, as_json=as_json)
         return
     with (
         tempfile.TemporaryDirectory(prefix="titer-verify-") as scratch,
         shown(quiet=quiet) as tell,
         Processes(workers_of(workers), timeout) as executor,
     ):
+        jobs = makings(results, study, own, Path(scratch))
         again = rerun(results, drawn.keys, Path(scratch), executor, tell)
-    found = compare(results, before, again, drawn.keys, machine())
-    _say_verified(results, found, drawn, seed, as_json=as_json)
+        failed = make_again(jobs, executor, tell)
+        found = compare(results, before, again, drawn.keys, machine())
+        other = bool(found.other)
+        models = [agree(job, failed.get(job.subject.name, ""), elsewhere=other) for job in jobs]
+    _say_verified(results, found, models, drawn, seed, as_json=as_json)
 
 
 def _say_verified(
-    root: Path, found: Comparison, drawn: Sample, seed: int, *, as_json: bool
+    root: Path,
+    found: Comparison,
+    models: Sequence[Remade],
+    drawn: Sample,
+    seed: int,
+    *,
+    as_json: bool,
 ) -> None:
     from titer.cli.listing import table
 
@@ -239,6 +255,7 @@ def _say_verified(
         f"{len(drawn.drawn)} of {drawn.total} trials drawn, each with a chance of at least "
         f"{drawn.chance:.0%} (--seed {seed} draws them again), and all {len(drawn.looks)} looks at "
         f"the models as released{company}: {', '.join(told)}.",
+        *(f"{one.name} made again: {_MADE[one.verdict]}{one.why}." for one in models),
         *(f"{one}." for one in found.together),
         _machines(found.other, found.disproved),
     ]
@@ -252,11 +269,12 @@ def _say_verified(
         "other_machine": found.other,
         "disproved": found.disproved,
         "together": list(found.together),
+        "models": [asdict(one) for one in models],
         **counts,
         "rows": rows,
     }
     say_or_print(as_json, content, "\n".join(lines))
-    if not found.agrees:
+    if not found.agrees or any(one.verdict == "differs" for one in models):
         raise typer.Exit(1)
 
 
@@ -264,6 +282,13 @@ _KINDS = {
     "same": "equal to the bit",
     "rounding": "within rounding of another processor",
     "differs": "that differ",
+}
+
+
+_MADE = {
+    "same": "equal to the bit",
+    "rounding": "another model, which behaves alike",
+    "differs": "differs: ",
 }
 
 

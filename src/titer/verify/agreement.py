@@ -19,6 +19,7 @@ __all__ = [
     "Again",
     "Agreement",
     "Comparison",
+    "Verdict",
     "agreement",
     "alike_after_all",
     "compare",

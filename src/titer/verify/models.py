@@ -24,7 +24,7 @@ from titer.verify.files import Finding
 from titer.worlds.organisms import cached, parse, stranger
 from titer.worlds.source import world_seed
 
-__all__ = ["here", "inside", "models"]
+__all__ = ["here", "inside", "making", "models"]
 
 _BLOCK = 1 << 20
 
@@ -94,8 +94,7 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
     """What a model's own note says of how it was made, against the study and its trials."""
     base = study.reference("undefended")
     try:
-        facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
-        wanted = _immunisation(facts, testbed=base is not None and is_testbed(base))
+        facts, wanted = making(folder, testbed=base is not None and is_testbed(base))
         said = str(facts["weights"])
         names = "+".join(part.name for part in wanted.parts)
     except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -118,11 +117,16 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
         yield "says of its own way and doubts something else than config.yaml does."
 
 
-def _immunisation(facts: Mapping[str, Any], *, testbed: bool) -> Immunisation:
-    """What was asked for, from what was written down; the steps are those that its settings are
-    meant for, as in every study."""
+def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisation]:
+    """What a model's own note says, and what was asked for by it; the steps are those that its
+    settings are meant for, as in every study.
+
+    Raises:
+        BadInput, KeyError, TypeError, ValueError, AttributeError, OSError: there is no such note.
+    """
+    facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
     parts = tuple(Part(**stage) for stage in facts["defence"])
-    return Immunisation(
+    wanted = Immunisation(
         parts=parts,
         base=facts["base"]["digest"],
         world=facts["world"]["digest"],
@@ -132,6 +136,7 @@ def _immunisation(facts: Mapping[str, Any], *, testbed: bool) -> Immunisation:
         share=facts["share"],
         draw=facts["draw"],
     )
+    return facts, wanted
 
 
 def _or(digests: set[str]) -> str:

@@ -18,7 +18,7 @@ from titer.verify.agreement import Again
 from titer.verify.models import here
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["finished", "plan", "recorded", "rerun"]
+__all__ = ["Progress", "finished", "place", "plan", "recorded", "rerun"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,7 +61,7 @@ def plan(root: Path, keys: Sequence[str], scratch: Path) -> list[Job]:
         model, base = traces[0].trial.model, _base(traces[0].trial)
         for digest in filter(None, (model, base)):
             if digest not in places:
-                places[digest] = _place(root, study, digest)
+                places[digest] = place(root, study, digest)
         jobs.append(
             Job(
                 trials=tuple(trace.trial for trace in traces),
@@ -144,8 +144,12 @@ def _same_world(study: Manifest) -> None:
         )
 
 
-def _place(root: Path, study: Manifest, digest: str) -> str:
-    """Where a model of the study lies now: as recorded, inside the run folder, or by its name."""
+def place(root: Path, study: Manifest, digest: str) -> str:
+    """Where a model of the study lies now: as recorded, inside the run folder, or by its name.
+
+    Raises:
+        BadInput: it is not here any more, or is another than it was.
+    """
     subject = next((one for one in study.subjects if one.digest == digest), None)
     if subject is None:
         raise BadInput(f"a trial is on a model {digest} that the study does not name.")
