@@ -19,9 +19,11 @@ from tests import toy
 from tests.conftest import Once
 from tests.verify import forgeries
 from tests.verify.forgeries import RUN_AGAIN, config, copied, edit, key_of, model_of, points, renew
+from titer import bench
 from titer.core.errors import BadInput
 from titer.core.records import Trace
 from titer.executors.inline import Inline
+from titer.plan.experiment import sweep_score
 from titer.plan.manifest import read_config
 from titer.report.load import read_verdict
 from titer.run.machine import machine
@@ -297,6 +299,25 @@ def test_what_only_a_hand_can_have_done_is_a_fault(run: Path, kind: str) -> None
     found = _faults(run)
     assert any(one == check and says in text for one, text in found), found
     assert "hash" not in {one for one, _ in found}
+
+
+@pytest.mark.slow
+@pytest.mark.exact
+def test_an_untouched_run_of_one_step_has_no_faults(tmp_path: Path) -> None:
+    """All rates tie there, and the run and its validation must settle that alike."""
+    model, data = toy.model_folder(tmp_path / "llama"), toy.data_folder(tmp_path / "data")
+    bench(model, data=str(data), out=tmp_path / "run", cap=1, seeds=1, workers=1)
+    scores = {
+        sweep_score(one.trial, one.points)
+        for one in Store(tmp_path / "run").planned()
+        if (one.trial.role, one.trial.row) == ("rate", "full-adamw")
+    }
+    assert len(scores) == 1
+    assert _faults(tmp_path / "run") == []
+
+
+def test_an_untouched_run_has_no_faults(made: Path) -> None:
+    assert _faults(made) == []
 
 
 # -- found by `titer verify` -----------------------------------------------------------------------

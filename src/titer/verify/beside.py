@@ -42,8 +42,8 @@ def _gaps(traces: Mapping[str, Trace]) -> Iterator[Told]:
 
 
 def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
-    """Training ends in weights that no other training ends in: the results of one trial stand under
-    the name of another."""
+    """Training from other weights, or at another rate, ends in other weights: the results of one
+    trial stand under the name of another. Other settings may come to the same in a few steps."""
     start = {model: min(digests) for model, digests in released(traces.values()).items()}
     ended = {
         key: trace.weights
@@ -53,8 +53,9 @@ def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
     for keys in _by(ended):
         for one, other in combinations(keys, 2):
             first, second = traces[one].trial, traces[other].trial
-            from_one = start.get(first.model, first.model) == start.get(second.model, second.model)
-            if _attack(first) != _attack(second) or not from_one:
+            begun = [start.get(trial.model, trial.model) for trial in (first, second)]
+            rates = [trial.attack.fields.get("lr") for trial in (first, second)]
+            if begun[0] != begun[1] or (rates[0] != rates[1] and None not in rates):
                 yield other, f"ended with the weights of trials/{one}, which trained otherwise."
 
 
