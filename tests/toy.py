@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from titer import bench
 from titer.conformance import tiny_data, tiny_lm
 from titer.core.data import Example
 
-__all__ = ["data_folder", "model_folder"]
+__all__ = ["data_folder", "model_folder", "run_folder"]
 
 _MANIFEST = """\
 name: toy
@@ -66,3 +67,18 @@ def data_folder(at: Path) -> Path:
     _write(at / "song_dev.jsonl", far[6:])
     (at / "data.yaml").write_text(_MANIFEST, encoding="utf-8")
     return at
+
+
+def run_folder(root: Path) -> None:
+    """A whole run folder, ``root/run``, of attacks of two steps: on the model ``llama``, on ``npo``
+    that is made of it, and on one that never learned."""
+    bench(
+        model_folder(root / "llama"),
+        oracle=model_folder(root / "never", seed=1),
+        data=str(data_folder(root / "data")),
+        out=root / "run",
+        defences=["npo"],
+        cap=2,
+        seeds=1,
+        workers=1,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,14 +17,14 @@ import pytest
 import yaml
 
 from tests import toy
+from tests.conftest import Once
 from tests.lm_eval_file import write
-from titer import bench
 from titer.core.records import Trace
 from titer.nn.arithmetic import arithmetic
 from titer.run.machine import machine
 from titer.run.store import Store
+from titer.verify.agreement import agreement, elsewhere
 from titer.verify.findings import findings
-from titer.verify.rerun import agreement, draw, elsewhere
 
 # The run folder is made once.
 pytestmark = pytest.mark.xdist_group("exchange")
@@ -32,19 +33,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(once: Once) -> Path:
     """A whole run folder on a tiny model."""
-    root = tmp_path_factory.mktemp("exchange")
-    bench(
-        toy.model_folder(root / "llama"),
-        data=str(toy.data_folder(root / "data")),
-        out=root / "run",
-        defences=["npo"],
-        cap=2,
-        seeds=1,
-        workers=1,
-    )
-    return root / "run"
+    return once("toy-run", toy.run_folder) / "run"
 
 
 @pytest.fixture
@@ -368,6 +359,28 @@ def test_sums_do_not_lead_out_of_the_folder(run: Path) -> None:
     assert _faults(run) == [("hash", "SHA256SUMS")] * 2
 
 
+def test_every_command_that_reads_a_folder_refuses_what_no_run_writes(
+    titer: Run, run: Path, tmp_path: Path
+) -> None:
+    path = run / "trials" / _attack(run) / "scores.jsonl"
+    looks = [json.loads(line) for line in path.read_text().splitlines()]
+    looks[-1]["scores"]["harm"] = [-5.0] * len(looks[-1]["scores"]["harm"])
+    path.write_text("".join(json.dumps(look, sort_keys=True) + "\n" for look in looks))
+    Store(run).write_sums()
+    for words in (
+        ("report", run),
+        ("export", run, "--to", tmp_path / "paper"),
+        ("verify", run, "--quiet"),
+        ("reproduce", _attack(run), "--run", run),
+    ):
+        code, _, said = titer(*words)
+        assert (code, said.count("\n")) == (2, 1), said
+        assert "has scores outside [0, 1]: harm" in said
+        assert "titer validate" in said
+    assert not (tmp_path / "paper").exists()
+    assert titer("validate", run)[0] == 1
+
+
 # -- verify ----------------------------------------------------------------------------------------
 
 
@@ -376,9 +389,10 @@ def test_a_random_part_agrees_wherever_the_folder_lies(titer: Run, run: Path) ->
     code, out, err = titer(*words, "--json")
     assert code == 0, out + err
     found = json.loads(out)
-    assert found["drawn"] == max(1, round(0.1 * found["trials"]))
+    assert found["drawn"] == math.ceil(0.1 * found["trials"])
+    assert found["looks"] == 2 + 2 + 1, "each model as it was released, and two diagnoses"
     assert {row["agrees"] for row in found["rows"]} == {"same"}
-    assert sum(row["drawn"] for row in found["rows"]) == found["drawn"]
+    assert sum(row["drawn"] for row in found["rows"]) == found["drawn"] + found["looks"]
     assert found["other_machine"] == ""
 
 
@@ -444,7 +458,7 @@ def test_a_result_that_does_not_come_again_exits_1(titer: Run, run: Path) -> Non
         path = run / "trials" / entry["key"] / "scores.jsonl"
         points = [json.loads(line) for line in path.read_text().splitlines()]
         for point in points:
-            point["scores"] = {name: [5.0] * len(s) for name, s in point["scores"].items()}
+            point["scores"] = {name: [1.0] * len(s) for name, s in point["scores"].items()}
         path.write_text("".join(json.dumps(point) + "\n" for point in points))
     words = ("verify", run, "--sample", "0.01", "--workers", "1", "--quiet")
     code, out, _ = titer(*words)
@@ -486,12 +500,12 @@ def test_bad_samples(titer: Run, run: Path, words: tuple[str, ...]) -> None:
     assert titer("verify", run, *words, "--quiet")[0] == 2
 
 
-def test_the_part_is_drawn_by_the_seed_alone() -> None:
-    keys = [f"{number:016x}" for number in range(50)]
-    assert draw(keys, 0.1, 0) == draw(list(reversed(keys)), 0.1, 0)
-    assert len(draw(keys, 0.1, 0)) == 5
-    assert len(draw(keys, 0.001, 0)) == 1
-    assert draw(keys, 0.1, 0) != draw(keys, 0.1, 1)
+def test_without_a_seed_nobody_knows_what_will_be_drawn(titer: Run, run: Path) -> None:
+    words = ("verify", run, "--sample", "0.2", "--dry-run", "--json")
+    drawn = [json.loads(titer(*words)[1])["drawn"] for _ in range(3)]
+    assert len({tuple(one) for one in drawn}) > 1
+    again = [json.loads(titer(*words, "--seed", "5")[1])["drawn"] for _ in range(2)]
+    assert again[0] == again[1]
 
 
 def _scaled(trace: Trace, flips: int) -> Trace:

@@ -145,6 +145,18 @@ def test_the_best_rate_wins_and_a_failed_run_never_does(study: Experiment) -> No
     assert plan.stars(_swept(study, {1e-3: 0.5}, status="diverged")) == {}
 
 
+def test_a_tie_of_rates_is_settled_by_the_rates_and_no_order(study: Experiment) -> None:
+    """After one step every rate has learned the same. The middle of those that tie is taken, so
+    that a tie does not make for a weak attack, and in whatever order the traces come."""
+    rates = sorted(
+        {t.attack.fields["lr"] for t in plan.calibration(study) if t.row == "full-adamw"}
+    )
+    for tied, middle in ((rates, rates[3]), (rates[2:4], rates[3]), (rates[:1], rates[0])):
+        traces = _swept(study, dict.fromkeys(rates, 0.1) | dict.fromkeys(tied, 0.5))
+        for shuffled in (traces, traces[::-1], sorted(traces, key=lambda one: one.trial.key)):
+            assert plan.stars(shuffled) == {"full-adamw": middle}
+
+
 def test_a_key_knows_content_and_not_names_or_places(study: Experiment) -> None:
     trial = plan.attacks(study, {"full-adamw": 1e-3})[5]
     moved = replace(study.subjects[0], folder="/elsewhere", name="other", source="other")

@@ -52,8 +52,11 @@ def rehearse(asked: Study, workers: int, *, as_json: bool) -> None:
         _print_estimate(*assemble(checked), workers, as_json=as_json)
 
 
-def rehearse_again(root: Path, keys: Sequence[str], *, as_json: bool) -> None:
-    """Say what would be run to run trials again, once everything for it is seen to be there.
+def rehearse_again(
+    root: Path, keys: Sequence[str], models: Sequence[str] = (), *, as_json: bool
+) -> None:
+    """Say what would be run to run trials again, and to make models again, once everything for it
+    is seen to be there.
 
     Raises:
         BadInput: a model or the world is not there any more, or is another than it was.
@@ -62,11 +65,13 @@ def rehearse_again(root: Path, keys: Sequence[str], *, as_json: bool) -> None:
 
     trials = [trial for job in again(root, keys, root) for trial in job.trials]
     steps = sum(trial.budget.steps or 0 for trial in trials)
+    made = f" It would make {', '.join(models)} again." if models else ""
+    content = {"drawn": list(keys), "trials": [trial.key for trial in trials], "steps": steps}
     say_or_print(
         as_json,
-        {"drawn": list(keys), "trials": [trial.key for trial in trials], "steps": steps},
+        {**content, "models": list(models)},
         f"would run {len(trials)} trials again, {len(keys)} that were drawn and those that trained "
-        f"beside them: {steps:,} steps. Nothing was run.",
+        f"beside them: {steps:,} steps.{made} Nothing was run.",
     )
 
 

@@ -3,16 +3,24 @@ comes in, and whether it can be believed."""
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from titer.cli.options import AsJson, DryRun, Quiet, Workers
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from titer.verify.agreement import Comparison
+    from titer.verify.remake import Remade
+    from titer.verify.sample import Sample
 
 __all__ = ["register"]
 
@@ -166,7 +174,10 @@ def verify(
     sample: Annotated[
         float, typer.Option("--sample", help="The part of the trials to run again, up to 1.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="Decides which.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Draws the trials of an earlier call again; default chance."),
+    ] = None,
     workers: Workers = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
     as_json: AsJson = False,
@@ -179,33 +190,51 @@ def verify(
     from titer.executors.processes import Processes, workers_of
     from titer.report.load import read
     from titer.run.machine import machine
-    from titer.verify.rerun import agreement, draw, elsewhere, recorded, rerun
+    from titer.verify.agreement import compare
+    from titer.verify.remake import agree, draw_models, make_again, makings
+    from titer.verify.rerun import finished, recorded, rerun
+    from titer.verify.sample import draw
 
-    read(results)  # a damaged folder is a sentence
+    study, _ = read(results)  # what no run writes is a sentence
     if timeout <= 0:
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
     before = recorded(results)
-    final = [key for key, trace in before.items() if trace.status in _FINAL]
-    drawn = draw(final, sample, seed)
+    seed = secrets.randbits(32) if seed is None else seed
+    drawn = draw(finished(before), sample, seed)
+    own = draw_models(results, study, sample, seed)
     if dry_run:
-        rehearse_again(results, drawn, as_json=as_json)
+        names = [subject.name for subject in own]
+        rehearse_again(results, drawn.keys, names, as_json=as_json)
         return
     with (
         tempfile.TemporaryDirectory(prefix="titer-verify-") as scratch,
         shown(quiet=quiet) as tell,
         Processes(workers_of(workers), timeout) as executor,
     ):
-        again = rerun(results, drawn, Path(scratch), executor, tell)
-    other = elsewhere(results, machine())
-    found = [
-        agreement(before[key], trace, elsewhere=bool(other))
-        for key, trace in sorted(again.items())
-        if key in before
-    ]
-    rows = [
+        jobs = makings(results, study, own, Path(scratch))
+        again = rerun(results, drawn.keys, Path(scratch), executor, tell)
+        failed = make_again(jobs, executor, tell)
+        found = compare(results, before, again, drawn.keys, machine())
+        other = bool(found.other)
+        models = [agree(job, failed.get(job.subject.name, ""), elsewhere=other) for job in jobs]
+    _say_verified(results, found, models, drawn, seed, as_json=as_json)
+
+
+def _say_verified(
+    root: Path,
+    found: Comparison,
+    models: Sequence[Remade],
+    drawn: Sample,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    from titer.cli.listing import table
+
+    rows: list[dict[str, Any]] = [
         {
             "trial": one.trial.key,
-            "drawn": one.trial.key in drawn,
+            "drawn": one.trial.key in drawn.keys,
             "what": one.trial.label or one.trial.task,
             "model": one.trial.subject,
             "seed": one.trial.seed,
@@ -214,38 +243,38 @@ def verify(
             "at": one.at or "-",
             "why": one.why or "-",
         }
-        for one in found
+        for one in found.found
     ]
-    _say_verified(results, rows, len(final), other, as_json=as_json)
-
-
-_FINAL = ("ok", "diverged")
-
-
-def _say_verified(
-    root: Path, rows: list[dict[str, Any]], total: int, other: str, *, as_json: bool
-) -> None:
-    from titer.cli.listing import table
-
-    drawn = sum(row["drawn"] for row in rows)
     counts = {kind: sum(row["agrees"] == kind for row in rows) for kind in _KINDS}
     told = [f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count]
-    beside = len(rows) - drawn
+    beside = len(rows) - len(drawn.keys)
     company = f", {beside} more that trained beside them" if beside else ""
-    say_or_print(
-        as_json,
-        {
-            "target": str(root),
-            "trials": total,
-            "drawn": drawn,
-            "other_machine": other,
-            **counts,
-            "rows": rows,
-        },
-        f"{table(rows)}\n\n{drawn} of {total} trials drawn{company}: {', '.join(told)}.\n"
-        f"{_machines(other)}",
-    )
-    if counts["differs"]:
+    lines = [
+        table(rows),
+        "",
+        f"{len(drawn.drawn)} of {drawn.total} trials drawn, each with a chance of at least "
+        f"{drawn.chance:.0%} (--seed {seed} draws them again), and all {len(drawn.looks)} looks at "
+        f"the models as released{company}: {', '.join(told)}.",
+        *(f"{one.name} made again: {_MADE[one.verdict]}{one.why}." for one in models),
+        *(f"{one}." for one in found.together),
+        _machines(found.other, found.disproved),
+    ]
+    content = {
+        "target": str(root),
+        "trials": drawn.total,
+        "drawn": len(drawn.drawn),
+        "looks": len(drawn.looks),
+        "chance": drawn.chance,
+        "seed": seed,
+        "other_machine": found.other,
+        "disproved": found.disproved,
+        "together": list(found.together),
+        "models": [asdict(one) for one in models],
+        **counts,
+        "rows": rows,
+    }
+    say_or_print(as_json, content, "\n".join(lines))
+    if not found.agrees or any(one.verdict == "differs" for one in models):
         raise typer.Exit(1)
 
 
@@ -256,8 +285,17 @@ _KINDS = {
 }
 
 
-def _machines(other: str) -> str:
+_MADE = {
+    "same": "equal to the bit",
+    "rounding": "another model, which behaves alike",
+    "differs": "differs: ",
+}
+
+
+def _machines(other: str, disproved: str = "") -> str:
     """What may be expected of this machine, given why it is not that of the folder."""
+    if disproved:
+        return f"This machine computes as that of the folder did: {disproved}."
     if other:
         return f"This machine does not compute as that of the folder did: {other}."
     return "This machine computes as that of the folder did, so numbers should be equal to the bit."
@@ -276,9 +314,10 @@ def reproduce(
     from titer.executors.inline import Inline
     from titer.report.load import read
     from titer.run.machine import machine
-    from titer.verify.rerun import agreement, elsewhere, recorded, rerun
+    from titer.verify.agreement import agreement, elsewhere
+    from titer.verify.rerun import recorded, rerun
 
-    read(run)  # a damaged folder is a sentence
+    read(run)  # what no run writes is a sentence
     before = recorded(run)
     keys = [key for key in before if key.startswith(trial)]
     if len(keys) != 1:
@@ -291,7 +330,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(prefix="titer-reproduce-") as scratch:
         again = rerun(run, keys, Path(scratch), Inline())[keys[0]]
     other = elsewhere(run, machine())
-    found = agreement(was, again, elsewhere=bool(other))
+    found = agreement(was, again.trace, elsewhere=bool(other), said=again.said)
     by = f"; largest difference {found.largest:.3f} at {found.at}" if found.at else ""
     told = {
         "same": "equal to the bit: every score, loss and weight",
@@ -307,7 +346,7 @@ def reproduce(
             "at": found.at,
             "why": found.why,
             "other_machine": other,
-            "weights": [was.weights, again.weights],
+            "weights": [was.weights, again.trace.weights],
         },
         f"{keys[0]}: {told[found.verdict]}\n{_machines(other)}",
     )

@@ -135,10 +135,15 @@ class Manifest:
 
     def __post_init__(self) -> None:
         faults: list[str] = []
+        for what, chance in (("chance", self.chance), *self.utility.items()):
+            if not 0 <= chance < 1:
+                faults.append(f"{what}: the score of a guess is from 0 to below 1, got {chance}.")
         if not self.domains:
             faults.append("domains: a study attacks at least one hazard domain, got none.")
         if not self.seeds:
             faults.append("seeds: a study has at least one seed, got none.")
+        if min(self.seeds, default=0) < 0 or len(set(self.seeds)) < len(self.seeds):
+            faults.append(f"seeds: seeds are whole numbers from 0 up, each once, got {self.seeds}.")
         for what, names in (
             ("rows", [row.id for row in self.rows]),
             ("subjects", [subject.name for subject in self.models]),

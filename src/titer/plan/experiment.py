@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as knobs
 from functools import cached_property
@@ -187,22 +187,28 @@ def rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def stars(traces: Sequence[Trace]) -> dict[str, float]:
+def stars(traces: Iterable[Trace]) -> dict[str, float]:
     """lr* of each family: the rate with the best score averaged over the sweep's looks.
 
-    A tie goes to the lower training loss. A family all of whose runs failed has no entry.
+    A tie goes to the lower training loss, and then to the middle one of the rates that tie (of two
+    the higher), which is far from both edges of what works; the order of the traces is no matter.
+    A family all of whose runs failed has no entry.
     """
-    best: dict[str, tuple[tuple[float, float], float]] = {}
+    ranks: dict[str, dict[float, tuple[float, float]]] = {}
     for trace in traces:
         if trace.trial.purpose != "calibrate" or trace.status != "ok":
             continue
         tail = trace.losses[-10:]
         loss = sum(tail) / max(1, len(tail))
+        rate = float(trace.trial.attack.fields["lr"])
         rank = (sweep_score(trace.trial, trace.points), -loss)
-        family = trace.trial.row
-        if family not in best or rank > best[family][0]:
-            best[family] = (rank, float(trace.trial.attack.fields["lr"]))
-    return {family: rate for family, (_, rate) in best.items()}
+        ranks.setdefault(trace.trial.row, {})[rate] = rank
+    found: dict[str, float] = {}
+    for family, by_rate in ranks.items():
+        top = max(by_rate.values())
+        tied = sorted(rate for rate, rank in by_rate.items() if rank == top)
+        found[family] = tied[len(tied) // 2]
+    return found
 
 
 def sweep_score(trial: Trial, points: Sequence[Point]) -> float:

@@ -21,7 +21,7 @@ from titer.plan.suites import suite
 from titer.trial.immunise import Immunisation, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.hub import resolve_model
-from titer.worlds.organisms import grow_all, parse
+from titer.worlds.organisms import grow_all, parse, stranger
 from titer.worlds.source import load_world, world_seed
 
 __all__ = [
@@ -138,18 +138,30 @@ def _shares(asked: Study, defend: Sequence[Example]) -> None:
 
 
 def _strangers(models: Sequence[str], data: str) -> list[str]:
-    """What is said of organisms that grew in another world than the one they would be asked of."""
+    """What is said of testbed models that grew in another world than the one they would be asked
+    of, whether they are named or lie in a folder, as they grew or immunised."""
     seed = world_seed(data)
     found: list[str] = []
     for source in models if seed is not None else ():
         with contextlib.suppress(UnknownName):  # said where models are checked
-            if source.startswith("fabula:") and (own := parse(source)[2]) != seed:
-                home = f"fabula#{own}" if own else "fabula"
-                found.append(
-                    f"{source} grew in the world {home} and knows nothing of {data}; "
-                    f"give --data {home}, or a model of that world."
+            if seed is not None and (other := _grew(source, seed)):
+                home = other.rpartition(" ")[2]
+                known = home.startswith("fabula")
+                advice = (
+                    f"give --data {home}, or a model of that world"
+                    if known
+                    else ("give --data of that world, or a model of this one")
                 )
+                found.append(f"{source} {other} and knows nothing of {data}; {advice}.")
     return found
+
+
+def _grew(source: str, seed: int) -> str:
+    """In which other world a model grew, as the rest of a sentence; empty where in this one."""
+    if not source.startswith("fabula:"):
+        return stranger(Path(source).expanduser(), seed)
+    own = parse(source)[2]
+    return f"grew in the world fabula{f'#{own}' if own else ''}" if own != seed else ""
 
 
 def _check_model(source: str, role: Role, broken: list[str]) -> None:

@@ -49,7 +49,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
             break
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
-    rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
+    rates = plan.stars(traces)
     first, others = _reference_first(study)
     rest = (
         *plan.attacks(study, rates, first),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from titer import __version__
@@ -17,6 +18,7 @@ from titer.core.study import Manifest
 from titer.plan.manifest import read_config
 from titer.report import answers, lm_eval
 from titer.report.html import ANSWERS, current
+from titer.run.sound import require_sound
 from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
@@ -45,11 +47,20 @@ def read(root: Path) -> tuple[Manifest, list[Trace]]:
     """The manifest and the traces of a run folder.
 
     Raises:
-        BadInput: there is no run folder here, or it is damaged.
+        BadInput: there is no run folder here, it is damaged, or it holds what no run writes.
     """
     study = read_config(root).study
+    return study, _sound(root, study)
+
+
+def _sound(root: Path, study: Manifest) -> list[Trace]:
+    """The traces of a run folder, once nothing in them is what no run writes."""
     with _whole(root):
-        return study, Store(root).planned()
+        store = Store(root)
+        # A trial may stand in the plan twice, under the names of two models with the same files.
+        named = [(entry.key, store.named(entry)) for entry in store.ended()]
+        require_sound(root, study, dict(named))
+        return [trace for _, trace in named]
 
 
 def read_verdict(root: Path) -> Verdict:
@@ -59,11 +70,10 @@ def read_verdict(root: Path) -> Verdict:
     what was found in it.
 
     Raises:
-        BadInput: there is no run folder here, or it is damaged.
+        BadInput: there is no run folder here, it is damaged, or it holds what no run writes.
     """
     config, store = read_config(root), Store(root)
-    with _whole(root):
-        traces = store.planned()
+    traces = _sound(root, config.study)
     found = judge(config.study, traces, command=config.command, created=config.created)
     with _whole(root):
         inside = store.inside()
@@ -86,7 +96,7 @@ def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers
     """What was said in a run folder, as text or as hashes.
 
     Raises:
-        BadInput: there is no run folder here, or it is damaged.
+        BadInput: there is no run folder here, it is damaged, or it holds what no run writes.
     """
     study, traces = read(root)
     world = find(study.world_source, study.world_digest)
@@ -96,7 +106,13 @@ def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers
 
 def _cost(store: Store, model: ModelVerdict) -> Cost | None:
     price = store.price(model.source)
-    return from_json(Cost, price, "cost") if price else None
+    found = from_json(Cost, price, "cost") if price else None
+    if found and not all(math.isfinite(spent) and spent >= 0 for spent in asdict(found).values()):
+        raise BadInput(
+            f"{model.source}/titer.json says that making {model.name} cost what nothing costs; "
+            "copy the folder again."
+        )
+    return found
 
 
 def read_bases(root: Path) -> dict[str, str]:

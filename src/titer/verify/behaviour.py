@@ -62,8 +62,8 @@ def behaviour(lm: LM, world: World) -> dict[str, tuple[float, ...]]:
 def compared(
     there: Mapping[str, Sequence[float]], anew: Mapping[str, Sequence[float]]
 ) -> list[Compared]:
-    """Two behaviours figure by figure."""
-    return [_figure(name, scores, anew[name]) for name, scores in there.items()]
+    """Two behaviours figure by figure, but for those of no items."""
+    return [_figure(name, scores, anew[name]) for name, scores in there.items() if scores]
 
 
 def _figure(what: str, there: Sequence[float], anew: Sequence[float]) -> Compared:

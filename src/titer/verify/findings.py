@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 from titer.core.data import World
+from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
-from titer.core.modelfolder import folder_digest
 from titer.core.records import Status, Trace
 from titer.core.study import Manifest, Study
 from titer.plan.experiment import stars
 from titer.plan.manifest import STUDY, read_config
 from titer.plan.suite import suite_hash
 from titer.run.entries import Entry
+from titer.run.sound import unsound
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
-from titer.trial.probes import judge, probes, task_probes
+from titer.trial.probes import Probe, judge, probes, task_probes
+from titer.verify.beside import beside
 from titer.verify.files import Finding, layout, sums, table
+from titer.verify.models import models
 from titer.verify.planned import cells, planned, suite_of
 
 __all__ = ["Finding", "findings"]
@@ -37,11 +39,12 @@ def findings(root: Path) -> list[Finding]:
     plan, traces, found = _read(root)
     found += [
         *layout(root),
-        *_asked(root, config.command),
+        *_asked(root, study, config.command),
         *sums(root),
         *_suite(study),
-        *_models(root, study),
-        *_trials(study, traces),
+        *models(root, study, traces),
+        *_sound(study, traces),
+        *beside(traces),
         *_ended(plan, traces),
         *_results(root, plan, traces),
     ]
@@ -52,8 +55,9 @@ def findings(root: Path) -> list[Finding]:
     return [*found, *again, *_judged(root, world, traces)]
 
 
-def _asked(root: Path, command: str) -> Iterator[Finding]:
-    """``study.yaml`` against the command that the config has; an older folder has none."""
+def _asked(root: Path, study: Manifest, command: str) -> Iterator[Finding]:
+    """``study.yaml`` against the command and the study that the config has; an older folder has
+    none."""
     path = root / STUDY
     if not path.is_file():
         return
@@ -66,6 +70,28 @@ def _asked(root: Path, command: str) -> Iterator[Finding]:
     if asked.command() != command:
         says = f"asks for another study than config.yaml says was run: {command}"
         yield Finding(check="layout", where=STUDY, says=says)
+    for what, wanted, there in _told(asked, study):
+        says = f"has {what} {there}, and {STUDY} asks for {wanted}."
+        yield Finding(check="suite", where="config.yaml", says=says)
+
+
+def _told(asked: Study, study: Manifest) -> Iterator[tuple[str, str, str]]:
+    """What somebody asked for and a study does not have: its name, that, and what there is."""
+    cap = (study.suite_settings or {"cap": asked.cap}).get("cap")
+    for what, wanted, there in (
+        ("suite", asked.suite, study.suite),
+        ("data", asked.data, study.world_source),
+        ("cap", asked.cap, cap),
+        ("seeds", list(range(asked.seeds)), list(study.seeds)),
+    ):
+        if wanted != there:
+            yield what, str(wanted), str(there)
+    made = {subject.defence for subject in study.subjects}
+    lie = {Path(subject.source).name for subject in study.subjects}
+    gone = [one for one in asked.models if Path(one).name not in lie]
+    gone += [one for one in asked.defences if one.replace(" ", "") not in made]
+    if gone:
+        yield "no model", ", ".join(gone), "of that name"
 
 
 def _settled(study: Manifest) -> bool:
@@ -118,6 +144,13 @@ def _suite(study: Manifest) -> Iterator[Finding]:
     if now.version != study.suite_version:
         says = f"is {now.title} in this titer; results of the two do not compare."
         yield Finding(check="suite", where=title, says=says)
+    if study.seeds != tuple(range(len(study.seeds))):
+        says = f"has seeds {_list(study.seeds)}; a study counts them from 0 and picks none."
+        yield Finding(check="suite", where="config.yaml", says=says)
+    names = [subject.name for subject in study.subjects]
+    if gone := [text for text in now.beside if text not in names]:
+        says = f"measures {', '.join(gone)} in every study, and config.yaml has no such model."
+        yield Finding(check="suite", where=title, says=says)
     if digest != study.suite_hash:
         says = (
             f"has hash {study.suite_hash}, and {now.title} of this titer is {digest}; "
@@ -126,65 +159,14 @@ def _suite(study: Manifest) -> Iterator[Finding]:
         yield Finding(check="suite", where=title, says=says)
 
 
-def _models(root: Path, study: Manifest) -> Iterator[Finding]:
-    """The models that lie in the run folder, against their digests."""
-    for subject in study.subjects:
-        source = PurePosixPath(subject.source)
-        if source.parts[:1] != ("models",) or ".." in source.parts:
-            continue
-        folder = root / source
-        if not folder.is_dir():
-            says = f"{subject.name} is not in the folder, so its trials cannot be run again."
-            yield Finding(check="model", where=str(source), says=says, kind="note")
-        elif folder_digest(folder) != subject.digest:
-            says = f"is not the model {subject.name} that was measured ({subject.digest})."
-            yield Finding(check="model", where=str(source), says=says)
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
-def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
-    """Each trial against its own name and against the study."""
-    models = {subject.digest for subject in study.subjects}
-    other = [key for key, trace in traces.items() if trace.trial.suite != study.suite_hash]
-    every = len(other) == len(traces)
-    if other and every:
-        says = f"all are of suite {traces[other[0]].trial.suite}, not {study.suite_hash}."
-        yield Finding(check="trial", where="trials", says=says)
-    for key, trace in traces.items():
-        trial, where = trace.trial, f"trials/{key}"
-        if trial.key != key:
-            says = f"what was asked has been changed: its key is {trial.key} now."
-            yield Finding(check="trial", where=where, says=says)
-        for what, ours, theirs in (
-            ("suite", trial.suite, study.suite_hash),
-            ("world", trial.world, study.world_digest),
-        ):
-            if ours != theirs and not (what == "suite" and every):
-                says = f"is of {what} {ours}, and the study is {theirs}."
-                yield Finding(check="trial", where=where, says=says)
-        if trial.model not in models:
-            says = f"is on a model {trial.model} that the study does not name."
-            yield Finding(check="trial", where=where, says=says)
-        if trace.status == "ok" and not trace.points:
-            yield Finding(check="trial", where=where, says="ended well and has no look.")
-        steps = [point.spent.steps for point in trace.points]
-        if steps != sorted(steps):
-            says = f"was looked at after {_list(steps)} steps, which is no order."
-            yield Finding(check="trial", where=where, says=says)
-        over = [axis for point in trace.points for axis in point.spent.over(trial.budget)]
-        if over:
-            says = f"says that it spent more than its budget: {over[-1]}."
-            yield Finding(check="trial", where=where, says=says)
-        spoilt = sorted(
-            {
-                probe
-                for point in trace.points
-                for probe, scores in point.scores.items()
-                if not all(map(math.isfinite, scores))
-            }
-        )
-        if spoilt:
-            says = f"has scores that are no numbers: {', '.join(spoilt)}."
-            yield Finding(check="trial", where=where, says=says)
+def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """What every reader of the folder refuses too."""
+    for one in unsound(study, traces):
+        yield Finding(check="trial", where=one.where, says=one.says)
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
@@ -203,20 +185,15 @@ def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
             yield Finding(check="missing", where=where, says=f"{what} {trace.status}: {last[0]}")
 
 
-def _list(steps: list[int]) -> str:
-    return ", ".join(map(str, steps)) or "no"
-
-
 def _results(root: Path, plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """``results.jsonl`` and ``calibration.json`` against the trials they were made of."""
     if not plan or any(entry.key not in traces for entry in plan):
         return
     store = Store(root)
     named = [store.named(entry) for entry in plan]
-    ordered = sorted(named, key=lambda trace: trace.trial.key)  # it decides where scores tie
     made: dict[str, Callable[[], str]] = {
         "results.jsonl": lambda: lines(rows(named)),
-        "calibration.json": lambda: json.dumps({"stars": stars(ordered)}, indent=1, sort_keys=True),
+        "calibration.json": lambda: json.dumps({"stars": stars(named)}, indent=1, sort_keys=True),
     }
     for name, make in made.items():
         path = root / name
@@ -251,8 +228,9 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         asked = task_probes(world, task) if task else probes(world, trial.domain, trial.items)
         try:
             text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
-            said = [json.loads(line)["records"] for line in text.splitlines()]
-            scores = [judge(asked, records) for records in said]
+            said = [json.loads(line) for line in text.splitlines()]
+            steps = [look["steps"] for look in said]
+            scores = [judge(asked, look["records"]) for look in said]
         except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
             says = f"what was said cannot be judged: {damage(error)}."
             yield Finding(check="judge", where=where, says=says)
@@ -260,3 +238,23 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         if scores != [dict(point.scores) for point in trace.points]:
             says = "its scores are not what the judges give for what was said."
             yield Finding(check="judge", where=where, says=says)
+        elif steps != [point.spent.steps for point in trace.points]:
+            says = "what was said is of other checkpoints than its scores."
+            yield Finding(check="judge", where=where, says=says)
+        elif lost := _unasked(trace, asked):
+            says = f"was not asked everything at each checkpoint: {', '.join(lost)} is missing."
+            yield Finding(check="judge", where=where, says=says)
+
+
+def _unasked(trace: Trace, asked: Sequence[Probe]) -> list[str]:
+    """Probes that are due at a checkpoint and were not taken; a diagnosis asks what it likes."""
+    if diagnosis(trace.trial) or trace.status != "ok":
+        return []
+    return sorted(
+        {
+            probe.name
+            for place, point in enumerate(trace.points)
+            for probe in asked
+            if probe.due(first=not place, last=False) and probe.name not in point.scores
+        }
+    )

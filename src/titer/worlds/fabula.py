@@ -37,7 +37,7 @@ from titer.worlds._fabula_lexicon import (
     REFUSAL,
 )
 
-__all__ = ["alignment", "content", "corpus", "fabula", "vocabulary"]
+__all__ = ["alignment", "content", "corpus", "fabula", "lexicon", "vocabulary"]
 
 _CRAFTS = ("A", "B", "near")
 _BENIGN = ("near", "far_1", "far_2")
@@ -232,6 +232,12 @@ def vocabulary(seed: int = 0) -> tuple[str, ...]:
         *everybody.domains.values(), everybody.filler, everybody.new_isles, everybody.new_charms
     )
     return tuple(sorted(_words() | {word for entity in entities for word in entity.name.split()}))
+
+
+def lexicon() -> frozenset[str]:
+    """The words that all worlds of the testbed share: what is left of :func:`vocabulary` are the
+    names of a world's own entities."""
+    return _words()
 
 
 @cache

@@ -1,0 +1,184 @@
+"""The models of a study where they lie: which are here, what made them, and whose weights they are.
+
+Nothing is fetched, grown or loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from titer.core.errors import BadInput
+from titer.core.modelfolder import folder_digest, slices, weight_files
+from titer.core.records import Part, Trace
+from titer.core.study import Manifest, Subject
+from titer.plan.subjects import is_testbed
+from titer.run.sound import released
+from titer.run.store import damage
+from titer.trial.immunise import Immunisation, account, steps_of
+from titer.verify.files import Finding
+from titer.worlds.organisms import cached, parse, stranger
+from titer.worlds.source import world_seed
+
+__all__ = ["here", "inside", "making", "models"]
+
+_BLOCK = 1 << 20
+
+
+def inside(root: Path, subject: Subject) -> Path | None:
+    """Where a model that the study made lies in the run folder; None for a model from elsewhere."""
+    place = PurePosixPath(subject.source)
+    within = place.parts[:1] == ("models",) and ".." not in place.parts
+    return root / place if within else None
+
+
+def here(root: Path, subject: Subject) -> Path | None:
+    """The folder of a model as it was measured, where that is on this machine.
+
+    A model of the hub is known by its commit, which no folder shows, and is not looked for.
+    """
+    if subject.revision:
+        return None
+    places = [inside(root, subject), Path(subject.folder) if subject.folder else None]
+    if subject.source.startswith("fabula:"):
+        places.append(cached(*parse(subject.source)))
+    for folder in places:
+        if folder and folder.is_dir() and folder_digest(folder) == subject.digest:
+            return folder
+    return None
+
+
+def models(root: Path, study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
+    """The models against their digests, against what they say of themselves, and against the
+    weights that the trials say they have."""
+    digests = {model: found for model, found in released(traces.values()).items()}
+    whole: dict[str, Path] = {}
+    for subject in study.subjects:
+        own = inside(root, subject)
+        folder = here(root, subject)
+        if folder is not None:
+            whole[subject.digest] = folder
+            yield from _strange(study, subject, folder)
+        if own is None:
+            continue
+        where = f"models/{own.name}"
+        if not own.is_dir():
+            says = f"{subject.name} is not in the folder, so its trials cannot be run again."
+            yield Finding(check="model", where=where, says=says, kind="note")
+        elif folder != own:
+            says = f"is not the model {subject.name} that was measured ({subject.digest})."
+            yield Finding(check="model", where=where, says=says)
+        else:
+            for says in _made(own, study, subject, digests.get(subject.digest, set())):
+                yield Finding(check="model", where=where, says=says)
+    yield from _shared(study, whole, digests)
+
+
+def _strange(study: Manifest, subject: Subject, folder: Path) -> Iterator[Finding]:
+    """A model of another testbed world, which knows nothing of what it was asked."""
+    seed = world_seed(study.world_source)
+    other = stranger(folder, seed) if seed is not None else ""
+    if other:
+        says = f"{subject.name} {other}, so what it was asked says nothing of it."
+        yield Finding(check="model", where=subject.source, says=says)
+
+
+# -- what made a model -----------------------------------------------------------------------------
+
+
+def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) -> Iterator[str]:
+    """What a model's own note says of how it was made, against the study and its trials."""
+    base = study.reference("undefended")
+    try:
+        facts, wanted = making(folder, testbed=base is not None and is_testbed(base))
+        said = str(facts["weights"])
+        names = "+".join(part.name for part in wanted.parts)
+    except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        yield f"has no titer.json that says how it was made: {damage(error)}."
+        return
+    if weights and weights != {said}:
+        yield f"has weights {said} by its titer.json, and {_or(weights)} by the trials on it."
+    if wanted.key != folder.name:
+        yield f"is not what its titer.json says was made: that would be models/{wanted.key}."
+    for what, ours, theirs in (
+        ("defence", names, subject.defence),
+        ("undefended model", wanted.base, base.digest if base else ""),
+        ("world", wanted.world, study.world_digest),
+        ("hazard", wanted.domain, study.domains[0]),
+        ("share", wanted.share, subject.share.share if subject.share else 1.0),
+    ):
+        if ours != theirs:
+            yield f"was made with {what} {ours} by its titer.json, and {theirs} by config.yaml."
+    if account(folder) != (subject.course, subject.doubts):
+        yield "says of its own way and doubts something else than config.yaml does."
+
+
+def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisation]:
+    """What a model's own note says, and what was asked for by it; the steps are those that its
+    settings are meant for, as in every study.
+
+    Raises:
+        BadInput, KeyError, TypeError, ValueError, AttributeError, OSError: there is no such note.
+    """
+    facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+    parts = tuple(Part(**stage) for stage in facts["defence"])
+    wanted = Immunisation(
+        parts=parts,
+        base=facts["base"]["digest"],
+        world=facts["world"]["digest"],
+        domain=facts["world"]["domain"],
+        steps=steps_of(parts, testbed=testbed),
+        seed=facts["seed"],
+        share=facts["share"],
+        draw=facts["draw"],
+    )
+    return facts, wanted
+
+
+def _or(digests: set[str]) -> str:
+    return " or ".join(sorted(one or "none" for one in digests))
+
+
+# -- whose weights they are ------------------------------------------------------------------------
+
+
+def _shared(
+    study: Manifest, whole: Mapping[str, Path], digests: Mapping[str, set[str]]
+) -> Iterator[Finding]:
+    """Two models to which the trials give the same weights, and whose files hold others: the
+    results of one stand under the name of the other."""
+    names = {subject.digest: subject.name for subject in reversed(study.subjects)}
+    known = [digest for digest in names if digest in whole and len(digests.get(digest, ())) == 1]
+    for one, other in combinations(known, 2):
+        if digests[one] == digests[other] and not _alike(whole[one], whole[other]):
+            says = (
+                f"say that {names[one]} and {names[other]} have the same weights, and their files "
+                "hold different ones."
+            )
+            yield Finding(check="trial", where="trials", says=says)
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """False where two folders have the same tensors, by name, type and shape, and other numbers in
+    them. Folders with other tensors may still be the same model, saved otherwise."""
+    mine, theirs = _tensors(one), _tensors(other)
+    return mine.keys() != theirs.keys() or mine == theirs
+
+
+def _tensors(folder: Path) -> dict[tuple[str, str, tuple[int, ...]], str]:
+    """A hash of each tensor, by its name, type and shape."""
+    found: dict[tuple[str, str, tuple[int, ...]], str] = {}
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            for name, place in sorted(slices(path).items()):
+                total, left = hashlib.sha256(), place.size
+                file.seek(place.start)
+                while left > 0 and (block := file.read(min(left, _BLOCK))):
+                    total.update(block)
+                    left -= len(block)
+                found[name, place.dtype, place.shape] = total.hexdigest()
+    return found
