@@ -34,6 +34,8 @@ class Check:
     """What a check asks, what number it ``measures``, and which value of it raises the flag.
 
     ``scope``: the adversaries about which it then raises a doubt, None where it only tells.
+    ``flag`` is what a reader is then told first of the model, and ``withholds`` whether its score
+    is then not shown at all.
     """
 
     id: str
@@ -41,6 +43,8 @@ class Check:
     measures: str
     threshold: str
     scope: Scope | None = None
+    flag: str = ""
+    withholds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """The trials that the checks asked for on one model: two diagnoses, and further attacks."""
+    """The trials that the checks asked for on one model: diagnoses, and further attacks."""
 
     weights: Trace | None
     paths: Trace | None
+    splits: Trace | None = None
     runs: Evidence
 
     def of(self, check: str) -> tuple[Arm, ...]:
@@ -76,7 +81,8 @@ class Case:
     """What the checks of one model look at.
 
     ``changed``: False for the undefended model, which is its own reference. ``same``: it has the
-    undefended model's weights. ``sweeps``: calibration scores by sweep and rate.
+    undefended model's weights. ``differs``: the parts of its interface that are not the undefended
+    model's. ``sweeps``: calibration scores by sweep and rate.
     """
 
     subject: Evidence
@@ -85,6 +91,7 @@ class Case:
     base: Inspection
     changed: bool
     same: bool = False
+    differs: tuple[str, ...] = ()
     sweeps: Mapping[str, Mapping[float, float]]
 
     @property
@@ -110,7 +117,12 @@ def inspect(
     found = {which: trace for trace in here if (which := diagnosis(trace.trial))}
     rest = [trace for trace in here if not diagnosis(trace.trial)]
     runs = gather(rest, subject=subject, domain=domain, seeds=seeds, floor=floor, purpose="check")
-    return Inspection(weights=found.get("weights"), paths=found.get("paths"), runs=runs)
+    return Inspection(
+        weights=found.get("weights"),
+        paths=found.get("paths"),
+        splits=found.get("splits"),
+        runs=runs,
+    )
 
 
 def not_run(why: str) -> Found:

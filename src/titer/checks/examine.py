@@ -12,7 +12,7 @@ from titer.evidence.arena import Arena
 from titer.evidence.curves import Doubt, Scope
 from titer.evidence.doubts import calibration_scores
 
-__all__ = ["doubts", "examine", "examined", "settled"]
+__all__ = ["doubts", "examine", "examined", "flags", "settled", "withheld"]
 
 
 def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, ...]:
@@ -28,6 +28,7 @@ def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, 
         base=inspect(arena.traces, undefended.name, *parts),
         changed=subject.role != "undefended",
         same=subject.digest == undefended.digest,
+        differs=subject.differs,
         sweeps=calibration_scores(arena.traces, undefended.name),
     )
     return examine(case)
@@ -59,6 +60,20 @@ def doubts(findings: Sequence[Finding]) -> tuple[Doubt, ...]:
         Doubt(check=one.id, scope=scope, reason=one.reason)
         for one in findings
         if one.flag == "suspect" and (scope := scopes[one.id])
+    )
+
+
+def flags(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What a reader is told first of a model, by its suspect ones."""
+    says = {one.check.id: one.check.flag for one in listed()}
+    return tuple(says[one.id] for one in findings if one.flag == "suspect" and says[one.id])
+
+
+def withheld(findings: Sequence[Finding]) -> str | None:
+    """Why a suspect one lets no score be shown; None where none does."""
+    stops = {one.check.id for one in listed() if one.check.withholds}
+    return next(
+        (f"{f.id}: {f.reason}" for f in findings if f.flag == "suspect" and f.id in stops), None
     )
 
 

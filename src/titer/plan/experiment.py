@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as knobs
 from functools import cached_property
 from typing import Any
@@ -38,7 +38,12 @@ _BEYOND = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on."""
+    """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on.
+
+    ``through`` holds, by the digest of a model whose interface is not the undefended one's, the
+    digests of those through whose interface it is attacked, empty for its own; known once
+    :mod:`titer.plan.interfaces` has asked.
+    """
 
     suite: Suite
     world: World
@@ -47,6 +52,7 @@ class Experiment:
     seeds: tuple[int, ...]
     domain: str
     tasks: tuple[str, ...] = ()
+    through: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def __post_init__(self) -> None:
         if self.domain not in self.world.hazards:
@@ -88,6 +94,10 @@ class Experiment:
         """The reference that every attack is calibrated on."""
         return next(subject for subject in self.subjects if subject.role == "undefended")
 
+    def interfaces(self, subject: Subject) -> tuple[str, ...]:
+        """Through whose interface a model is attacked, that by which all else goes first."""
+        return self.through.get(subject.digest, ("",))
+
     def trial(self, subject: Subject, attack: Part, steps: int, seed: int, **more: Any) -> Trial:
         """A trial of this study on one model."""
         return Trial(
@@ -100,7 +110,7 @@ class Experiment:
             suite=self.suite_digest,
             checkpoints=checkpoints(steps),
             items=self.suite.items,
-            **{"domain": self.domain, **more},
+            **{"domain": self.domain, "interface": self.interfaces(subject)[0], **more},
         )
 
 
@@ -215,6 +225,7 @@ def attacks(study: Experiment, rates: dict[str, float]) -> list[Trial]:
                     role="baseline",
                     label="none",
                     domain=domain,
+                    interface="",
                 )
             )
         for row in study.rows():
@@ -237,7 +248,12 @@ def _row(
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
         more["purpose"] = "search"
         seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)
-    return [study.trial(subject, attack, steps, seed, **more) for attack in tried for seed in seeds]
+    return [
+        study.trial(subject, attack, steps, seed, interface=interface, **more)
+        for attack in tried
+        for interface in study.interfaces(subject)
+        for seed in seeds
+    ]
 
 
 def _tried(row: Adversary, rates: dict[str, float], relative: str | None = None) -> list[Part]:

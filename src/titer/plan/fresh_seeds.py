@@ -52,8 +52,8 @@ def _best(tried: Sequence[Trace], chance: float) -> list[Trace]:
     seeds = (trial.seed,)
     seen = gather(tried, subject=trial.subject, domain=trial.domain, seeds=seeds, purpose="search")
     arms = chosen(seen, trial.row, Rule(seeds=seeds, chance=chance))
-    by_knobs = {_knobs(trace.trial): trace for trace in tried}
-    return [by_knobs[arm.knobs] for arm in arms] or list(tried[:KEPT_SETTINGS])
+    known = {(_knobs(trace.trial), trace.trial.interface): trace for trace in tried}
+    return [known[arm.knobs, arm.interface] for arm in arms] or list(tried[:KEPT_SETTINGS])
 
 
 def _knobs(trial: Trial) -> str:

@@ -15,7 +15,7 @@ from titer.core.jobs import Progress
 from titer.core.study import Role, Study, Subject
 from titer.plan.experiment import Experiment
 from titer.plan.manifest import claim_folder
-from titer.plan.subjects import distinct, is_testbed, open_subject, open_tested
+from titer.plan.subjects import compared, distinct, is_testbed, open_subject, open_tested
 from titer.plan.suite import Suite, judges, suite_hash
 from titer.plan.suites import suite
 from titer.trial.immunise import Immunisation, parse_defence, planned
@@ -187,16 +187,18 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
         if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
     ]
     faults.settle()
+    base = next(subject for subject in opened if subject.role == "undefended")
+    known = [faults.attempt(lambda s=subject: compared(s, base)) for subject in opened]
+    faults.settle()
     study = Experiment(
         suite=checked.suite,
         world=checked.world,
         source=asked.data,
-        subjects=distinct(opened),
+        subjects=distinct([subject for subject in known if subject]),
         seeds=tuple(range(asked.seeds)),
         domain=checked.domain,
         tasks=tuple(asked.tasks),
     )
-    base = study.undefended()
     plans = [_plan(asked, text, base, study) for text in asked.defences]
     beside = [text for text in study.suite.beside if text not in asked.defences]
     own = [_plan(replace(asked, settings={}), text, base, study) for text in beside]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from titer.core.records import Trace, Trial
 from titer.plan import experiment as plan
 from titer.plan import further as checks
+from titer.plan import interfaces
 from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
 
@@ -31,12 +32,13 @@ class Stage:
 
 
 def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
-    """The stages of a study in order: calibration, attacks and benign tasks, checks.
+    """The stages of a study in order: calibration with looks through other interfaces, attacks and
+    benign tasks, checks.
 
     Send back after each the traces of all that it planned, under their names. Returns lr* of each
     family.
     """
-    calibration = tuple(plan.calibration(study))
+    calibration = (*interfaces.looks(study), *plan.calibration(study))
     traces = yield Stage(label="calibrating", planned=calibration, run=calibration)
     for _ in range(_EXTENSIONS):
         further = tuple(plan.extension(study, traces))
@@ -45,6 +47,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
     rates = plan.stars(sorted(traces, key=lambda trace: trace.trial.key))
+    study = interfaces.settled(study, traces)
     rest = (
         *plan.attacks(study, rates),
         *plan.training(study, rates),

@@ -63,8 +63,8 @@ class Suite:
     suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
     ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
     best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`).
-    ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
-    diagnoses of each model, ``all`` further attacks too on models that held
+    ``checks`` says what is run for the checks beside the attacks: ``weights`` the diagnoses of each
+    model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).
 
     ``controls`` are defences known to be broken, made from the undefended model and attacked with

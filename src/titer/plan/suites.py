@@ -167,20 +167,20 @@ distil, public base, keys, representation, pruning and rounding, supply in conte
 SUITES = {
     "quick": Suite(
         name="quick",
-        version="v1",
+        version="v2",
         rows=(*_rows(*_QUICK), Adversary(id="I01", kinds="r")),
         checks="weights",
     ),
-    "core": Suite(name="core", version="v1", rows=_rows(*_CORE), search="fresh"),
-    "supply": Suite(name="supply", version="v1", rows=_rows("I04")),
-    "tar": Suite(name="tar", version="v1", rows=_tar()),
-    "tamperbench": Suite(name="tamperbench", version="v1", rows=_tamperbench(), search="fresh"),
+    "core": Suite(name="core", version="v2", rows=_rows(*_CORE), search="fresh"),
+    "supply": Suite(name="supply", version="v2", rows=_rows("I04")),
+    "tar": Suite(name="tar", version="v2", rows=_tar()),
+    "tamperbench": Suite(name="tamperbench", version="v2", rows=_tamperbench(), search="fresh"),
     "search": Suite(
-        name="search", version="v1", rows=_searches(), search="fresh", checks="weights"
+        name="search", version="v2", rows=_searches(), search="fresh", checks="weights"
     ),
     "locks": Suite(
         name="locks",
-        version="v2",
+        version="v3",
         rows=_LOCKS,
         checks="weights",
         controls=("npo+gain_lock", "npo+spectral_brake", "npo+backward_lock", "keyed_basis"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from titer import __version__
 from titer.checks.case import Finding
-from titer.checks.examine import doubts, examined, settled
+from titer.checks.examine import doubts, examined, flags, settled, withheld
 from titer.core import Estimate, Trace
 from titer.core.codec import settle
 from titer.core.study import Manifest, Subject
@@ -244,8 +244,8 @@ def _model(
         draws=draws,
     )
     mine = met.found.get(own) or _unattacked(study, subject, draws)
-    if subject.unusable:
-        mine = replace(mine, withheld=subject.unusable)
+    if why := subject.unusable or withheld(met.findings):
+        mine = replace(mine, withheld=why)
     panel, arena = met.panels.get(own), arenas.get(own)
     score = mine.score
     if arena and panel and not mine.withheld:
@@ -270,7 +270,7 @@ def _model(
         defence=subject.defence,
         domain=own,
         claim="",
-        flags=(*_flags(study, subject, arena, mine), *subject.doubts),
+        flags=(*_flags(study, subject, arena, mine), *flags(met.findings), *subject.doubts),
         checks={one.id: one for one in settled(met.findings, caught)},
         course=subject.course,
         withheld=mine.withheld,

@@ -19,7 +19,7 @@ from titer.plan.suite import suite_hash
 from titer.run.entries import Entry
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
-from titer.trial.probes import judge, probes, task_probes
+from titer.trial.probes import asked_in, judge
 from titer.verify.files import Finding, layout, sums, table
 from titer.verify.planned import cells, planned, suite_of
 
@@ -161,9 +161,10 @@ def _trials(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
             if ours != theirs and not (what == "suite" and every):
                 says = f"is of {what} {ours}, and the study is {theirs}."
                 yield Finding(check="trial", where=where, says=says)
-        if trial.model not in models:
-            says = f"is on a model {trial.model} that the study does not name."
-            yield Finding(check="trial", where=where, says=says)
+        for digest in (trial.model, trial.interface):
+            if digest and digest not in models:
+                says = f"is on a model {digest} that the study does not name."
+                yield Finding(check="trial", where=where, says=says)
         if trace.status == "ok" and not trace.points:
             yield Finding(check="trial", where=where, says="ended well and has no look.")
         steps = [point.spent.steps for point in trace.points]
@@ -247,8 +248,7 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         if trial.domain not in world.hazards or (trial.task and trial.task not in world.tasks):
             yield Finding(check="judge", where=where, says="is about what the world does not have.")
             continue
-        task = trial.task
-        asked = task_probes(world, task) if task else probes(world, trial.domain, trial.items)
+        asked = asked_in(world, trial)
         try:
             text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
             said = [json.loads(line)["records"] for line in text.splitlines()]
