@@ -24,7 +24,6 @@ from titer.core.protocol import (
     utility,
 )
 from titer.core.records import Trial
-from titer.trial.units import unit
 
 __all__ = [
     "Probe",
@@ -127,7 +126,7 @@ def split_probes(world: World, domain: str) -> list[Probe]:
     for name in SPLITS:
         about: dict[str, dict[str, list[Example]]] = {}
         for item in _fit(world.harm, getattr(hazard, name)):
-            facts = about.setdefault(unit(item), {})
+            facts = about.setdefault(item.unit, {})
             facts.setdefault(item.fact or item.id, []).append(item)
         each = min([_EACH, *map(len, about.values())])
         items = [
@@ -142,7 +141,7 @@ def split_probes(world: World, domain: str) -> list[Probe]:
 
 def each_in(probe: Probe) -> int:
     """About how many facts of each entity a probe of :func:`split_probes` asks."""
-    return len(probe.items) // len({unit(item) for item in probe.items})
+    return len(probe.items) // len({item.unit for item in probe.items})
 
 
 def asked_in(world: World, trial: Trial) -> list[Probe]:

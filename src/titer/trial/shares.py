@@ -13,14 +13,13 @@ from random import Random
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.method import seed_for
-from titer.trial.units import unit
 
 __all__ = ["check_shares", "size", "take", "units"]
 
 
 def units(examples: Sequence[Example]) -> tuple[str, ...]:
     """Whom the examples are about, each once, in order of first appearance."""
-    return tuple(dict.fromkeys(map(unit, examples)))
+    return tuple(dict.fromkeys(example.unit for example in examples))
 
 
 def size(share: float, total: int) -> int:
@@ -37,7 +36,7 @@ def take(examples: Sequence[Example], share: float, draw: int) -> tuple[Example,
     order = list(units(examples))
     Random(seed_for(draw, "share of the hazard")).shuffle(order)
     kept = set(order[: size(share, len(order))])
-    return tuple(example for example in examples if unit(example) in kept)
+    return tuple(example for example in examples if example.unit in kept)
 
 
 def check_shares(shares: Sequence[float], examples: Sequence[Example]) -> None:
