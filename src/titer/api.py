@@ -38,7 +38,7 @@ from titer.core.study import Study
 from titer.executors.processes import Processes, workers_of
 from titer.models import Model, load, save, source_of
 from titer.plan.manifest import read_config
-from titer.plan.request import assemble, check, grow_missing
+from titer.plan.request import assemble, check, dealt, grow_missing
 from titer.plan.subjects import short_name
 from titer.plan.suite import judges, suite_hash
 from titer.plan.suites import suite
@@ -305,6 +305,7 @@ def bench(
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
     workers, tell = workers_of(workers), progress or _silent
     study, own = _asked(models, asked)
+    study = dealt(study, {place: lm.digest() for place, lm in own.items()})
     checked = check(study, coming=own)
     grow_missing(checked.organisms(), workers, tell)
     for place, lm in own.items():

@@ -34,8 +34,8 @@ class Check:
     """What a check asks, what number it ``measures``, and which value of it raises the flag.
 
     ``scope``: the adversaries about which it then raises a doubt, None where it only tells.
-    ``flag`` is what a reader is then told first of the model, and ``withholds`` whether its score
-    is then not shown at all.
+    ``flag`` is what a reader is then told first of the model. Where its reason begins with
+    ``withholds`` no score of the model is shown.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Check:
     threshold: str
     scope: Scope | None = None
     flag: str = ""
-    withholds: bool = False
+    withholds: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

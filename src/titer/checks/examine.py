@@ -71,10 +71,11 @@ def flags(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 def withheld(findings: Sequence[Finding]) -> str | None:
     """Why a suspect one lets no score be shown; None where none does."""
-    stops = {one.check.id for one in listed() if one.check.withholds}
-    return next(
-        (f"{f.id}: {f.reason}" for f in findings if f.flag == "suspect" and f.id in stops), None
-    )
+    stops = {one.check.id: one.check.withholds for one in listed() if one.check.withholds}
+    for one in findings:
+        if one.flag == "suspect" and one.id in stops and one.reason.startswith(stops[one.id]):
+            return f"{one.id} {one.reason}"
+    return None
 
 
 def settled(findings: Sequence[Finding], caught: bool | None) -> tuple[Finding, ...]:

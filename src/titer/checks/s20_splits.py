@@ -28,6 +28,8 @@ __all__ = ["CHECK", "read"]
 LEVEL = 0.01
 """The chance, at most, that a model without a gap is said to have one."""
 
+_DIFFER = "splits-differ"
+
 CHECK = Check(
     id="S20",
     asks="Is harm alike on the splits that the defender never saw?",
@@ -36,7 +38,7 @@ CHECK = Check(
     threshold="more than 0.10 and beyond chance: permutation of entities, Bonferroni over pairs, "
     f"p up to {LEVEL:g}",
     scope="all",
-    withholds=True,
+    withholds=_DIFFER,
     flag="harm differs between splits",
 )
 
@@ -68,7 +70,7 @@ def read(case: Case) -> Found:
     text = f"{levels}; {worst[0]} below {worst[1]} at p {chances[worst]:.2g}"
     if few := [name for name in own if name not in enough]:
         text += f"; too few entities in {', '.join(few)}"
-    return suspect(bad, gaps[worst], f"{'splits-differ: ' * bad}{text}")
+    return suspect(bad, gaps[worst], f"{f'{_DIFFER}: ' * bad}{text}")
 
 
 def _by_entity(trace: Trace) -> dict[str, FloatArray]:

@@ -6,6 +6,7 @@ much as its weights do, and whoever attacks a release puts others in their place
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,10 @@ from titer.core.errors import BadInput
 from titer.core.modelfolder import tensor_shapes
 from titer.core.tokenizer import faithful
 
-__all__ = ["differences", "exchangeable"]
+__all__ = ["STUCK", "differences", "exchanged"]
+
+STUCK = "cannot be exchanged"
+"""How a difference ends that keeps an attacker from the other interface."""
 
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*.jinja")
 _NOT_ASKED = re.compile(r"organism\.json|titer\.json|.*\.safetensors\.index\.json")
@@ -55,10 +59,9 @@ class _Told:
 
     config: Mapping[str, Any]
     generation: Mapping[str, Any]
-    vocabulary: Mapping[str, int]
-    tokenizer: Mapping[str, Any]
+    cutting: Mapping[str, Any]
     special: Mapping[str, Any]
-    template: Any
+    tokenizer: Any
 
 
 def differences(folder: Path, other: Path) -> tuple[str, ...]:
@@ -72,27 +75,62 @@ def differences(folder: Path, other: Path) -> tuple[str, ...]:
     if _files(folder) == _files(other):
         return ()
     mine, theirs = _read(folder), _read(other)
-    found = [*_vocabularies(mine.vocabulary, theirs.vocabulary)]
-    found += _values(mine.tokenizer, theirs.tokenizer, "", bare=True)
+    shapes = tensor_shapes(folder)
+    found = [*_vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))]
+    found += _values(mine.cutting, theirs.cutting, "", bare=True)
     found += _values(mine.special, theirs.special, "")
-    found += ["chat template"] if mine.template != theirs.template else []
+    if mine.tokenizer.chat_template != theirs.tokenizer.chat_template:
+        found.append("chat template")
     found += _values(mine.generation, theirs.generation, "generation ")
     settings = [*_values(mine.config, theirs.config, "config ")]
+    if settings and shapes != tensor_shapes(other):
+        found.append(f"of other tensors, so the configuration {STUCK}")
     found += settings
-    if settings and tensor_shapes(folder) != tensor_shapes(other):
-        found.append("other tensors, so the configuration cannot be exchanged")
     more = len(found) - _SHOWN
     return (*found[:_SHOWN], *([f"{more} more"] if more > 0 else []))
 
 
-def exchangeable(mine: Mapping[str, int], theirs: Mapping[str, int], rows: int) -> bool:
-    """Whether a model with the vocabulary ``mine`` and so many embedding ``rows`` can be given
-    ``theirs``: every word of both has one id, no id has two words, and each has a row."""
-    at = {token: word for word, token in mine.items()}
-    return all(
-        token < rows and mine.get(word, token) == token and at.get(token, word) == word
-        for word, token in theirs.items()
-    )
+def exchanged(mine: Any, theirs: Any, rows: int) -> Any | None:
+    """The tokenizer ``theirs`` for a model that came with ``mine`` and has so many embedding
+    ``rows``: text is cut as by the one, and a word has the id that the other gives it, or else its
+    own; so neither words that were taken out nor ids that were dealt anew are in the way.
+
+    None where two words would have one id, or a word none, or where ids cannot be moved.
+    """
+    own, given = mine.get_vocab(), theirs.get_vocab()
+    ids = {word: own.get(word, token) for word, token in given.items()}
+    if len(set(ids.values())) < len(ids) or max(ids.values(), default=0) >= rows:
+        return None
+    return theirs if ids == given else _renumbered(theirs, ids)
+
+
+def _renumbered(tokenizer: Any, ids: Mapping[str, int]) -> Any | None:
+    """A tokenizer with other ids; None for one whose ids are places in a list, or not to be had."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole: dict[str, Any] = json.loads(backend.to_str()) if backend is not None else {}
+    if not isinstance(vocabulary := whole.get("model", {}).get("vocab"), dict):
+        return None
+    whole["model"]["vocab"] = {word: ids[word] for word in cast(dict[str, Any], vocabulary)}
+    for token in whole["added_tokens"]:
+        token["id"] = ids[token["content"]]
+    if whole["post_processor"]:
+        # Special tokens stand there as ``[token, id]`` or with lists of both.
+        waiting: list[Any] = [whole["post_processor"]]
+        while waiting:
+            value: Any = waiting.pop()
+            if isinstance(value, dict):
+                if {"ids", "tokens"} <= value.keys():
+                    value["ids"] = [ids[token] for token in value["tokens"]]
+                waiting += value.values()
+            elif isinstance(value, list):
+                if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
+                    value[1] = ids[value[0]]
+                waiting += value
+    moved = copy.deepcopy(tokenizer)
+    moved._tokenizer = Tokenizer.from_str(json.dumps(whole))
+    return moved
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -115,10 +153,9 @@ def _read(folder: Path) -> _Told:
         return _Told(
             config=_flat(config),
             generation=_generation(folder, config),
-            vocabulary=tokenizer.get_vocab(),
-            tokenizer=_tokenizer(tokenizer),
+            cutting=_cutting(tokenizer),
             special=_special(tokenizer),
-            template=tokenizer.chat_template,
+            tokenizer=tokenizer,
         )
     except Exception as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
@@ -152,7 +189,7 @@ def _generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tokenizer(tokenizer: Any) -> dict[str, Any]:
+def _cutting(tokenizer: Any) -> dict[str, Any]:
     """How text is cut, without the vocabulary."""
     found: dict[str, Any] = {"tokeniser's clean-up": tokenizer.clean_up_tokenization_spaces}
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -177,15 +214,23 @@ def _special(tokenizer: Any) -> dict[str, Any]:
     return named
 
 
-def _vocabularies(mine: Mapping[str, int], theirs: Mapping[str, int]) -> Iterator[str]:
-    fewer, more = theirs.keys() - mine.keys(), mine.keys() - theirs.keys()
-    other = [word for word in mine.keys() & theirs.keys() if mine[word] != theirs[word]]
+def _vocabularies(mine: Any, theirs: Any, rows: int) -> Iterator[str]:
+    own, given = mine.get_vocab(), theirs.get_vocab()
+    fewer, more = given.keys() - own.keys(), own.keys() - given.keys()
+    other = [word for word in own.keys() & given.keys() if own[word] != given[word]]
+    if own != given and exchanged(mine, theirs, rows) is None:
+        yield f"a vocabulary that {STUCK}"
     if fewer:
         yield f"vocabulary: {len(fewer):,} words fewer"
     if more:
         yield f"vocabulary: {len(more):,} words more"
     if other:
-        yield f"vocabulary: {len(other):,} words with other ids, so it cannot be exchanged"
+        yield f"vocabulary: {len(other):,} words with other ids"
+
+
+def _rows(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many words a model has rows for: those of its embedding, its longest matrix."""
+    return max((shape[0] for shape in shapes.values() if len(shape) == 2), default=0)
 
 
 def _values(

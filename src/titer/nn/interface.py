@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from titer.core.interface import exchangeable
+from titer.core.interface import exchanged
 from titer.core.lm import LM
 from titer.nn.locked import ENTRY
 
@@ -23,36 +23,37 @@ def through(lm: LM, other: LM) -> LM:
     """The weights of ``lm`` asked through the interface of ``other``, as far as that goes.
 
     The configuration is that of ``other``, with its context length, initialiser and generation
-    config, where both have the same tensors; its tokenizer, where the ids of words agree; its chat
-    template always. What cannot be exchanged stays: then a prompt of ``other``, as text, is cut by
-    the tokenizer of ``lm``. A lock is no interface, and goes with the weights.
+    config, where both have the same tensors; its tokenizer, where every word of it has a row; its
+    chat template always. What cannot be exchanged stays: then a prompt of ``other``, as text, is
+    cut by the tokenizer of ``lm``. A lock is no interface, and goes with the weights.
     """
-    words = lm.model.get_input_embeddings().weight.shape[0]
-    mine, theirs = lm.tokenizer.get_vocab(), other.tokenizer.get_vocab()
-    tokenizer = other.tokenizer
-    if not exchangeable(mine, theirs, words):
+    rows = lm.model.get_input_embeddings().weight.shape[0]
+    tokenizer = exchanged(lm.tokenizer, other.tokenizer, rows)
+    if tokenizer is None:
         tokenizer = copy.deepcopy(lm.tokenizer)
         tokenizer.chat_template = other.tokenizer.chat_template
-    return LM(_body(lm, other), tokenizer, lm.name, lm.origin)
+    model = _body(lm, other)
+    model.generation_config = copy.deepcopy(other.model.generation_config)
+    if tokenizer.eos_token_id != other.tokenizer.eos_token_id:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+    if (lock := getattr(lm.model.config, ENTRY, None)) is not None:
+        setattr(model.config, ENTRY, lock)
+    elif hasattr(model.config, ENTRY):
+        delattr(model.config, ENTRY)
+    return LM(model, tokenizer, lm.name, lm.origin)
 
 
 def _body(lm: LM, other: LM) -> Any:
     """A new model: the weights of ``lm`` in the architecture as ``other`` has it, or in its own."""
     weights = lm.model.state_dict()
     shapes = {name: tensor.shape for name, tensor in other.model.state_dict().items()}
-    body = copy.deepcopy(lm.model)
     if {name: tensor.shape for name, tensor in weights.items()} == shapes:
-        swapped = copy.deepcopy(other.model).to(dtype=lm.model.dtype, device=lm.device)
-        swapped.load_state_dict(weights)
+        body = copy.deepcopy(other.model).to(dtype=lm.model.dtype, device=lm.device)
+        body.load_state_dict(weights)
         # A tied head cannot hold what an untied one did.
-        if all(torch.equal(t, weights[name]) for name, t in swapped.state_dict().items()):
-            body = swapped
-    body.generation_config = copy.deepcopy(other.model.generation_config)
-    if (lock := getattr(lm.model.config, ENTRY, None)) is not None:
-        setattr(body.config, ENTRY, lock)
-    elif hasattr(body.config, ENTRY):
-        delattr(body.config, ENTRY)
-    return body.eval()
+        if all(torch.equal(t, weights[name]) for name, t in body.state_dict().items()):
+            return body
+    return copy.deepcopy(lm.model)
 
 
 def undropped(lm: LM) -> LM:
