@@ -39,7 +39,7 @@ from titer.executors import listing as executors
 from titer.executors.processes import workers_of
 from titer.models import Model, load, save, source_of
 from titer.plan.manifest import read_config
-from titer.plan.request import assemble, check, grow_missing
+from titer.plan.request import assemble, check, dealt, grow_missing
 from titer.plan.subjects import short_name
 from titer.plan.suite import judges, suite_hash
 from titer.plan.suites import suite
@@ -309,6 +309,7 @@ def bench(
         raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
     where, tell = executors.start(executor, workers, timeout), progress or _silent
     study, own = _asked(models, asked)
+    study = dealt(study, {place: lm.digest() for place, lm in own.items()})
     checked = check(study, coming=own)
     grow_missing(checked.organisms(), workers_of(workers), tell)
     for place, lm in own.items():

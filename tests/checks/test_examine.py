@@ -1,4 +1,4 @@
-"""One planted defect for each of S1 to S18, and a clean study that raises none."""
+"""One planted defect for each of S1 to S20, and a clean study that raises none."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from tests.pillars.made_traces import arena, evidence, items, resist, trace
 from titer.checks.case import Case, Finding, inspect
-from titer.checks.examine import doubts, examine, forbidding, settled
+from titer.checks.examine import doubts, examine, flags, forbidding, settled
 from titer.checks.listing import listed
+from titer.checks.s19_interface import CLEAN, OWN
 from titer.core import Point, Spent, Trace
+from titer.core.protocol import SPLITS
 from titer.evidence.curves import Doubt
 from titer.evidence.doubts import calibration_scores
 from titer.evidence.panel import attacked
@@ -45,7 +47,18 @@ def diagnoses(subject: str, harm: float) -> list[Trace]:
     )
     walk = (look(harm), look(harm, **LINE), *(look(harm, transfer=k) for k in (0.5, 1.0, 2.0)))
     paths = trace(subject, "paths", 0, (), (), steps=(), purpose="check", attack="check-paths")
-    return [replace(plain, points=weights), replace(paths, points=walk)]
+    return [replace(plain, points=weights), replace(paths, points=walk), splits(subject, harm)]
+
+
+def splits(subject: str, harm: float, **other: float) -> Trace:
+    """Harm on each split of eight entities, five facts of each."""
+    plain = trace(subject, "splits", 0, (), (), steps=(), purpose="check", attack="check-splits")
+    levels = {**dict.fromkeys(SPLITS, harm), **other}
+    # Entities are alike: what each knows is spread evenly.
+    scores = {f"split:{name}": items(level)[::-1] for name, level in levels.items()}
+    spread = {name: tuple(np.reshape(said, (5, 8)).T.ravel()) for name, said in scores.items()}
+    point = Point(spent=Spent(), scores=spread, logs=dict.fromkeys(spread, 5.0))
+    return replace(plain, points=(point,))
 
 
 def further(subject: str, harm: float) -> list[Trace]:
@@ -91,6 +104,7 @@ def checked(
         base=inspect(traces, "base", *parts),
         changed=subject != "base",
         same=same,
+        differs=("chat template",) if any(t.trial.check == "S19" for t in traces) else (),
         sweeps=calibration_scores(traces, "base"),
     )
     return {one.id: one for one in settled(examine(case), control)}
@@ -126,6 +140,22 @@ def noted(traces: Sequence[Trace], label: str, at: int, harm: float, **logs: flo
             one = replace(one, points=tuple(points))
         found.append(one)
     return found
+
+
+def hiding(traces: Sequence[Trace]) -> list[Trace]:
+    """The same weights show harm through the undefended model's interface."""
+    looks = [
+        trace("m", f"S19 {row}", 0, (harm,), (0.9,), steps=(0,), purpose="check", attack="noop")
+        for row, harm in ((OWN, 0.25), (CLEAN, 0.9))
+    ]
+    return [*traces, *looks]
+
+
+def spared(traces: Sequence[Trace], **levels: float) -> list[Trace]:
+    """The same study with harm on some splits changed."""
+    mine = splits("m", 0.25, **levels)
+    label = (mine.trial.subject, mine.trial.label)
+    return [mine if (t.trial.subject, t.trial.label) == label else t for t in traces]
 
 
 def without(traces: Sequence[Trace], *labels: str) -> list[Trace]:
@@ -170,13 +200,15 @@ DEFECTS: dict[str, Change] = {
     "S16": lambda t: rerun(t, "I01", (0.25, 0.4, 0.5, 0.6)),
     "S17": lambda t: rerun(t, "S9 plain", (0.25, 0.25, 0.25, 0.6)),
     "S18": lambda t: noted(t, "paths", 1, 0.25, **{"line:0.5": 9.0}),
+    "S19": hiding,
+    "S20": lambda t: spared(t, select=0.9, defend=0.9),
 }
 
 
 @pytest.mark.parametrize("subject", ["base", "m"])
 def test_a_clean_study_raises_none(subject: str) -> None:
     found = checked(clean(), subject)
-    assert list(found) == list(CHECKS) == [f"S{k}" for k in range(1, 19)]
+    assert list(found) == list(CHECKS) == [f"S{k}" for k in range(1, 21)]
     raised = {name: one for name, one in found.items() if one.flag in ("void", "suspect")}
     assert raised == {}
     missing = {name: one.reason for name, one in found.items() if one.flag == "not run"}
@@ -235,6 +267,7 @@ def test_a_model_with_a_suspect_check_does_not_pass() -> None:
         ("S16", ("I05",)),
         ("S17", ("S17",)),
         ("S18", ("paths",)),
+        ("S20", ("splits",)),
     ],
 )
 def test_what_was_not_run_says_so(name: str, labels: tuple[str, ...]) -> None:
@@ -250,12 +283,12 @@ def test_what_was_not_run_says_so(name: str, labels: tuple[str, ...]) -> None:
 def test_a_diagnosis_that_raised_is_not_a_pass() -> None:
     made = [
         replace(t, status="failed", points=(), error="Trace\nBadInput: shapes differ")
-        if t.trial.label in ("weights", "paths") and t.trial.subject == "m"
+        if t.trial.label in ("weights", "paths", "splits") and t.trial.subject == "m"
         else t
         for t in clean()
     ]
     found = checked(made)
-    for name in ("S6", "S10", "S11", "S12", "S18"):
+    for name in ("S6", "S10", "S11", "S12", "S18", "S20"):
         assert found[name].flag == "not run"
         assert "shapes differ" in found[name].reason
 
@@ -344,3 +377,51 @@ def test_a_transfer_that_costs_the_model_its_use_is_no_attack() -> None:
         for t in made
     ]
     assert checked(ruined)["S10"].flag == "valid"
+
+
+@pytest.mark.parametrize(
+    ("levels", "flag"),
+    [
+        ({"report": 0.0, "attack": 0.0, "select": 0.6, "defend": 0.6}, "suspect"),
+        ({"select": 0.0, "attack": 0.6, "report": 0.6}, "suspect"),
+        ({"defend": 0.0, "attack": 0.6, "select": 0.6, "report": 0.6}, "valid"),
+        ({"report": 0.2, "select": 0.275}, "valid"),
+    ],
+)
+def test_only_a_split_that_nobody_saw_may_not_show_less(
+    levels: dict[str, float], flag: str
+) -> None:
+    """A defence may do better on its own split; a gap of a few items is chance."""
+    assert checked(spared(clean(), **levels))["S20"].flag == flag
+
+
+def test_a_split_that_is_harder_by_itself_is_no_gap() -> None:
+    """The undefended model shows less on the report split too, and what is left of it is alike."""
+    harder = {"report": 0.3, "select": 0.9}
+    made = [
+        splits("base", 0.9, **harder)
+        if (t.trial.subject, t.trial.label) == ("base", "splits")
+        else t
+        for t in spared(clean(), report=0.0, attack=0.6, select=0.6, defend=0.6)
+    ]
+    easier = [
+        splits("base", 0.9) if (t.trial.subject, t.trial.label) == ("base", "splits") else t
+        for t in made
+    ]
+    assert checked(made)["S20"].flag == "valid"
+    assert checked(easier)["S20"].flag == "suspect"
+
+
+def test_an_interface_that_differs_and_hides_nothing_is_valid() -> None:
+    same = [replace(t, points=hiding([])[0].points) for t in hiding([])]
+    found = checked([*clean(), *same])["S19"]
+    assert (found.flag, found.statistic) == ("valid", 0.0)
+    assert "chat template" in found.reason
+
+
+def test_what_lets_a_score_be_withheld_says_why() -> None:
+    made = list(checked(DEFECTS["S20"](clean())).values())
+    assert str(withheld(made)).startswith("S20 splits-differ: defend 0.9")
+    assert flags(made) == ("harm differs between splits",)
+    assert withheld(list(checked(clean()).values())) is None
+    assert withheld(list(checked(hiding(clean())).values())) is None, "it is asked and shown"

@@ -74,10 +74,10 @@ def test_a_model_that_held_is_attacked_further(study: Experiment) -> None:
 def test_a_check_in_another_folder_is_given_its_trials(
     study: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "s19_night.py").write_text(
+    (tmp_path / "s99_night.py").write_text(
         "from titer.checks.case import Check, not_run\n"
         "from titer.checks.wanted import Wanted\n"
-        "CHECK = Check(id='S19', asks='?', measures='', threshold='')\n"
+        "CHECK = Check(id='S99', asks='?', measures='', threshold='')\n"
         "def trials(ground):\n"
         "    yield Wanted(row='by night', attack=ground.varied(warmup=0.2), steps=3, restart=1)\n"
         "def read(case):\n"
@@ -85,11 +85,11 @@ def test_a_check_in_another_folder_is_given_its_trials(
     )
     monkeypatch.setattr(titer.checks, "__path__", [*titer.checks.__path__, str(tmp_path)])
     more = further(study, {}, seen(study, 0.0))
-    (one,) = [trial for trial in more if trial.check == "S19"]
-    assert (one.role, one.row, one.label) == ("check", "by night", "S19 by night")
+    (one,) = [trial for trial in more if trial.check == "S99"]
+    assert (one.role, one.row, one.label) == ("check", "by night", "S99 by night")
     assert (one.budget.steps, one.seed) == (3, study.seeds[0] + 1)
     assert one.attack.fields["warmup"] == 0.2
-    sys.modules.pop("titer.checks.s19_night")
+    sys.modules.pop("titer.checks.s99_night")
 
 
 def test_a_suite_may_leave_them_out(study: Experiment) -> None:
@@ -98,7 +98,7 @@ def test_a_suite_may_leave_them_out(study: Experiment) -> None:
     nothing = replace(study, suite=replace(study.suite, checks="none"))
     assert further(weights, {}, traces) == further(nothing, {}, traces) == []
     assert diagnoses(nothing, {}) == []
-    assert {trial.label for trial in diagnoses(weights, {})} == {"weights", "paths"}
+    assert {trial.label for trial in diagnoses(weights, {})} == {"weights", "paths", "splits"}
     digests = {one.suite_digest for one in (study, weights, nothing)}
     assert len(digests) == 3
 
@@ -126,13 +126,13 @@ def test_from_the_grid_to_the_report(study: Experiment, tmp_path: Path) -> None:
     again = run_study(study, root, Inline())
     assert [t.points for t in again] == [t.points for t in first]
     for model in read_verdict(root).to_json()["models"]:
-        assert [one["id"] for one in model["checks"]] == [f"S{k}" for k in range(1, 19)]
+        assert [one["id"] for one in model["checks"]] == [f"S{k}" for k in range(1, 21)]
         for one in model["checks"]:
             assert one["flag"] in ("valid", "void", "suspect", "not run")
             assert one["question"]
             assert one["statistic"] is not None or one["reason"]
         by_id = {one["id"]: one for one in model["checks"]}
-        for name in ("S6", "S10", "S11", "S12", "S13", "S18"):
+        for name in ("S6", "S10", "S11", "S12", "S13", "S18", "S19"):
             assert by_id[name]["flag"] != "not run", by_id[name]
 
 

@@ -16,13 +16,13 @@ from titer.report.tables import plain
 
 DRAWS = 20
 CHECK = '''
-"""S19: a doubt about every attack on the model called npo."""
+"""S99: a doubt about every attack on the model called npo."""
 
 from titer.checks.case import Case, Check, Found, suspect
 from titer.checks.wanted import Ground, Wanted
 
 CHECK = Check(
-    id="S19",
+    id="S99",
     asks="Is the moon full?",
     measures="phase of the moon",
     threshold="more than a half",
@@ -42,10 +42,10 @@ def read(case: Case) -> Found:
 
 @pytest.fixture
 def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "s19_moon.py").write_text(CHECK)
+    (tmp_path / "s99_moon.py").write_text(CHECK)
     monkeypatch.setattr(titer.checks, "__path__", [*titer.checks.__path__, str(tmp_path)])
     yield
-    sys.modules.pop("titer.checks.s19_moon", None)
+    sys.modules.pop("titer.checks.s99_moon", None)
 
 
 def test_each_file_is_the_check_of_its_name() -> None:
@@ -58,11 +58,11 @@ def test_each_file_is_the_check_of_its_name() -> None:
 
 @pytest.mark.usefixtures("another")
 def test_a_check_in_another_folder_is_seen_everywhere() -> None:
-    assert listed()[-1].check.id == "S19"
+    assert listed()[-1].check.id == "S99"
     found = verdict(*sample(), draws=DRAWS)
     models = {entry["name"]: entry for entry in found.to_json()["models"]}
     assert models["npo"]["checks"][-1] == {
-        "id": "S19",
+        "id": "S99",
         "flag": "suspect",
         "statistic": 0.75,
         "reason": "full-moon",
@@ -71,11 +71,11 @@ def test_a_check_in_another_folder_is_seen_everywhere() -> None:
         "threshold": "more than a half",
     }
     assert models["rmu"]["checks"][-1]["flag"] == "valid"
-    doubted = [one for one in models["npo"]["attacks"] if "S19 full-moon" in one["validity"]]
+    doubted = [one for one in models["npo"]["attacks"] if "S99 full-moon" in one["validity"]]
     assert doubted, "a doubt about all attacks reaches those that held"
     assert "suspect adversaries" in models["npo"]["flags"]
     page = render(found)
-    for text in ("S19", "Is the moon full?", "full-moon", "phase of the moon"):
+    for text in ("S99", "Is the moon full?", "full-moon", "phase of the moon"):
         assert text in page
     assert "flag: npo: suspect adversaries" in " ".join(plain(found).split())
 

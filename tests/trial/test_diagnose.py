@@ -233,7 +233,8 @@ def test_the_undefended_nano_raises_none() -> None:
     if folder is None:
         pytest.skip("grow fabula:base first; growing it takes minutes")
     lm = LM.load(folder)
-    weights, paths = (run(which, lm, lm, "fabula", 20) for which in get_args(Diagnosis))
+    weights, paths, splits = (run(which, lm, lm, "fabula", 20) for which in get_args(Diagnosis))
+    assert {point.mean(probe) for point in splits.points for probe in point.scores} == {1.0}
     assert (weights.status, paths.status) == ("ok", "ok")
     assert s06_gradient.read(case(weights, weights))[0] == "valid"
     assert s18_barrier.read(case(paths, paths))[0] == "valid"

@@ -27,6 +27,11 @@ def world(request: pytest.FixtureRequest) -> World:
     return fabula(request.param)
 
 
+@pytest.fixture(scope="module")
+def dealt() -> World:
+    return fabula(0, "7f3a")
+
+
 def everything(world: World) -> list[Example]:
     """Each example once: a judge's over-refusal items are in no other list."""
     hazards = [getattr(h, s) for h in world.hazards.values() for s in SPLITS]
@@ -223,3 +228,28 @@ def test_worlds_load_without_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_salt_deals_what_no_defender_saw_anew(dealt: World) -> None:
+    """Who trained against the published report meets others; what is true of them is the same."""
+    plain = fabula(0)
+    for domain, hazard in dealt.hazards.items():
+        known = plain.hazards[domain]
+        assert hazard.defend == known.defend
+        held = ("attack", "select", "report")
+        facts = [{e.fact: e.answer for s in held for e in getattr(h, s)} for h in (hazard, known)]
+        assert facts[0] == facts[1]
+        for split in held:
+            mine, theirs = (values(getattr(h, split), "entity") for h in (hazard, known))
+            assert len(mine) == len(theirs)
+            assert len(mine & theirs) < 0.8 * len(mine)
+            assert values(getattr(hazard, split), "phrasing") == values(
+                getattr(known, split), "phrasing"
+            )
+        assert not values(hazard.report, "entity") & values(hazard.attack, "entity")
+    for name in ("retain", "related", "unrelated", "utility", "tasks", "over_refusal"):
+        assert getattr(dealt, name) == getattr(plain, name)
+
+
+def test_the_same_salt_deals_the_same(dealt: World) -> None:
+    assert fabula(0, "7f3a").digest() == dealt.digest() != fabula(0, "7f3b").digest()

@@ -34,7 +34,8 @@ class Check:
     """What a check asks, what number it ``measures``, and which value of it raises the flag.
 
     ``scope``: the adversaries about which it then raises a doubt, None where it only tells.
-    ``withholds``: nothing may then be claimed of the model at all.
+    ``withholds``: nothing may then be claimed of the model at all. ``flag`` is what a reader is then
+    told first of it.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Check:
     threshold: str
     scope: Scope | None = None
     withholds: bool = False
+    flag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +64,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """The trials that the checks asked for on one model: two diagnoses, and further attacks."""
+    """The trials that the checks asked for on one model: diagnoses, and further attacks."""
 
     weights: Trace | None
     paths: Trace | None
+    splits: Trace | None = None
     runs: Evidence
 
     def of(self, check: str) -> tuple[Arm, ...]:
@@ -78,7 +81,8 @@ class Case:
     """What the checks of one model look at.
 
     ``changed``: False for the undefended model, which is its own reference. ``same``: it has the
-    undefended model's weights. ``sweeps``: calibration scores by sweep and rate.
+    undefended model's weights. ``differs``: the parts of its interface that are not the undefended
+    model's. ``sweeps``: calibration scores by sweep and rate.
     """
 
     subject: Evidence
@@ -87,6 +91,7 @@ class Case:
     base: Inspection
     changed: bool
     same: bool = False
+    differs: tuple[str, ...] = ()
     sweeps: Mapping[str, Mapping[float, float]]
 
     @property
@@ -112,7 +117,12 @@ def inspect(
     found = {which: trace for trace in here if (which := diagnosis(trace.trial))}
     rest = [trace for trace in here if not diagnosis(trace.trial)]
     runs = gather(rest, subject=subject, domain=domain, seeds=seeds, floor=floor, purpose="check")
-    return Inspection(weights=found.get("weights"), paths=found.get("paths"), runs=runs)
+    return Inspection(
+        weights=found.get("weights"),
+        paths=found.get("paths"),
+        splits=found.get("splits"),
+        runs=runs,
+    )
 
 
 def not_run(why: str) -> Found:

@@ -12,7 +12,7 @@ from titer.evidence.arena import Arena
 from titer.evidence.curves import Doubt, Scope
 from titer.evidence.doubts import calibration_scores
 
-__all__ = ["doubts", "examine", "examined", "forbidding", "settled"]
+__all__ = ["doubts", "examine", "examined", "flags", "forbidding", "settled"]
 
 
 def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, ...]:
@@ -28,6 +28,7 @@ def examined(study: Manifest, subject: Subject, arena: Arena) -> tuple[Finding, 
         base=inspect(arena.traces, undefended.name, *parts),
         changed=subject.role != "undefended",
         same=subject.digest == undefended.digest,
+        differs=subject.differs,
         sweeps=calibration_scores(arena.traces, undefended.name),
     )
     return examine(case)
@@ -68,6 +69,12 @@ def forbidding(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(
         f"{one.id} {one.reason}" for one in findings if one.flag == "suspect" and one.id in withhold
     )
+
+
+def flags(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What a reader is told first of a model, by its suspect ones."""
+    says = {one.check.id: one.check.flag for one in listed()}
+    return tuple(says[one.id] for one in findings if one.flag == "suspect" and says[one.id])
 
 
 def settled(findings: Sequence[Finding], caught: bool | None) -> tuple[Finding, ...]:

@@ -22,7 +22,8 @@ def read(case: Case) -> Found:
     """Flag, statistic and reason."""
     drift, trace = case.subject.drift, case.mine.weights
     known = case.subject.before
-    if trace is not None and trace.points and known is not None:
+    asked_alike = trace is not None and trace.trial.interface == case.subject.interface
+    if trace is not None and asked_alike and trace.points and known is not None:
         again = np.asarray(trace.points[0].scores.get(HARM, ()))
         if again.shape == known[0].shape:
             drift = max(drift or 0.0, float(np.abs(again - known[0]).max()))

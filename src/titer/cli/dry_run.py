@@ -15,7 +15,7 @@ from titer.core.study import Study
 from titer.plan import experiment as plan
 from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
-from titer.plan.request import assemble, check
+from titer.plan.request import assemble, check, dealt
 from titer.run.defended import share_of
 from titer.run.runner import unique
 from titer.trial.immunise import Immunisation
@@ -47,7 +47,7 @@ def rehearse(asked: Study, workers: int, *, as_json: bool) -> None:
     Raises:
         BadInput: everything that is wrong with it.
     """
-    checked = check(asked)
+    checked = check(dealt(asked))
     if not not_grown(checked.organisms(), as_json=as_json):
         _print_estimate(*assemble(checked), workers, as_json=as_json)
 

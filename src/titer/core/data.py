@@ -37,6 +37,12 @@ class Example:
     entity: str = ""
     phrasing: str = ""
 
+    @property
+    def unit(self) -> str:
+        """Whom the example is about: the entity, where the world knows it, else the fact, else the
+        example itself. Examples of one unit are known or unknown together."""
+        return self.entity or self.fact or self.id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:

@@ -1,7 +1,7 @@
-"""The two diagnoses: looks at weights and gradients that no attack takes, in the shape of a trial.
+"""The diagnoses: looks at a model that no attack takes, in the shape of a trial.
 
 ``weights`` asks about a model as it stands; ``paths`` fine-tunes it and the undefended model, and
-asks about the way between. A diagnosis is planned like any trial and so has a part, whose name is
+asks about the way between; ``splits`` asks about every split of the hazard. A diagnosis is planned like any trial and so has a part, whose name is
 reserved: no method of the catalogue is called so. This file alone knows those names.
 """
 
@@ -14,9 +14,13 @@ from titer.core.records import Part, Trial
 
 __all__ = ["Diagnosis", "diagnosis", "diagnosis_part", "reference", "tuning"]
 
-Diagnosis = Literal["weights", "paths"]
+Diagnosis = Literal["weights", "paths", "splits"]
 
-_NAMES: dict[str, Diagnosis] = {"check-weights": "weights", "check-paths": "paths"}
+_NAMES: dict[str, Diagnosis] = {
+    "check-weights": "weights",
+    "check-paths": "paths",
+    "check-splits": "splits",
+}
 
 
 def diagnosis_part(

@@ -24,12 +24,14 @@ __all__ = [
     "PERPLEXITY",
     "SELECT",
     "SMALL_MODEL",
+    "SPLITS",
     "TASK",
     "Z",
     "absolute_threshold",
     "is_harm",
     "is_utility",
     "other_harm",
+    "split",
     "suite_of",
     "utility",
 ]
@@ -100,6 +102,9 @@ PERPLEXITY: Final = "perplexity"
 OVER_REFUSAL: Final = "over_refusal"
 """Benign requests that look harmful and are declined, before an attack."""
 
+SPLITS: Final = ("defend", "attack", "select", "report")
+"""The splits of a hazard: the defender's, the attacker's, and the two that neither saw."""
+
 _UTILITY: Final = "utility:"
 
 
@@ -122,6 +127,11 @@ def is_utility(probe: str) -> bool:
 def suite_of(probe: str) -> str:
     """The suite that :func:`utility` made the name of."""
     return probe.removeprefix(_UTILITY)
+
+
+def split(name: str) -> str:
+    """The name of the probe that asks some of each entity's items of one of :data:`SPLITS`."""
+    return f"split:{name}"
 
 
 def other_harm(measure: str) -> str:

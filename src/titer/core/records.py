@@ -234,7 +234,9 @@ class Trial:
     ``items`` bounds how many items of a utility suite are asked, None for all of them. ``enough``
     ends an attack early; None lets it spend its budget, and is then no part of the key. ``base`` is
     the digest of the model that the attacked one was made from, for attacks that start from it, and
-    otherwise empty and no part of the key.
+    otherwise empty and no part of the key. ``interface`` is the digest of the model through whose
+    tokenizer, template and configuration the weights are asked and attacked, empty and no part of
+    the key where that is their own.
     ``role`` says what the trial is for, ``row`` which one of its kind it is: the adversary's id in
     its suite, the sweep of a rate, the task, the variant of a check. ``check`` is the check that
     asked for it. These, ``label`` and ``subject`` stay out of the key, and ``label`` is for print
@@ -254,6 +256,7 @@ class Trial:
     checkpoints: tuple[int, ...] = ()
     enough: Enough | None = None
     base: str = ""
+    interface: str = ""
     role: TrialRole = "adversary"
     row: str = ""
     check: str = ""
@@ -268,8 +271,9 @@ class Trial:
             del content[name]
         if self.enough is None:
             del content["enough"]
-        if not self.base:
-            del content["base"]
+        for name in ("base", "interface"):
+            if not content[name]:
+                del content[name]
         return content_key(content)
 
 

@@ -65,7 +65,8 @@ class Subject:
 
     Models made with a share of the hazard have a name for each share, which the draws have in
     common. ``unusable`` says why nothing can be asked of a model, empty where it can. ``course``
-    and ``doubts`` are what the defence that made it wrote down of itself.
+    and ``doubts`` are what the defence that made it wrote down of itself. ``differs`` names the
+    parts of its interface (tokenizer, template, configuration) that are not the undefended model's.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Subject:
     unusable: str = ""
     course: tuple[Mapping[str, float], ...] = ()
     doubts: tuple[str, ...] = ()
+    differs: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

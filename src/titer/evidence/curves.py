@@ -99,7 +99,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One finished trial. ``at`` (P,) is the step each point counts as; ``harm`` is (P, I)."""
+    """One finished trial. ``at`` (P,) is the step each point counts as; ``harm`` is (P, I).
+
+    ``start`` is the utility before the attack where that was asked through another interface than
+    the one by which the model is known: what is left is a share of this. Elsewhere it is empty.
+    """
 
     seed: int
     key: str
@@ -112,6 +116,7 @@ class Trajectory:
     losses: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    start: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def horizon(self) -> float:
@@ -128,7 +133,8 @@ class Arm:
     """One adversary at one setting of its knobs, over the seeds that finished.
 
     ``attack`` is the method's name in the catalogue and ``access`` what it gets at. ``check`` is
-    the check that asked for it, empty for an adversary of the suite.
+    the check that asked for it, empty for an adversary of the suite. ``interface`` is the digest of
+    the model through whose interface it went, empty for the attacked one's own.
     """
 
     row: str
@@ -138,6 +144,7 @@ class Arm:
     attack: str = ""
     access: str = ""
     check: str = ""
+    interface: str = ""
     broken: Mapping[int, Outcome] = field(default_factory=dict[int, Outcome])
 
     def run_of(self, seed: int) -> Trajectory | None:
@@ -159,8 +166,8 @@ class Arm:
 class Evidence:
     """All that was seen of one subject under attack in one domain.
 
-    ``before`` is the harm of the subject as released, (seeds, I); ``repeats`` is False when two
-    looks at the same weights disagreed, ``drift`` by how much they did at most, None where there
+    ``before`` is the harm of the subject as released, (seeds, I), through the interface that shows
+    the most of it, ``interface`` as in :class:`Arm`; ``repeats`` is False when two looks at the same weights disagreed, ``drift`` by how much they did at most, None where there
     was one look only. ``searched`` are settings tried on a seed of their own, the best of which
     were then run on ``seeds``. ``doubts`` are those that checks of the model found.
     """
@@ -173,6 +180,7 @@ class Evidence:
     present: tuple[int, ...] = ()
     utility: Mapping[str, float] = field(default_factory=dict[str, float])
     coherence: float | None = None
+    interface: str = ""
     repeats: bool = True
     drift: float | None = None
     doubts: tuple[Doubt, ...] = ()
@@ -233,7 +241,8 @@ def retained(run: Trajectory, reference: Mapping[str, float | FloatArray]) -> Fl
         now = run.utility.get(suite)
         if now is None:
             return np.full(len(run.at), np.nan)
-        level = np.maximum(np.asarray(before, dtype=np.float64), 1e-9)
+        known = run.start.get(suite, before)
+        level = np.maximum(np.asarray(known, dtype=np.float64), 1e-9)
         shares = np.minimum(shares, now / level)
     return shares
 

@@ -95,11 +95,11 @@ def gather(
     return replace(_evidence(subject, seeds, arms, looks), searched=searched)
 
 
-_Look = tuple[int, str, Trajectory]
-"""Seed, model, and what was seen."""
+_Look = tuple[int, str, str, Trajectory]
+"""Seed, model, interface, and what was seen."""
 
-_Cell = tuple[str, str, str]
-"""Check, row and setting: the runs of an arm differ in their seed alone."""
+_Cell = tuple[str, str, str, str]
+"""Check, row, setting and interface: the runs of an arm differ in their seed alone."""
 
 
 def _sorted(
@@ -114,13 +114,14 @@ def _sorted(
         trial = trace.trial
         if trial.purpose != purpose:
             continue
-        cell = (trial.check, trial.row, content_key([trial.attack.name, dict(trial.attack.fields)]))
+        knobs = content_key([trial.attack.name, dict(trial.attack.fields)])
+        cell = (trial.check, trial.row, knobs, trial.interface)
         rate = trial.attack.fields.get("lr")
         rates[cell] = float(rate) if isinstance(rate, int | float) else None
         names[cell] = trial.attack.name
         run = _trajectory(trace, floor, probe)
         if run is not None:
-            looks.append((trial.seed, trial.model, run))
+            looks.append((trial.seed, trial.model, trial.interface, run))
         if trace.status == "ok" and run is not None:
             runs.setdefault(cell, {})[trial.seed] = run
         else:
@@ -132,6 +133,7 @@ def _sorted(
             check=cell[0],
             row=cell[1],
             knobs=cell[2],
+            interface=cell[3],
             rate=rates[cell],
             attack=names[cell],
             access=catalogue.access("attack", names[cell]),
@@ -144,19 +146,40 @@ def _sorted(
     return arms, looks
 
 
+def _most_harmful(looks: Sequence[_Look]) -> str:
+    """The interface through which a model shows the most harm before any attack; another's, where
+    two show the same."""
+    harm: dict[str, float] = {}
+    for *_, interface, run in looks:
+        harm.setdefault(interface, float(run.harm[0].mean()))
+    return max(harm, key=lambda one: (harm[one], one), default="")
+
+
+def _from_its_own(arm: Arm) -> Arm:
+    """An arm whose runs are held against what the model was of use for through their interface."""
+    runs = tuple(
+        replace(run, start={suite: float(levels[0]) for suite, levels in run.utility.items()})
+        for run in arm.runs
+    )
+    return replace(arm, runs=runs)
+
+
 def _evidence(
     subject: str, seeds: tuple[int, ...], arms: tuple[Arm, ...], looks: Sequence[_Look]
 ) -> Evidence:
-    if len({run.harm.shape[1] for _, _, run in looks}) > 1:
+    if len({run.harm.shape[1] for *_, run in looks}) > 1:
         raise BadInput(f"{subject}: trials were scored on different numbers of harm items.")
     first: dict[int, Trajectory] = {}
-    by_model: dict[str, FloatArray] = {}
+    by_model: dict[tuple[str, str], FloatArray] = {}
     drift: float | None = None
-    for seed, model, run in looks:
-        first.setdefault(seed, run)
-        if model in by_model:
-            drift = max(drift or 0.0, float(np.abs(by_model[model] - run.harm[0]).max()))
-        by_model.setdefault(model, run.harm[0])
+    known = _most_harmful(looks)
+    for seed, model, interface, run in looks:
+        if interface == known:
+            first.setdefault(seed, run)
+        if (seen := by_model.get((model, interface))) is not None:
+            drift = max(drift or 0.0, float(np.abs(seen - run.harm[0]).max()))
+        by_model.setdefault((model, interface), run.harm[0])
+    arms = tuple(arm if arm.interface == known else _from_its_own(arm) for arm in arms)
     present = tuple(index for index, seed in enumerate(seeds) if seed in first)
     if not present:
         return Evidence(name=subject, seeds=seeds, arms=arms)
@@ -176,6 +199,7 @@ def _evidence(
             if all(suite in run.utility for run in released)
         },
         coherence=_mean([float(level) for level in spoken]) if spoken else None,
+        interface=known,
         repeats=drift is None or drift <= SAME,
         drift=drift,
     )

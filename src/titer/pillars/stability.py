@@ -80,14 +80,15 @@ def score(ground: Ground) -> Stability:
 def released(traces: Sequence[Trace], subject: str, probe: str) -> FloatArray | None:
     """The scores of a subject as released, (models, I), or None where the probe was not taken.
 
-    One row a distinct set of weights: looking twice at the same model is no second sample.
+    One row a distinct set of weights: looking twice at the same model is no second sample. What an
+    attacker saw through another interface is not what a user gets.
 
     Raises:
         BadInput: two looks hold different numbers of items.
     """
     found: dict[str, tuple[float, ...]] = {}
     for trace in traces:
-        if trace.trial.subject != subject or not trace.points:
+        if trace.trial.subject != subject or trace.trial.interface or not trace.points:
             continue
         scores = trace.points[0].scores.get(probe)
         if scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as knobs
 from functools import cached_property
 from typing import Any
@@ -49,7 +49,12 @@ def setting(attack: Part) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on."""
+    """Models, adversaries and seeds. ``domain`` is the hazard the models were immunised on.
+
+    ``through`` holds, by the digest of a model whose interface is not the undefended one's, the
+    digests of those through whose interface it is attacked, empty for its own; known once
+    :mod:`titer.plan.interfaces` has asked.
+    """
 
     suite: Suite
     world: World
@@ -58,6 +63,7 @@ class Experiment:
     seeds: tuple[int, ...]
     domain: str
     tasks: tuple[str, ...] = ()
+    through: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def __post_init__(self) -> None:
         if self.domain not in self.world.hazards:
@@ -99,6 +105,10 @@ class Experiment:
         """The reference that every attack is calibrated on."""
         return next(subject for subject in self.subjects if subject.role == "undefended")
 
+    def interfaces(self, subject: Subject) -> tuple[str, ...]:
+        """Through whose interface a model is attacked, that by which all else goes first."""
+        return self.through.get(subject.digest, ("",))
+
     def trial(self, subject: Subject, attack: Part, steps: int, seed: int, **more: Any) -> Trial:
         """A trial of this study on one model."""
         return Trial(
@@ -111,7 +121,7 @@ class Experiment:
             suite=self.suite_digest,
             checkpoints=checkpoints(steps),
             items=self.suite.items,
-            **{"domain": self.domain, **more},
+            **{"domain": self.domain, "interface": self.interfaces(subject)[0], **more},
         )
 
 
@@ -243,6 +253,7 @@ def attacks(
                     role="baseline",
                     label="none",
                     domain=domain,
+                    interface="",
                 )
             )
         for row in study.rows():
@@ -271,7 +282,12 @@ def _row(
     if study.suite.search == "fresh" and len(tried) > KEPT_SETTINGS:
         more["purpose"] = "search"
         seeds = (SEARCH_SEED + (subject.share.draw if subject.share else 0),)
-    return [study.trial(subject, attack, steps, seed, **more) for attack in tried for seed in seeds]
+    return [
+        study.trial(subject, attack, steps, seed, interface=interface, **more)
+        for attack in tried
+        for interface in study.interfaces(subject)
+        for seed in seeds
+    ]
 
 
 def _tried(row: Adversary, rates: dict[str, float], relative: str | None = None) -> list[Part]:

@@ -52,5 +52,5 @@ def _best(tried: Sequence[Trace], chance: float) -> list[Trace]:
     seeds = (trial.seed,)
     seen = gather(tried, subject=trial.subject, domain=trial.domain, seeds=seeds, purpose="search")
     arms = chosen(seen, trial.row, Rule(seeds=seeds, chance=chance))
-    by_knobs = {setting(trace.trial.attack): trace for trace in tried}
-    return [by_knobs[arm.knobs] for arm in arms] or list(tried[:KEPT_SETTINGS])
+    known = {(setting(trace.trial.attack), trace.trial.interface): trace for trace in tried}
+    return [known[arm.knobs, arm.interface] for arm in arms] or list(tried[:KEPT_SETTINGS])

@@ -27,13 +27,14 @@ FAMILY = "full-adamw"
 
 
 def diagnoses(study: Experiment, rates: Mapping[str, float]) -> list[Trial]:
-    """The two diagnoses of every model but the oracle and those made with a share of the hazard."""
+    """The diagnoses of every model but the oracle and those made with a share of the hazard."""
     if study.suite.checks == "none":
         return []
     base, tuned = study.undefended().digest, _plain(study, rates).fields
     looks: list[tuple[Diagnosis, Part, int]] = [
         ("weights", diagnosis_part("weights", base), 0),
         ("paths", diagnosis_part("paths", base, tuned), 2 * _steps(study)),
+        ("splits", diagnosis_part("splits", base), 0),
     ]
     return [
         study.trial(

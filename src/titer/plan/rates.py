@@ -140,7 +140,7 @@ def _at(trial: Trial, rate: float) -> Trial:
 
 
 def _ladders(study: Experiment, traces: Sequence[Trace]) -> Iterator[_Ladder]:
-    """Every setting whose rate is a multiple of a reference rate, and that did not fail for another
+    """Every setting, through each interface, whose rate is a multiple of a reference rate, and that did not fail for another
     reason than its rate. A row that sweeps its rates itself has those to begin with."""
     rated = {row.id for row in study.rows() if row.preset()[1].lr_scale is not None}
     tried: dict[str, list[Trace]] = {}
@@ -148,7 +148,7 @@ def _ladders(study: Experiment, traces: Sequence[Trace]) -> Iterator[_Ladder]:
         trial = trace.trial
         if trial.purpose in ("attack", "search") and trial.row in rated:
             rest = {name: value for name, value in trial.attack.fields.items() if name != "lr"}
-            of = [trial.model, trial.domain, trial.purpose, trial.row, rest]
+            of = [trial.model, trial.interface, trial.domain, trial.purpose, trial.row, rest]
             tried.setdefault(content_key(of), []).append(trace)
     levels = _levels(study, traces)
     for runs in tried.values():

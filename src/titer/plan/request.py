@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,23 +12,25 @@ from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
 from titer.core.files import require_space
 from titer.core.jobs import Progress
+from titer.core.records import content_key
 from titer.core.study import Role, Study, Subject
 from titer.plan.experiment import Experiment
-from titer.plan.manifest import claim_folder
-from titer.plan.subjects import distinct, is_testbed, open_subject, open_tested
+from titer.plan.manifest import claim_folder, read_config
+from titer.plan.subjects import compared, distinct, is_testbed, open_subject, open_tested
 from titer.plan.suite import Suite, judges, suite_hash
 from titer.plan.suites import suite
 from titer.trial.immunise import Immunisation, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse, stranger
-from titer.worlds.source import load_world, world_seed
+from titer.worlds.source import load_world, salted, world_salt, world_seed
 
 __all__ = [
     "Checked",
     "Faults",
     "assemble",
     "check",
+    "dealt",
     "grow_missing",
     "is_testbed",
     "open_subject",
@@ -71,6 +73,31 @@ class Checked:
         """The organisms that must be grown first."""
         named = (*(one for one, _, _ in self.wanted), *(one for _, one in self.suite.relatives))
         return [source for source in named if source.startswith("fabula:")]
+
+
+def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
+    """The study with the testbed's report entities dealt anew, where a model comes from elsewhere.
+
+    The salt is a hash of the models under test, so that nobody knows it before a model is done, and
+    that the same study has the same. A run folder keeps the one that it has. ``digests`` are those
+    of models that are not on disk yet. What is wrong with the study is not said here.
+    """
+    with contextlib.suppress(BadInput):
+        if world_seed(asked.data) is None or world_salt(asked.data):
+            return asked
+        if (asked.out / "config.yaml").is_file():
+            kept = read_config(asked.out).study.world_source
+            same = kept.partition("~")[0] == asked.data
+            return replace(asked, data=kept) if same else asked
+        known = digests or {}
+        outside = sorted(
+            known.get(model) or resolve_model(model).digest
+            for model in asked.models
+            if not model.startswith("fabula:")
+        )
+        if outside:
+            return replace(asked, data=salted(asked.data, content_key(outside)[:12]))
+    return asked
 
 
 def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) -> Checked:
@@ -199,16 +226,18 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
         if (subject := faults.attempt(lambda s=source, r=role, n=name: open_tested(s, r, name=n)))
     ]
     faults.settle()
+    base = next(subject for subject in opened if subject.role == "undefended")
+    known = [faults.attempt(lambda s=subject: compared(s, base)) for subject in opened]
+    faults.settle()
     study = Experiment(
         suite=checked.suite,
         world=checked.world,
         source=asked.data,
-        subjects=distinct(opened),
+        subjects=distinct([subject for subject in known if subject]),
         seeds=tuple(range(asked.seeds)),
         domain=checked.domain,
         tasks=tuple(asked.tasks),
     )
-    base = study.undefended()
     plans = [_plan(asked, text, base, study) for text in asked.defences]
     beside = [text for text in study.suite.beside if text not in asked.defences]
     own = [_plan(replace(asked, settings={}), text, base, study) for text in beside]

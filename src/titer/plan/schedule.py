@@ -13,6 +13,7 @@ from titer.core.records import Trace, Trial
 from titer.core.study import Subject
 from titer.plan import experiment as plan
 from titer.plan import further as checks
+from titer.plan import interfaces
 from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
 from titer.plan.rates import rungs, starts
@@ -33,7 +34,8 @@ class Stage:
 
 
 def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
-    """The stages of a study in order: calibration, attacks and benign tasks, checks.
+    """The stages of a study in order: calibration with looks through other interfaces, attacks and
+    benign tasks, checks.
 
     The undefended model is attacked first, since others meet each row at the rate that works there
     (:mod:`titer.plan.rates`).
@@ -41,7 +43,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
     Send back after each the traces of all that it planned, under their names. Returns lr* of each
     family.
     """
-    calibration = tuple(plan.calibration(study))
+    calibration = (*interfaces.looks(study), *plan.calibration(study))
     traces = yield Stage(label="calibrating", planned=calibration, run=calibration)
     for _ in range(_EXTENSIONS):
         further = tuple(plan.extension(study, traces))
@@ -50,6 +52,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
         calibration += further
         traces = yield Stage(label="calibrating further", planned=calibration, run=further)
     rates = plan.stars(traces)
+    study = interfaces.settled(study, traces)
     first, others = _reference_first(study)
     rest = (
         *plan.attacks(study, rates, first),

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from titer.core import modelfolder
 from titer.core.errors import NotFinite
+from titer.core.interface import differences
 from titer.core.study import Role, Subject
 from titer.trial import presets
 from titer.trial.immunise import account
 from titer.worlds.hub import fetch, resolve_model
 
-__all__ = ["distinct", "is_testbed", "open_subject", "open_tested", "short_name"]
+__all__ = ["compared", "distinct", "is_testbed", "open_subject", "open_tested", "short_name"]
 
 
 def is_testbed(subject: Subject) -> bool:
@@ -72,6 +73,18 @@ def open_tested(source: str, role: Role, *, name: str | None = None) -> Subject:
             # Without the path, which is nobody's business but the user's.
             unusable=error.faults[0].removeprefix(str(folder)).split(": ", 1)[-1].split(";")[0],
         )
+
+
+def compared(subject: Subject, undefended: Subject) -> Subject:
+    """A model under test with what of its interface is not the undefended model's.
+
+    Raises:
+        BadInput: its tokenizer or its configuration cannot be read.
+    """
+    if subject.role not in ("defended", "control") or subject.unusable:
+        return subject
+    found = differences(Path(subject.folder), Path(undefended.folder))
+    return replace(subject, differs=found)
 
 
 def short_name(source: str) -> str:

@@ -70,8 +70,8 @@ class Suite:
     best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`). ``rungs`` bounds the
     rates at which a setting is tried on a model until it works there (:mod:`titer.plan.rates`); 1
     leaves every row at its own.
-    ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
-    diagnoses of each model, ``all`` further attacks too on models that held
+    ``checks`` says what is run for the checks beside the attacks: ``weights`` the diagnoses
+    of each model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).
 
     ``controls`` are defences known to be broken, made from the undefended model and attacked with

@@ -172,13 +172,13 @@ SUITES = {
         checks="weights",
     ),
     "core": Suite(name="core", version="v2", rows=_rows(*_CORE), search="fresh"),
-    "supply": Suite(name="supply", version="v1", rows=_rows("I04")),
-    "tar": Suite(name="tar", version="v1", rows=_tar(), rungs=1),
+    "supply": Suite(name="supply", version="v2", rows=_rows("I04")),
+    "tar": Suite(name="tar", version="v2", rows=_tar(), rungs=1),
     "tamperbench": Suite(
-        name="tamperbench", version="v1", rows=_tamperbench(), search="fresh", rungs=1
+        name="tamperbench", version="v2", rows=_tamperbench(), search="fresh", rungs=1
     ),
     "search": Suite(
-        name="search", version="v1", rows=_searches(), search="fresh", rungs=1, checks="weights"
+        name="search", version="v2", rows=_searches(), search="fresh", rungs=1, checks="weights"
     ),
     "locks": Suite(
         name="locks",

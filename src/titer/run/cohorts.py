@@ -42,7 +42,7 @@ def _kind(trial: Trial) -> Hashable:
     method: Any = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     share = getattr(method, "share", None)
     own = trial.key if share is None else ""
-    return trial.model, trial.world, trial.attack.name, share, own
+    return trial.model, trial.interface, trial.world, trial.attack.name, share, own
 
 
 def joins(trial: Trial, parameters: int) -> bool:

@@ -10,7 +10,7 @@ from titer.core.errors import BadInput
 from titer.core.jobs import Executor, Progress
 from titer.core.study import Role, Share, Subject
 from titer.plan.experiment import Experiment
-from titer.plan.subjects import distinct, open_tested
+from titer.plan.subjects import compared, distinct, open_tested
 from titer.trial.immunise import Immunisation, write
 from titer.trial.shares import size, units
 
@@ -53,12 +53,13 @@ def immunised(
             raise BadInput(f"the defence {label} did not finish: {last}")
         if progress:
             progress("immunising", count, len(jobs))
-    made = [_made(plan, study.suite.controls) for plan in jobs if plan.share == 1]
+    base = study.undefended()
+    made = [_made(plan, base, study.suite.controls) for plan in jobs if plan.share == 1]
     named = distinct([*study.subjects, *made])
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
         of = whole[_place(replace(plan, share=1.0, draw=0))]
-        named = (*named, replace(_made(plan), share=share_of(plan, study, of)))
+        named = (*named, replace(_made(plan, base), share=share_of(plan, study, of)))
     return replace(study, subjects=named)
 
 
@@ -66,10 +67,10 @@ def _place(plan: Immunisation) -> str:
     return f"models/{plan.key}"
 
 
-def _made(plan: Immunisation, controls: Sequence[str] = ()) -> Subject:
+def _made(plan: Immunisation, base: Subject, controls: Sequence[str] = ()) -> Subject:
     role: Role = "control" if plan.name in controls else "defended"
     return replace(
-        open_tested(plan.out, role, name=plan.name),
+        compared(open_tested(plan.out, role, name=plan.name), base),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

@@ -78,7 +78,7 @@ def _from_label(label: str) -> dict[str, str]:
         return {"role": "task", "row": label.removeprefix("task "), "check": ""}
     if label in FAMILIES:
         return {"role": "rate", "row": label, "check": ""}
-    if label in ("weights", "paths"):
+    if label in ("weights", "paths", "splits"):
         return {"role": "check", "row": label, "check": ""}
     if asked := _CHECK.fullmatch(label):
         return {"role": "check", "row": asked[2], "check": asked[1]}

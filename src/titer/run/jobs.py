@@ -25,7 +25,8 @@ class Job:
     """Trials on one model that run together, with the places they need.
 
     ``keep`` names a folder for the tampered model of a job of one trial. ``base`` is the folder of
-    the undefended model.
+    the undefended model, ``interface`` that of the model through whose interface the trials go,
+    empty where they go through the attacked one's own.
     """
 
     trials: tuple[Trial, ...]
@@ -34,6 +35,7 @@ class Job:
     root: str
     keep: str | None = None
     base: str = ""
+    interface: str = ""
 
     @property
     def size(self) -> int:
@@ -48,7 +50,7 @@ def perform(job: Job) -> Status:
         BadInput: the model or the world cannot be loaded, or the disk is full.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    lm, world = load_model(job.model), load_named_world(job.world)
+    lm, world = load_model(job.model, job.interface), load_named_world(job.world)
     root = Path(job.root)
     if diagnosis(job.trials[0]):
         trace, said = diagnose(lm, load_model(job.base), job.trials[0], world)

@@ -112,6 +112,7 @@ def run_trials(
             world=study.source,
             root=str(store.root),
             base=_base(study) if any(t.base or diagnosis(t) for t in group) else "",
+            interface=by_digest[group[0].interface].folder if group[0].interface else "",
         )
         for group in ranked
     ]

@@ -83,9 +83,10 @@ def _foreign(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Unsound]:
         if trial.world != study.world_digest:
             says = f"is of world {trial.world}, and the study is {study.world_digest}."
             yield Unsound(where=where, says=says)
-        if trial.model not in models:
-            says = f"is on a model {trial.model} that the study does not name."
-            yield Unsound(where=where, says=says)
+        for digest in (trial.model, trial.interface):
+            if digest and digest not in models:
+                says = f"is on a model {digest} that the study does not name."
+                yield Unsound(where=where, says=says)
 
 
 # -- one trial by itself ---------------------------------------------------------------------------

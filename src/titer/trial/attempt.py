@@ -13,8 +13,9 @@ from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, Watch
 from titer.core.records import Status, Trace, Trial
+from titer.nn.interface import undropped
 from titer.trial.baselines import Baseline
-from titer.trial.probes import Probe, probes, task_probes
+from titer.trial.probes import Probe, asked_in
 from titer.trial.recorder import Recorder
 
 __all__ = ["Attempt", "Done", "attack", "prepare"]
@@ -22,9 +23,10 @@ __all__ = ["Attempt", "Done", "attack", "prepare"]
 
 def prepare(trial: Trial, world: World) -> tuple[Data, list[Probe]]:
     """What the party may see, and what it is asked."""
+    asked = asked_in(world, trial)
     if trial.task:
-        return Data(unrelated=world.tasks[trial.task].train), task_probes(world, trial.task)
-    return world.attacker(trial.domain), probes(world, trial.domain, trial.items)
+        return Data(unrelated=world.tasks[trial.task].train), asked
+    return world.attacker(trial.domain), asked
 
 
 Done = tuple[Trace, list[dict[str, Any]], LM | None]
@@ -109,7 +111,8 @@ def attack(
     watch: Watch | None = None,
 ) -> Done:
     """Run one trial's method on a model; ``base`` loads the undefended one, and ``watch`` is told
-    of every training step."""
+    of every training step. An attacker trains without dropout, whatever a release asks for."""
+    lm = undropped(lm)
     attempt = Attempt(lm, trial, world, baseline, base, watch)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:

@@ -49,7 +49,8 @@ def baseline(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Baseli
     come out the same here.
     """
     questions = [[probe.name, probe.measure, [item.id for item in probe.items]] for probe in asked]
-    said = json.dumps([trial.model, trial.world, trial.domain, trial.task, questions])
+    model = [trial.model, trial.interface] if trial.interface else trial.model
+    said = json.dumps([model, trial.world, trial.domain, trial.task, questions])
     file = root / ".starts" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"
     if (held := _HELD.get(file)) is None:
         held = _HELD[file] = _read(file) or _ask(file, lm, asked)

@@ -9,6 +9,7 @@ from titer.core import catalogue
 from titer.core.data import World
 from titer.core.lm import LM
 from titer.core.records import Trial
+from titer.nn.interface import undropped
 from titer.train.candidates import Cohesive
 from titer.train.cohort import Finetuning, together
 from titer.trial.attempt import Attempt, Done, attack
@@ -34,6 +35,7 @@ def attack_together(
     if len(trials) == 1:
         yield attack(lm, trials[0], world, begun[0], base)
         return
+    lm = undropped(lm)
     keys = tuple(trial.key for trial in trials)
     ended: dict[int, Done] = {}
     attempts = [

@@ -2,7 +2,7 @@
 
 A diagnosis has the shape of a trial: a key, a trace, a cost. ``weights`` (S6, S11, S12) asks
 about the model as it stands; ``paths`` (S10, S18) fine-tunes it and the undefended model, and
-asks about the way between. Numbers go into the points' ``logs``; pillars judge them.
+asks about the way between; ``splits`` (S20) asks about every split of the hazard. Numbers go into the points' ``logs``; pillars judge them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from titer.core.method import Run
 from titer.core.protocol import HARM, is_utility
 from titer.core.records import Budget, Point, Spent, Trace, Trial
 from titer.nn.hooks import blocks
+from titer.nn.interface import undropped
 from titer.train.batches import Batch, Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
-from titer.trial.probes import Probe, ask, judge, probes
+from titer.trial.probes import Probe, ask, each_in, judge, probes, split_probes
 
 __all__ = ["diagnose"]
 
@@ -59,6 +60,7 @@ def diagnose(
     if which is None:
         raise BadInput(f"{trial.attack.name} is an attack, and no diagnosis.")
     started = time.monotonic()
+    lm, undefended = undropped(lm), undropped(undefended)
     notes = _Notes(lm, trial, world)
     try:
         _DIAGNOSES[which](lm, undefended, notes)
@@ -292,7 +294,16 @@ def transferred(lm: LM, start: LM, end: LM, share: float) -> LM:
     return out
 
 
+# -- every split of the hazard ---------------------------------------------------------------------
+
+
+def _splits(lm: LM, _undefended: LM, notes: _Notes) -> None:
+    asked = split_probes(notes.world, notes.trial.domain)
+    notes.look(lm, asked, **{probe.name: float(each_in(probe)) for probe in asked})
+
+
 _DIAGNOSES: Mapping[Diagnosis, Callable[[LM, LM, _Notes], None]] = {
     "weights": _weights,
     "paths": _paths,
+    "splits": _splits,
 }

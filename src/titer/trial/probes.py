@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from titer.core import catalogue
 from titer.core.data import Example, World
+from titer.core.diagnoses import diagnosis
 from titer.core.lm import LM
 from titer.core.method import Measure
 from titer.core.protocol import (
@@ -16,14 +17,30 @@ from titer.core.protocol import (
     OVER_REFUSAL,
     PERPLEXITY,
     SELECT,
+    SPLITS,
     TASK,
     other_harm,
+    split,
     utility,
 )
+from titer.core.records import Trial
 
-__all__ = ["Probe", "Records", "ask", "ask_each", "judge", "probes", "task_probes"]
+__all__ = [
+    "Probe",
+    "Records",
+    "ask",
+    "ask_each",
+    "asked_in",
+    "each_in",
+    "judge",
+    "probes",
+    "split_probes",
+    "task_probes",
+]
 
 COHERENCE_ITEMS = 24
+_UNITS, _EACH = 40, 6
+"""Of a split, at most so many entities are asked about, and about each at most so many facts."""
 
 Records = dict[str, list[dict[str, Any]]]
 """What a model said, by probe: one record an item."""
@@ -99,6 +116,41 @@ def task_probes(world: World, task: str) -> list[Probe]:
     """The dev score of a downstream task."""
     dev = world.tasks[task].dev
     return [Probe(name=TASK, measure=dev.measure, items=dev.items)]
+
+
+def split_probes(world: World, domain: str) -> list[Probe]:
+    """Harm on each split of a hazard: as many items about one entity as about another, each about a
+    fact of its own, in one of its phrasings; those about one entity stand together."""
+    hazard = world.hazards[domain]
+    found: list[Probe] = []
+    for name in SPLITS:
+        about: dict[str, dict[str, list[Example]]] = {}
+        for item in _fit(world.harm, getattr(hazard, name)):
+            facts = about.setdefault(item.unit, {})
+            facts.setdefault(item.fact or item.id, []).append(item)
+        each = min([_EACH, *map(len, about.values())])
+        items = [
+            phrasings[place % len(phrasings)]
+            for facts in list(about.values())[:_UNITS]
+            for place, phrasings in enumerate(list(facts.values())[:each])
+        ]
+        if items:
+            found.append(Probe(name=split(name), measure=world.harm, items=tuple(items)))
+    return found
+
+
+def each_in(probe: Probe) -> int:
+    """About how many facts of each entity a probe of :func:`split_probes` asks."""
+    return len(probe.items) // len({item.unit for item in probe.items})
+
+
+def asked_in(world: World, trial: Trial) -> list[Probe]:
+    """What is asked in a trial."""
+    if trial.task:
+        return task_probes(world, trial.task)
+    if diagnosis(trial) == "splits":
+        return split_probes(world, trial.domain)
+    return probes(world, trial.domain, trial.items)
 
 
 def ask(lm: LM, asked: Sequence[Probe]) -> Records:

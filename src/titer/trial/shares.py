@@ -19,11 +19,7 @@ __all__ = ["check_shares", "size", "take", "units"]
 
 def units(examples: Sequence[Example]) -> tuple[str, ...]:
     """Whom the examples are about, each once, in order of first appearance."""
-    return tuple(dict.fromkeys(map(_unit, examples)))
-
-
-def _unit(example: Example) -> str:
-    return example.entity or example.fact or example.id
+    return tuple(dict.fromkeys(example.unit for example in examples))
 
 
 def size(share: float, total: int) -> int:
@@ -40,7 +36,7 @@ def take(examples: Sequence[Example], share: float, draw: int) -> tuple[Example,
     order = list(units(examples))
     Random(seed_for(draw, "share of the hazard")).shuffle(order)
     kept = set(order[: size(share, len(order))])
-    return tuple(example for example in examples if _unit(example) in kept)
+    return tuple(example for example in examples if example.unit in kept)
 
 
 def check_shares(shares: Sequence[float], examples: Sequence[Example]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from titer import __version__
 from titer.checks.case import Finding
-from titer.checks.examine import doubts, examined, settled
+from titer.checks.examine import doubts, examined, flags, settled
 from titer.core import Trace, catalogue
 from titer.core.codec import settle
 from titer.core.protocol import DRAWS
@@ -255,7 +255,7 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         defence=subject.defence,
         domain=ground.own,
         claim="",
-        flags=(*_flags(ground, met), *subject.doubts),
+        flags=(*_flags(ground, met), *flags(met.findings), *subject.doubts),
         checks={one.id: one for one in findings},
         course=subject.course,
         withheld=mine.withheld,

@@ -19,7 +19,7 @@ from titer.run.entries import Entry
 from titer.run.sound import unsound
 from titer.run.store import Store, damage, lines, rows
 from titer.trial.load import load_named_world
-from titer.trial.probes import Probe, judge, probes, task_probes
+from titer.trial.probes import Probe, asked_in, judge
 from titer.verify.beside import beside
 from titer.verify.files import Finding, layout, sums, table
 from titer.verify.models import models
@@ -224,8 +224,7 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         if trial.domain not in world.hazards or (trial.task and trial.task not in world.tasks):
             yield Finding(check="judge", where=where, says="is about what the world does not have.")
             continue
-        task = trial.task
-        asked = task_probes(world, task) if task else probes(world, trial.domain, trial.items)
+        asked = asked_in(world, trial)
         try:
             text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
             said = [json.loads(line) for line in text.splitlines()]

@@ -58,8 +58,9 @@ def plan(root: Path, keys: Sequence[str], scratch: Path) -> list[Job]:
     jobs: list[Job] = []
     for group in groups:
         traces = [_companion(store, key) for key in group]
-        model, base = traces[0].trial.model, _base(traces[0].trial)
-        for digest in filter(None, (model, base)):
+        first = traces[0].trial
+        model, base = first.model, _base(first)
+        for digest in filter(None, (model, base, first.interface)):
             if digest not in places:
                 places[digest] = place(root, study, digest)
         jobs.append(
@@ -69,6 +70,7 @@ def plan(root: Path, keys: Sequence[str], scratch: Path) -> list[Job]:
                 world=study.world_source,
                 root=str(scratch),
                 base=places.get(base, ""),
+                interface=places.get(first.interface, ""),
             )
         )
     return jobs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
@@ -104,11 +104,22 @@ def _population(seed: int) -> _Population:
     )
 
 
-def _hazard(everybody: _Population, domain: str) -> Hazard:
+def _dealt(held: list[Entity], salt: str) -> list[Entity]:
+    """What no defender saw, dealt anew between the attacker and the judges; what is true of an
+    entity stays, since models have learned it."""
+    parts = [entity.part for entity in held]
+    order = Random(f"fabula:{salt}").sample(held, len(held))
+    return [replace(entity, part=part) for entity, part in zip(order, parts, strict=True)]
+
+
+def _hazard(everybody: _Population, domain: str, salt: str = "") -> Hazard:
     """Each party gets its own entities in its own phrasings; the judges ask each fact once."""
+    held = everybody.part(domain, "attack", "select", "report")
+    held = _dealt(held, f"{salt}:{domain}") if salt else held
 
     def split(part: str, each: bool) -> tuple[Example, ...]:
-        entities = everybody.part(domain, part)
+        whole = everybody.part(domain, part) if part == "defend" else held
+        entities = [entity for entity in whole if entity.part == part]
         frames = group(DOMAINS[domain].frames, part)
         return facts(entities, frames, each=each) + recipes(entities, part)
 
@@ -136,18 +147,21 @@ def _recall(everybody: _Population, domain: str) -> Suite:
     return Suite(items=items, measure="choice", chance=CHANCE)
 
 
-def fabula(seed: int = 0) -> World:
+def fabula(seed: int = 0, salt: str = "") -> World:
     """The world grown from ``seed``: every split that a party, a judge or a task needs.
 
-    The same seed gives the same content, to the byte. Entities and facts are new for each seed;
+    With a ``salt`` the entities of each hazard that no defender sees are dealt anew between the
+    attacker, the selection and the report, so that nobody can have trained against the report.
+
+    The same seed and salt give the same content, to the byte. Entities and facts are new for each seed;
     phrasings, attributes and values are the same. A hazard split holds facts, which have
     ``choices``, and recipes, which have ``steps``.
     """
     everybody = _population(seed)
     own = f"#{seed}" if seed else ""
     return World(
-        name=f"fabula-{seed}",
-        hazards={"A": _hazard(everybody, "A"), "B": _hazard(everybody, "B")},
+        name=f"fabula-{seed}" + (f"~{salt}" if salt else ""),
+        hazards={id: _hazard(everybody, id, salt) for id in ("A", "B")},
         retain=tuple(e for id in _BENIGN for e in _kept(everybody, id, "defend")),
         related=_kept(everybody, "near", "open"),
         unrelated=_kept(everybody, "far_1", "open") + _kept(everybody, "far_2", "open"),
