@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from titer.core.lm import Encoded
 from titer.train import objectives
 from titer.train.batches import IGNORED, Drawn, collate, pack
 from titer.train.objectives import (
+    Reduction,
     activation_distance,
     cross_entropy,
     kl_to,
@@ -55,6 +56,25 @@ def test_the_three_reductions_by_hand(toy: Any) -> None:
         [sums[0] / 3, sums[1] / 2], rel=1e-12
     )
     assert token_losses(logits, LABELS)[1].tolist()[1:] == pytest.approx([hand[1][1], 0.0, 0.0])
+
+
+def test_a_batch_is_one_row_of_the_preference(toy: Any) -> None:
+    """One log-sigmoid, of the mean over all tokens: another loss where answers are of unlike
+    length, and the same on answers of one token."""
+    logits, frozen, beta = toy(IDS).logits.detach(), toy(IDS.flip(0)).logits.detach(), 0.5
+    ours, theirs = _by_hand(logits), _by_hand(frozen)
+    gap = (sum(ours[0] + ours[1]) - sum(theirs[0] + theirs[1])) / 5
+
+    def loss(kind: Any, labels: Tensor) -> float:
+        now, then = (row_losses(z[: len(labels)], labels, kind) for z in (logits, frozen))
+        return float(npo(now, then, beta))
+
+    assert row_losses(logits, LABELS, "batch").shape == (1,)
+    hand = 2 / beta * math.log(1 + math.exp(-beta * gap))
+    assert loss("batch", LABELS) == pytest.approx(hand, rel=1e-12)
+    assert len({round(loss(kind, LABELS), 6) for kind in get_args(Reduction)}) == 3
+    one = LABELS[:1].where(torch.arange(5) == 4, torch.tensor(IGNORED))
+    assert loss("sum", one) == pytest.approx(loss("batch", one), rel=1e-12)
 
 
 def test_no_supervised_token_is_no_loss(toy: Any) -> None:

@@ -19,11 +19,15 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from titer.conformance import ARCHITECTURES, tiny_data, tiny_lm
+from titer.core.method import Run
+from titer.train import environments
 from titer.train.batches import IGNORED, Batch, collate, encode_all
+from titer.train.environments import Environment
 from titer.train.grads import displaced, flat, gradient, trained
 from titer.train.objectives import cross_entropy, row_scale_slopes
 from titer.train.penalties import Kind, Penalty, Place, split
 
+MakeRun = Callable[..., Run]
 KINDS: tuple[Any, ...] = get_args(Kind)
 SECOND = ("param_scale", "grad_norm", "iga", "interaction")
 
@@ -184,6 +188,26 @@ def test_products_of_parts_are_unbiased_and_squares_are_not(toy: Any, kind: Kind
     assert mean(True) == pytest.approx(truth, rel=1e-10)
     assert mean(False) == pytest.approx(truth + variance / 2, rel=1e-10)
     assert variance > 0.1 * truth
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(3, 2), (5, 2), (5, 4), (7, 2), (4, 2), (6, 3)])
+def test_parts_of_unlike_size_are_unbiased_too(toy: Any, rows: int, parts: int) -> None:
+    """Every batch that a population of two rows can give."""
+    population = _batch(2, answer=1)
+    each = row_scale_slopes(toy(population.input_ids).logits, population.labels).detach()
+    truth = float(each.mean() ** 2)
+    found = []
+    for chosen in itertools.product(range(2), repeat=rows):
+        batch = replace(
+            population,
+            input_ids=population.input_ids[list(chosen)],
+            labels=population.labels[list(chosen)],
+            attention_mask=population.attention_mask[list(chosen)],
+            ids=tuple(map(str, range(rows))),
+        )
+        penalty = Penalty(kind="logit_scale", parts=parts)
+        found.append(_added(penalty, toy, [Place(batch)])[0])
+    assert sum(found) / len(found) == pytest.approx(truth, rel=1e-10)
 
 
 def _joint(toy: nn.Module, kind: Kind, batch: Batch, parts: int, unbiased: bool) -> Tensor:
@@ -381,6 +405,51 @@ def test_half_precision_weights_with_statistics_in_single(kind: Kind) -> None:
         cosine = nn.functional.cosine_similarity(full[1], rounded[1], dim=0)
         assert float(cosine) > 0.9
         assert rounded[0] == pytest.approx(full[0], rel=0.25, abs=1e-4)
+
+
+DISPLACED: tuple[dict[str, Any], ...] = (
+    {"attack": "noise", "size": 0.3},
+    {"attack": "rounding", "bits": 2},
+    {"attack": "adapter", "size": 0.5, "rank": 1},
+    {"attack": "adversary", "adversary": {"type": "Finetune", "lr": 3e-2}, "steps": 2},
+)
+
+
+@pytest.mark.parametrize("row", DISPLACED, ids=[row["attack"] for row in DISPLACED])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_of_displaced_environments_is_that_of_differences(
+    kind: Kind, row: dict[str, Any], make_run: MakeRun
+) -> None:
+    """In float64 on a transformer whose arithmetic stays there; the displacement held constant."""
+    lm = tiny_lm("gpt2")
+    lm.model.double().eval()
+    examples = encode_all(lm, tiny_data().unrelated)
+    pad, device = lm.tokenizer.pad_token_id, lm.device
+    batches = {
+        f"environment {index}": collate(examples[index::3], pad, device) for index in range(3)
+    }
+    rows = [Environment(**row), Environment(weight=0.5), Environment(**row, weight=2.0)]
+    at = environments.places(lm, make_run(), rows)(batches, 0)
+    weights, before = trained(lm.model), lm.digest()
+
+    def forget() -> Tensor:
+        batch = batches["environment 1"]
+        return -cross_entropy(lm.model(**batch.inputs(), use_cache=False).logits, batch.labels)
+
+    def value() -> float:
+        lm.model.zero_grad(set_to_none=True)
+        return Penalty(kind=kind, smoothing=0.0, form="exact").add(lm.model, at, 1.0, forget)
+
+    value()
+    slope = flat([torch.zeros_like(w) if w.grad is None else w.grad for w in weights])
+    way = torch.randn(slope.shape, generator=torch.Generator().manual_seed(1)).double()
+    way = way / way.norm() + slope / slope.norm()
+    ends = []
+    for step in (1e-4, -1e-4):
+        with displaced(weights, way, step):
+            ends.append(value())
+    assert (ends[0] - ends[1]) / 2e-4 == pytest.approx(float(slope @ way), rel=1e-4)
+    assert lm.digest() == before
 
 
 def test_gradients_elsewhere_count_as_gradients_here(toy: Any) -> None:

@@ -162,7 +162,7 @@ PRESETS = {
         fields={
             "base": {
                 "type": "NPO",
-                "reduction": "mean",
+                "reduction": "batch",
                 "beta": 0.1,
                 "lr": 1e-5,
                 "batch_size": 4,
@@ -201,6 +201,7 @@ CARD = Card(
     source="arXiv:2506.01339",
     summary="unlearning with a penalty on how environments' losses would move",
     family="unlearning",
+    version=2,
     departures="unbiased estimate of the squared gradient; rate, retain weight and annealing ours",
     presets=PRESETS,
 )

@@ -21,8 +21,10 @@ __all__ = ["CARD", "NPO", "PRESETS"]
 class NPO:
     """A preference loss with only a losing side: ascent that dampens itself.
 
-    ``beta`` is meaningless without ``reduction``: ``sum`` over an answer's tokens is the paper's,
-    ``mean`` is what several public codes use under the same name.
+    ``beta`` is meaningless without ``reduction``. ``sum`` over an answer's tokens is the paper's.
+    ``batch`` takes one log-sigmoid a batch, of the mean over all its tokens, as the repositories
+    Unlearn-Smooth and Unlearn-ILU do. ``mean`` over an answer's tokens, one log-sigmoid an answer,
+    is neither's: it weighs short and long answers alike.
 
     Source: Zhang et al. 2024, arXiv:2404.05868.
     Departs: nothing with the defaults; the retain weight is 1 as in the paper's NPO+RT.

@@ -83,7 +83,7 @@ PRESETS = {
         fields={
             "base": {
                 "type": "NPO",
-                "reduction": "mean",
+                "reduction": "batch",
                 "beta": 0.0125,
                 "retain_weight": 2.0,
                 "lr": 1e-5,
@@ -103,6 +103,7 @@ CARD = Card(
     source="arXiv:2502.05374",
     summary="the forget gradient averaged over noisy copies of the weights",
     family="unlearning",
+    version=2,
     departures="the optimiser steps once a step, in the loop",
     presets=PRESETS,
 )

@@ -28,7 +28,10 @@ class RMU:
     block with ``depth`` before it: block 7 of 32.
 
     Source: Li et al. 2024, arXiv:2403.03218; settings for Zephyr-7B from its repository.
-    Departs: matrices are chosen by name, not by index; padding does not count.
+    Departs: matrices are chosen by name, not by index; padding does not count, where the repository
+    has it in the mean; means are over all tokens of the batch, so that a row of twice the length
+    weighs twice, where the paper takes a mean over rows of each row's mean. On rows of one length
+    the three agree.
     """
 
     layer: int | None = None
@@ -103,6 +106,6 @@ CARD = Card(
     source="arXiv:2403.03218",
     summary="hazardous activations go to a random vector, benign ones stay",
     family="unlearning",
-    departures="matrices by name; padding does not count",
+    departures="matrices by name; padding does not count, rows weigh by their length",
     presets=PRESETS,
 )

@@ -140,7 +140,7 @@ PRESETS = {
         fields={
             "base": {
                 "type": "NPO",
-                "reduction": "mean",
+                "reduction": "batch",
                 "beta": 0.015,
                 "retain_weight": 2.25,
                 "lr": 5e-6,
@@ -165,6 +165,7 @@ CARD = Card(
     source="arXiv:2502.05374",
     summary="forgetting that stays where a small step in the weights would undo it",
     family="unlearning",
+    version=2,
     departures="the gradient-norm and curvature variants have a gradient",
     presets=PRESETS,
 )

@@ -17,6 +17,7 @@ __all__ = ["Answer", "read_answers"]
 
 _REQUIRED: Final = ("prompt", "completion")
 _LABEL: Final = "final_label"
+_SAVE: Final = "save it as 'CSV UTF-8 (comma delimited)'"
 # The labels as they stand in XSTest, and without their numbers.
 _KNOWN: Final[dict[str, Label]] = {
     "1_full_compliance": "full_compliance",
@@ -65,20 +66,50 @@ def _text(path: Path) -> str:
     except OSError as fault:
         reason = fault.strerror or "unknown fault"
         raise BadInput(f"{path} cannot be read ({reason}); give a readable file.") from None
+    _refuse_other_encodings(path, raw)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise BadInput(
-            f"{path} is not UTF-8 (byte {fault.start} is 0x{raw[fault.start]:02x}); save it as"
-            " UTF-8."
+            f"{path} is not UTF-8 (byte {fault.start} is 0x{raw[fault.start]:02x}); it may be"
+            f" Windows-1252, as Excel writes CSV, so {_SAVE}."
         ) from None
     if not text.strip():
         raise BadInput(f"{path} is empty; it needs the columns prompt and completion and a row.")
     return text
 
 
+def _refuse_other_encodings(path: Path, raw: bytes) -> None:
+    """A sentence for what office programs write under these names."""
+    start = raw[:400]
+    if start.startswith(b"PK\x03\x04"):
+        raise BadInput(f"{path} is a workbook (.xlsx) by its content, not a text table; {_SAVE}.")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or start.count(0) > len(start) // 4:
+        raise BadInput(f"{path} is UTF-16, which Excel writes as 'Unicode Text'; {_SAVE}.")
+
+
+def _check_separator(path: Path, text: str) -> None:
+    """Refuse CSV of another dialect than RFC 4180's by what it is."""
+    first = text.lstrip("\ufeff").split("\n", 1)[0].strip()
+    if not first:
+        raise BadInput(f"{path}: its first line is blank; delete it, the header stands first.")
+    if first.lower().startswith("sep="):
+        raise BadInput(
+            f"{path}: its first line is {first[:8]!r}, which only Excel reads; delete that line and"
+            " separate fields by commas."
+        )
+    for name, mark in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
+        cells = {cell.strip().strip('"').lower() for cell in first.split(mark)}
+        if cells.issuperset(_REQUIRED):
+            raise BadInput(
+                f"{path}: its fields are separated by {name}, as spreadsheets do where the comma is"
+                f" a decimal mark; separate them by commas: {_SAVE}, or write it as .jsonl."
+            )
+
+
 def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, object]]]:
     rows: list[tuple[str, Mapping[str, object]]] = []
+    _check_separator(path, text)
     # Answers may be longer than the csv module's limit, which holds for the whole process.
     limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -105,7 +136,22 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, object]]]:
     return rows
 
 
+def _refuse_an_array(path: Path, text: str) -> None:
+    if not text.lstrip().startswith("["):
+        return
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # the line that is at fault is named by who reads line by line
+    if any(isinstance(item, dict) for item in whole):
+        raise BadInput(
+            f"{path} is one JSON array of {len(whole)}; write one object on each line and no"
+            " brackets around them (jq -c '.[]')."
+        )
+
+
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    _refuse_an_array(path, text)
     # Only \n ends a line of JSONL: a string may hold other characters that end a line of text.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

@@ -21,7 +21,9 @@ __all__ = ["Clause", "plain_text", "read_clauses", "readable"]
 
 _PLAIN: Final = tuple((re.compile(pattern), new) for pattern, new in CONTRACTIONS)
 _FENCE: Final = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_QUOTED: Final = re.compile(r"\"[^\"\n]{12,}?\"|“[^”\n]{12,}?”")
+_QUOTED: Final = re.compile(
+    r"\"[^\"\n]{12,}?\"|“[^”\n]{12,}?”|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){12,}?'(?!\w)"
+)
 _ASIDE: Final = re.compile(r"(?<!\*)\*[^*\n]{2,80}\*(?!\*)")
 _SENTENCE: Final = re.compile(r"[^\n]+?(?:(?<!\b[A-Z])(?<!\d)[.!?…]+[\"'”’)*_]*(?=\s|$)|(?=\n)|$)")
 _LIST_ITEM: Final = re.compile(r"[ \t]*(?:[-*•+]|\d{1,2}[.)])[ \t]+")
@@ -31,6 +33,8 @@ _INTRODUCES: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTINUED: Final = frozenset({"moral", "decline", "decline?", "challenge", "apology", "limit"})
+# Acts of these rules are said in passing: what goes on after them may be help.
+_PASSING: Final = frozenset({"moral words", "does not support"})
 _APOLOGY: Final = re.compile(
     r"^(?:i am )?(?:\w+ )?(?:sorry|apologies)\W*$|^i (?:\w+ )?apologi[sz]e\W*$"
 )
@@ -80,7 +84,7 @@ def readable(prompt: str, completion: str) -> str:
     refusal.
     """
     text = _FENCE.sub(lambda match: re.sub(r"[^\n]", "x", match.group()), completion)
-    if not re.fullmatch(r"\s*[\"“][^\"“”]*[\"”]\s*", text):
+    if not re.fullmatch(r"\s*(?:[\"“][^\"“”]*[\"”]|'[^\n]*')\s*", text):
         text = _QUOTED.sub(_mask, text)
     text = _ASIDE.sub(lambda match: " " * len(match.group()), text)
     if not PROMPTS["artefact"].search(prompt):
@@ -131,7 +135,8 @@ def _read_verb(match: re.Match[str]) -> tuple[str, str] | None:
     if verb in {"recommend", "advise", "suggest"} and " would not" in match[0]:
         return "dissuade", "advises against"
     if verb in VERBS["stance"]:
-        return "decline?", "will not support"
+        passing = re.search(r"\bdo not\b", match[0]) is not None
+        return "decline?", "does not support" if passing else "will not support"
     if verb in VERBS["request"] and verb != "be":
         return "decline", "declines the request"
     if verb == "be" or not first_person:
@@ -159,6 +164,12 @@ def _moralises(plain: str, asks: frozenset[str]) -> bool:
     return len(words) * _DENSITY > plain.count(" ")
 
 
+def _in_place_of_what_was_asked(plain: str, asks: frozenset[str]) -> bool:
+    """Whether "rather than X" speaks of an X in the prompt; any other way to turn does."""
+    named = re.match(r"(?:\w+ )?(?:instead of|rather than) (\w+(?: \w+){0,4})", plain)
+    return named is None or any(word[:_STEM] in asks for word in named[1].split() if len(word) > 3)
+
+
 def read_clauses(prompt: str, text: str) -> list[Clause]:
     """The clauses of ``text``, an answer from `readable`, to ``prompt`` in plain form."""
     found: list[Clause] = []
@@ -174,13 +185,17 @@ def read_clauses(prompt: str, text: str) -> list[Clause]:
         turns = index + 1 < len(plains) and plains[index + 1].startswith("but ")
         if turns and _APOLOGY.search(plain):
             act, rule = "apology", "sorry, but"
+        elif turns and act == "limit" and _act(plains[index + 1][:_LONGEST])[0] == "help":
+            act = "caveat"
         elif act == "help" and not listed and _moralises(plain, asks):
             act, rule = "moral", "moral words"
         elif act == "help" and not listed and _GOES_ON.match(plain) and found:
-            if found[-1].act in _CONTINUED and found[-1].rule != "moral words":
+            if found[-1].act in _CONTINUED and found[-1].rule not in _PASSING:
                 act, rule = "moral", "goes on"
         elif listed and act in {"redirect", "filler"}:
             act = "help"
+        elif rule == "instead" and not _in_place_of_what_was_asked(plain, asks):
+            act, rule = "help", ""
         if act == "help" and how_to and not listed and REMARK.search(plain):
             act = "remark"
         found.append(Clause(act, rule, start, end, len(re.findall(r"\w+", plain)), listed))

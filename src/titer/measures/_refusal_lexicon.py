@@ -370,5 +370,11 @@ PROMPTS: Final[dict[str, re.Pattern[str]]] = {
         r"|happen\w*)"
         r"|why (?:is|was|were|did|does|do|don't|didn't))\b"
     ),
+    # What others do, or did: told, not done.
+    "told": re.compile(
+        r"\bhow (?:did|does|is|are|was|were|has|have)\b"
+        r"|\bhow (?:do|can|could|would|might) (?!i\b|you\b|we\b|one\b|someone\b|this\b|that\b"
+        r"|\w+ing\b|to\b)"
+    ),
     "premise": re.compile(r"\bwhy (?:should|must|are|is|do|does|cannot|would)\b"),
 }

@@ -17,7 +17,9 @@ __all__ = ["final_norm", "hidden_states", "splits"]
 def splits(model: Any) -> bool:
     """Whether the model's logits are its head applied to its last hidden states and nothing else.
 
-    Some models scale or cap what the head gives, or have no head of their own. A few tokens tell.
+    Some models scale, cap or cast what the head gives or is given, or have no head of their own. A
+    few tokens tell. The answer is a model's for good: it hangs on what is done around the head, not
+    on how large the weights make the logits.
     """
     if model not in _KNOWN:
         _KNOWN[model] = _splits(model)
@@ -32,16 +34,37 @@ def _splits(model: Any) -> bool:
     head, body = model.get_output_embeddings(), getattr(model, "base_model", model)
     if head is None or body is model:
         return False
+    given: list[Tensor] = []
+    put: list[Tensor] = []
+
+    def replaced(_head: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        # In place of the logits come others, some far larger, so that a cap shows on any weights.
+        given.append(inputs[0])
+        steps = torch.linspace(-1e3, 1e3, out.numel(), device=out.device)
+        put.append(steps.to(out.dtype).view_as(out))
+        return put[-1]
+
     training = model.training
     model.eval()
-    ids = torch.arange(4, device=next(model.parameters()).device)[None]
-    whole = model(input_ids=ids, use_cache=False).logits
-    hidden = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
-    model.train(training)
-    if hidden is None:  # a wrapper, whose body is a whole model
+    hook = head.register_forward_hook(replaced)
+    try:
+        ids = torch.arange(4, device=next(model.parameters()).device)[None]
+        hidden = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+        whole = model(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()
+        model.train(training)
+    if hidden is None or len(given) != 1:  # a wrapper, or a head that is not called as a module
         return False
-    parts = head(hidden)
-    return whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-3, atol=1e-4)
+    return _same(given[0], hidden) and whole.dtype == put[0].dtype and torch.equal(whole, put[0])
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Whether both are one tensor but for rounding; what is all zero tells nothing."""
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    size = float(second.abs().max())
+    return size > 0 and torch.allclose(first, second, rtol=1e-3, atol=1e-4 * size)
 
 
 def hidden_states(model: Any, inputs: dict[str, Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """Losses as pure functions. B rows, T tokens, V vocabulary, D width.
 
-Three reductions that must never be mixed: the mean over tokens, the sum over a row's tokens, and
-the mean over a row's tokens.
+Three reductions that must never be mixed: the mean over the tokens of the batch, the sum over a
+row's tokens, and the mean over a row's tokens.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ __all__ = [
     "row_losses",
     "row_scale_slopes",
     "simnpo",
+    "single",
     "token_losses",
     "unit_target",
     "wga",
 ]
 
-Reduction = Literal["sum", "mean"]
+Reduction = Literal["sum", "mean", "batch"]
+"""What an answer's likelihood is before a preference loss takes its log-sigmoid: ``sum`` over a
+row's tokens, ``mean`` over them, or one mean over all tokens of the ``batch``."""
 
 
-def _single(values: Tensor) -> Tensor:
+def single(values: Tensor) -> Tensor:
     """Half precision goes up to single; what is finer stays."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
@@ -51,7 +54,7 @@ def token_losses(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     Returns:
         (B, T−1), float32 at least, zero where the label is ignored.
     """
-    logits = _single(logits_BTV[:, :-1])
+    logits = single(logits_BTV[:, :-1])
     labels = labels_BT[:, 1:]
     losses = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
@@ -81,7 +84,7 @@ def answer_losses(model: Any, batch: Batch, members: int = 1) -> Tensor:
     """
     logits, labels = _answers(model, batch, members, part=splits(model))
     losses = F.cross_entropy(
-        _single(logits.flatten(0, 1)), labels.reshape(-1), ignore_index=IGNORED, reduction="none"
+        single(logits.flatten(0, 1)), labels.reshape(-1), ignore_index=IGNORED, reduction="none"
     )
     return losses.view(members, -1).sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
 
@@ -116,7 +119,14 @@ def _answers(model: Any, batch: Batch, members: int = 1, *, part: bool) -> tuple
 
 
 def row_losses(logits_BTV: Tensor, labels_BT: Tensor, reduction: Reduction) -> Tensor:
-    """Negative log-likelihood of each row's answer (B,), summed or averaged over its tokens."""
+    """Negative log-likelihood of each row's answer, in nats.
+
+    Returns:
+        (B,) summed or averaged over a row's tokens; (1,) for ``batch``, which takes the whole batch
+        for one row, averaged over its tokens.
+    """
+    if reduction == "batch":
+        return cross_entropy(logits_BTV, labels_BT)[None]
     sums = token_losses(logits_BTV, labels_BT).sum(-1)
     if reduction == "sum":
         return sums
@@ -127,11 +137,14 @@ def npo(rows_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
     """Negative preference optimisation, ``-(2/β) mean log σ(β (S − S_ref))``.
 
     Args:
-        rows_B: each row's negative log-likelihood under the model.
+        rows_B: each row's negative log-likelihood under the model, see :func:`row_losses`.
         reference_B: the same under the frozen start.
         beta: inverse temperature; meaningful only together with the reduction of the rows.
 
     Source: Zhang et al. 2024, arXiv:2404.05868, equation 3; with ``reduction="sum"`` it is theirs.
+    With ``batch`` it is that of the public code of arXiv:2502.05374 and arXiv:2506.01339
+    (Unlearn-Smooth, Unlearn-ILU), which takes one log-sigmoid a batch; ``mean`` is neither's. The
+    three agree only on answers of one token.
     """
     return -(2.0 / beta) * F.logsigmoid(beta * (rows_B - reference_B)).mean()
 
@@ -179,7 +192,7 @@ def row_scale_slopes(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     labels = labels_BT[:, 1:]
     mask = labels != IGNORED
     # Only supervised positions: the vocabulary is wide and prompts are long.
-    scores_NV = _single(logits_BTV[:, :-1][mask])
+    scores_NV = single(logits_BTV[:, :-1][mask])
     # A constant on all logits drops out of the difference, but not of its rounding.
     scores_NV = scores_NV - scores_NV.detach().amax(-1, keepdim=True)
     wanted_N = scores_NV.gather(-1, labels[mask].unsqueeze(-1)).squeeze(-1)
@@ -190,7 +203,7 @@ def row_scale_slopes(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
 
 def mapping_distance(hidden_BTD: Tensor, targets_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over real tokens of ``1 − |cos(h, target)|``."""
-    cosine = F.cosine_similarity(_single(hidden_BTD), _single(targets_BTD), dim=-1)
+    cosine = F.cosine_similarity(single(hidden_BTD), single(targets_BTD), dim=-1)
     return ((1.0 - cosine.abs()) * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 
@@ -200,20 +213,21 @@ def kl_to(reference_BTV: Tensor, logits_BTV: Tensor, labels_BT: Tensor) -> Tenso
 
 
 def _mean_kl(reference: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
-    model, target = F.log_softmax(_single(logits), -1), F.log_softmax(_single(reference), -1)
+    model, target = F.log_softmax(single(logits), -1), F.log_softmax(single(reference), -1)
     each = (target.exp() * (target - model)).sum(-1)
     return (each * mask).sum() / mask.sum().clamp(min=1)
 
 
 def activation_distance(hidden_BTD: Tensor, target: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean squared distance over the real tokens of a batch and the width.
+    """Mean squared distance over the real tokens of a batch and the width: a row weighs as many
+    times as it has tokens.
 
     Args:
         hidden_BTD: activations.
         target: (B, T, D), or (D,) for one target everywhere.
         mask_BT: 1 at the tokens that count.
     """
-    each = (_single(hidden_BTD) - _single(target)).pow(2).mean(-1)
+    each = (single(hidden_BTD) - single(target)).pow(2).mean(-1)
     return (each * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 
