@@ -268,7 +268,7 @@ def test_what_was_given_wrongly_is_said_before_anything_runs(
     monkeypatch.setattr("titer.api.harden", never)
     with pytest.raises(UnknownName, match="no attack named 'S99'"):
         titer.attack(lm, "S99", scope)
-    with pytest.raises(UnknownName, match="no knob 'rate'"):
+    with pytest.raises(UnknownName, match="no setting 'rate'"):
         titer.attack(lm, "S03", scope, rate=1)
     with pytest.raises(titer.BadInput, match="is a world; give one hazard of it, as world"):
         titer.attack(lm, "S03", scope.world)  # type: ignore[arg-type]

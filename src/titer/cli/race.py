@@ -77,8 +77,8 @@ def race(
     ] = False,
 ) -> None:
     """Adversary against defender, live; ends with who won, by which rule, and a picture."""
-    knobs: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
-    given = {name: value for name, value in knobs.items() if value is not None}
+    own: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
+    given = {name: value for name, value in own.items() if value is not None}
     result = _run(
         model,
         {**given, **settings_of(settings)},
@@ -105,7 +105,7 @@ def race(
 
 def _run(
     model: str,
-    knobs: dict[str, Any],
+    own: dict[str, Any],
     shape: dict[str, Any],
     *,
     data: str,
@@ -128,7 +128,7 @@ def _run(
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")
     checked = check(Study(models=(model,), data=data, domain=domain, out=out), alone=True)
-    catalogue.build("defence", "antidote", knobs)
+    catalogue.build("defence", "antidote", own)
     if dry_run and not_grown(checked.organisms(), as_json=False):
         return None
     grow_missing(checked.organisms(), 1, lambda label, done, total: None)
@@ -138,7 +138,7 @@ def _run(
     fields = {**start, **_TESTBED} if is_testbed(subject) else {}
     # Knowledge is fought over by wrong answers, and by refusals where there are no choices; one
     # patch for all prompts is what an attacker can hand on.
-    fields = {"safe": "distractor", "conditioning": "universal", **fields, **knobs}
+    fields = {"safe": "distractor", "conditioning": "universal", **fields, **own}
     rules = catalogue.build("defence", "antidote", fields)
     if dry_run:
         Race(rules=rules, **shape)

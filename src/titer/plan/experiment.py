@@ -116,7 +116,8 @@ def _yardstick(study: Experiment) -> str:
 
 
 def calibration(study: Experiment) -> list[Trial]:
-    """The sweep for lr*: seven rates a family on the undefended model, first seed only.
+    """The sweep for the reference rate: seven rates a family on the undefended model, first seed
+    only.
 
     The yardstick is a benign task that the model has yet to learn, since an undefended model
     already knows the hazard and no rate would show. A world without tasks uses the attack itself,
@@ -172,7 +173,8 @@ def _round(value: float) -> float:
 
 
 def stars(traces: Sequence[Trace]) -> dict[str, float]:
-    """lr* of each family: the rate with the best score averaged over the sweep's looks.
+    """The reference rate of each family: that with the best score averaged over the sweep's
+    checkpoints.
 
     A tie goes to the lower training loss. A family all of whose runs failed has no entry.
     """

@@ -33,8 +33,8 @@ class Stage:
 def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, float]]:
     """The stages of a study in order: calibration, attacks and benign tasks, checks.
 
-    Send back after each the traces of all that it planned, under their names. Returns lr* of each
-    family.
+    Send back after each the traces of all that it planned, under their names. Returns the reference
+    rate of each family.
     """
     calibration = tuple(plan.calibration(study))
     traces = yield Stage(label="calibrating", planned=calibration, run=calibration)
