@@ -61,8 +61,8 @@ class Suite:
     multiples of the reference rate at which each benign task is trained. ``task_steps`` is the
     budget of a benign task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is
     asked of each utility suite; harm is always asked in full. ``search`` says how the settings of a
-    row are searched: ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
-    best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`).
+    row are searched: ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of
+    its own and the best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`).
     ``checks`` says what is run for the checks S1 to S18 beside the attacks: ``weights`` the two
     diagnoses of each model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).

@@ -22,8 +22,8 @@ from titer.core.files import write_atomic
 from titer.core.protocol import HARM, other_harm
 from titer.core.records import Trace
 from titer.core.study import Manifest
-from titer.report.html import ANSWERS, environment
-from titer.report.numbers import number, tidy
+from titer.report._pages import ANSWERS, environment, explaining
+from titer.report.numbers import tidy
 from titer.trial.probes import probes
 
 __all__ = [
@@ -265,7 +265,7 @@ def _said(measure: Any, item: Example | None, record: Mapping[str, Any]) -> str:
 
 def render(answers: Answers) -> str:
     """The page. Every text is escaped; nothing runs in it."""
-    return environment().get_template("answers.html.j2").render(answers=answers, number=number)
+    return environment().get_template("answers.html.j2").render(answers=answers, **explaining())
 
 
 def write(answers: Answers, root: Path) -> Path:

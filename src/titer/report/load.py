@@ -16,7 +16,8 @@ from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
 from titer.report import answers, lm_eval
-from titer.report.html import ANSWERS, current
+from titer.report._pages import ANSWERS
+from titer.report.html import current
 from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
