@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from titer.cli.options import AsJson, DryRun, Quiet, Workers
-from titer.cli.output import say_or_print
+from titer.cli.output import print_verdict, say_or_print
 from titer.core.errors import BadInput
 
 __all__ = ["register"]
@@ -72,7 +72,6 @@ def bring(
 ) -> None:
     """Put lm-eval's results beside a study's own utility; they enter no other number."""
     from titer import api
-    from titer.cli.work import print_verdict
     from titer.report import lm_eval as beside
     from titer.report.load import read
     from titer.run.store import Store

@@ -90,7 +90,9 @@ _WORDS: dict[Word, str] = {
     "open": "?",
     "withheld": "—",
 }
-WORDS = {word: (mark, _means(f"{word} (model)")) for word, mark in _WORDS.items()}
+WORDS: dict[Word, tuple[str, str]] = {
+    word: (mark, _means(f"{word} (model)")) for word, mark in _WORDS.items()
+}
 """What became of a model: the mark, and what the word may claim."""
 
 ROLES = {

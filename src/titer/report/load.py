@@ -83,8 +83,10 @@ def read_verdict(root: Path) -> Verdict:
     return replace(found, lm_eval=lm_eval.beside(root, names, base.name if base else ""))
 
 
-def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers:
-    """What was said in a run folder, as text or as hashes.
+def read_answers(
+    root: Path, find: FindWorld, *, shown: bool, chosen: bool = False
+) -> answers.Answers:
+    """What was said in a run folder, as text or as hashes, which somebody may have chosen.
 
     Raises:
         BadInput: there is no run folder here, or it is damaged.
@@ -92,7 +94,7 @@ def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers
     study, traces = read(root)
     world = find(study.world_source, study.world_digest)
     with _whole(root):
-        return answers.gather(root, study, traces, world, shown=shown)
+        return answers.gather(root, study, traces, world, shown=shown, chosen=chosen)
 
 
 def _cost(store: Store, model: ModelVerdict) -> Cost | None:
