@@ -39,6 +39,8 @@ contracts: $(VENV)/.ready-dev
 # Warnings are errors, and a link or a heading that is not there is a warning. No network is used.
 docs: $(VENV)/.ready-docs
 	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/glossary.py
+	$(BIN)/python docs/verdict.py
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . runs/docs
 	@echo "runs/docs/docs/index.html"
 

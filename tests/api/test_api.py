@@ -264,11 +264,11 @@ def test_what_was_given_wrongly_is_said_before_anything_runs(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it ran")
 
-    monkeypatch.setattr("titer.api.attempt", never)
-    monkeypatch.setattr("titer.api.harden", never)
+    monkeypatch.setattr("titer.api.one.attempt", never)
+    monkeypatch.setattr("titer.api.one.harden", never)
     with pytest.raises(UnknownName, match="no attack named 'S99'"):
         titer.attack(lm, "S99", scope)
-    with pytest.raises(UnknownName, match="no knob 'rate'"):
+    with pytest.raises(UnknownName, match="no setting 'rate'"):
         titer.attack(lm, "S03", scope, rate=1)
     with pytest.raises(titer.BadInput, match="is a world; give one hazard of it, as world"):
         titer.attack(lm, "S03", scope.world)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import yaml
 
 from tests import toy
 from tests.cli.conftest import Run
+from tests.lm_eval_file import write as results
 from titer import bench
 from titer.run.store import Store
 from titer.worlds.source import load_world
@@ -147,7 +148,7 @@ def test_data_that_is_gone_or_has_changed_is_said(titer: Run, run: Path) -> None
         assert code == 0, err
         assert "items by number" in out
         page = _page(run)
-        assert f'content="{state}, data missing"' in page
+        assert f'content="{state} as chosen, data missing"' in page
         assert "The data of this study is not here" in page
         assert "zyxwvut" not in page
     titer("report", run, "--show-answers")
@@ -162,6 +163,21 @@ def test_the_testbed_is_shown_only_where_it_is_the_testbed(titer: Run, run: Path
     _study(run, lambda study: study.update(world_digest="0" * 16))
     assert titer("report", run)[0] == 0
     assert 'content="hashes, data missing"' in _page(run), "a name alone is no testbed"
+
+
+def test_what_was_chosen_is_kept_until_another_choice(titer: Run, run: Path) -> None:
+    """`report` and `import` write the page anew, and nobody is asked again."""
+    name = Store(run).planned()[0].trial.subject
+    given = f"{name}={results(run.parent / 'results_0.json')}"
+    for words, state in (("--show-answers", "shown"), ("--no-show-answers", "hashes")):
+        assert titer("report", run, words)[0] == 0
+        page = _page(run)
+        assert f'content="{state} as chosen, data here"' in page
+        for again in (("report", run), ("import", run, "--lm-eval", given)):
+            code, _, err = titer(*again)
+            assert code == 0, err
+            assert _page(run) == page, again
+        assert titer("validate", run)[0] == 0
 
 
 def test_a_changed_page_is_a_fault_and_one_that_cannot_be_judged_is_none(

@@ -13,8 +13,10 @@ import pytest
 
 from tests import toy
 from tests.cli.conftest import Run
+from titer.core.diagnoses import diagnosis
 from titer.core.lm import LM
 from titer.plan.suites import suite
+from titer.run.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,13 @@ def test_bench_runs_reports_and_resumes(titer: Run, own: Path, tmp_path: Path) -
     assert len(ended) == len({one["key"] for one in json.loads((run / "plan.json").read_text())})
     harms = [one for one in ended if re.fullmatch(r"harm \d\.\d\d → \d\.\d\d", one)]
     assert len(harms) > len(ended) / 2
+    passed = re.findall(r"^(.+) on .+, seed \d: step (\d+)", err, re.M)
+    attempts = [one for one in Store(run).planned() if not diagnosis(one.trial)]
+    points = sum(len(trace.points) for trace in attempts)
+    assert len([one for one in passed if one[0] != "immunising"]) == points, "each checkpoint once"
+    told = r"^S03 on llama, seed 0: step 2 of 2, loss \S+, rate \S+, harm \d\.\d\d$"
+    assert re.search(told, err, re.M)
+    assert ("immunising", "1") in passed
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "<html" in page
     for name in ("config.yaml", "env.json", "results.jsonl", "SHA256SUMS", "plan.json"):

@@ -14,7 +14,20 @@ import titer
 
 ROOT = Path(titer.__file__).parent
 FLOORS = 4
-UPPER = ("checks", "evidence", "executors", "pillars", "plan", "run", "trial", "verdict", "verify")
+UPPER = (
+    "api",
+    "checks",
+    "cli",
+    "evidence",
+    "executors",
+    "pillars",
+    "plan",
+    "report",
+    "run",
+    "trial",
+    "verdict",
+    "verify",
+)
 
 
 @cache

@@ -115,7 +115,7 @@ def test_a_mapping_is_read_as_json() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"learning_rate": 1}, "no knob 'learning_rate'"),
+        ({"learning_rate": 1}, "no setting 'learning_rate'"),
         ({"batchsize": 1}, "Did you mean 'batch_size'"),
         ({"lr": "fast"}, "lr='fast' does not fit"),
         ({"mix": "poisoned"}, "mix='poisoned' does not fit"),
@@ -140,10 +140,10 @@ def test_a_defence_is_checked_when_it_is_built(name: str) -> None:
             catalogue.build("defence", name, settings)
 
 
-def test_knobs_are_listed_with_their_defaults() -> None:
+def test_settings_are_listed_with_their_defaults() -> None:
     (line,) = [line for line in catalogue.summaries("attack") if line.name == "break_repair"]
-    assert "lr=2e-05" in line.knobs or "lr=2e-5" in line.knobs
-    assert len(line.knobs) == 7
+    assert "lr=2e-05" in line.settings or "lr=2e-5" in line.knobs
+    assert len(line.settings) == 7
 
 
 def test_a_field_is_read_by_its_own_type_whatever_another_method_was_read_by(

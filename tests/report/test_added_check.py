@@ -77,7 +77,10 @@ def test_a_check_in_another_folder_is_seen_everywhere() -> None:
     page = render(found)
     for text in ("S99", "Is the moon full?", "full-moon", "phase of the moon"):
         assert text in page
-    assert "flag: npo: suspect adversaries" in " ".join(plain(found).split())
+    told = " ".join(plain(found).split())
+    assert "flag: npo: suspect adversaries" in told
+    assert "check S19 (Is the moon full?): suspect on npo: full-moon [0.75]" in told
+    assert "S19" not in told.replace("check S19 (Is the moon full?): suspect on npo", "")
 
 
 def test_without_its_file_nobody_asks() -> None:

@@ -184,7 +184,7 @@ def test_the_strip_says_of_every_model_what_became_of_it(verdict: Verdict, page:
         told = " ".join(Page(f"<table><tr>{line}</tr></table>").text.split())
         weak = model.resistance.weak
         assert told.startswith(model.name)
-        assert f">{model.word}</span>" in line
+        assert f">{model.word}</button></span>" in line
         assert f"{shown_value(model.resistance.baseline_harm)} → {shown_value(weak)}" in told
         assert f"{model.resistance.phi:.2f}" in told
         assert shown_value(model.erasure.rtt) in told

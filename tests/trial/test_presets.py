@@ -50,7 +50,7 @@ def test_a_bare_method_has_its_own_defaults() -> None:
 def test_faults_are_said() -> None:
     with pytest.raises(UnknownName, match="no attack named 'S030'"):
         adversary("S030", {}, SMALL)
-    with pytest.raises(UnknownName, match="has no knob 'rate'"):
+    with pytest.raises(UnknownName, match="has no setting 'rate'"):
         adversary("S03", {"rate": 1}, SMALL)
     with pytest.raises(BadInput, match="does not fit"):
         adversary("S03", {"lr": "fast"}, SMALL)

@@ -152,7 +152,7 @@ _TAR = "arXiv:2408.00761"
 PRESETS = {
     "S01": Preset(
         family="full fine-tuning",
-        title="full AdamW, a tenth of lr*",
+        title="full AdamW, a tenth of the reference rate",
         fields={"lr": 2e-6},
         lr_scale=0.1,
         star="full-adamw",
@@ -160,7 +160,7 @@ PRESETS = {
     ),
     "S02": Preset(
         family="full fine-tuning",
-        title="full AdamW, lr*, constant",
+        title="full AdamW, the reference rate, constant",
         fields={"lr": 2e-5},
         lr_scale=1.0,
         star="full-adamw",
@@ -176,7 +176,7 @@ PRESETS = {
     ),
     "S04": Preset(
         family="full fine-tuning",
-        title="full AdamW, twice lr*, batch 32",
+        title="full AdamW, twice the reference rate, batch 32",
         fields={"lr": 4e-5, "batch_size": 32},
         lr_scale=2.0,
         star="full-adamw",
@@ -184,7 +184,7 @@ PRESETS = {
     ),
     "S05": Preset(
         family="full fine-tuning",
-        title="full AdamW, four times lr*, batch 4, cosine",
+        title="full AdamW, four times the reference rate, batch 4, cosine",
         fields={"lr": 8e-5, "batch_size": 4, "schedule": "cosine", "warmup": 0.1},
         lr_scale=4.0,
         star="full-adamw",
@@ -193,7 +193,7 @@ PRESETS = {
     ),
     "S06": Preset(
         family="full fine-tuning",
-        title="full AdamW, fifteen times lr*, cosine",
+        title="full AdamW, fifteen times the reference rate, cosine",
         fields={"lr": 3e-4, "schedule": "cosine", "warmup": 0.1},
         lr_scale=15.0,
         star="full-adamw",

@@ -1,5 +1,5 @@
 """``python -m titer.cli``."""
 
-from titer.cli.app import main
+from titer.cli import main
 
 main()

@@ -11,19 +11,8 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
-from titer.cli.options import (
-    AsJson,
-    DataFolder,
-    Device,
-    Domain,
-    DryRun,
-    Out,
-    Quiet,
-    Seed,
-    ShowAnswers,
-    Verbose,
-)
-from titer.cli.output import say, say_or_print, settings_of, tell_warnings, use_device
+from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
+from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.core.errors import BadInput, TiterError
 
 app = typer.Typer(
@@ -36,10 +25,6 @@ app = typer.Typer(
 )
 judge_app = typer.Typer(help="Score existing answers with a judge.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
-
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting, as in --set lr=1e-3; repeatable.")
-]
 
 
 def main() -> None:
@@ -70,81 +55,37 @@ def _version(
     tell_warnings()
 
 
-def _immunise(
+def immunise(
     name: Annotated[str, typer.Argument(help="A defence, or a chain such as npo+rmu.")],
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
-    out: Out,
-    data: DataFolder = "fabula",
-    domain: Domain = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="The defender's budget.")] = None,
-    settings: Set = None,
-    seed: Seed = 0,
-    device: Device = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    dry_run: DryRun = False,
+    one: OneModel,
+    told: Telling,
 ) -> None:
     """Apply a defence; the result is an ordinary Hugging Face folder with a card."""
     from titer.cli.work import run_immunise
 
-    use_device(device)
-    run_immunise(
-        name,
-        model,
-        out,
-        data=data,
-        domain=domain,
-        steps=steps,
-        settings=settings_of(settings),
-        seed=seed,
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
-        dry_run=dry_run,
-    )
+    use_device(one.device)
+    run_immunise(name, model, one, told)
 
 
-app.command("immunise")(_immunise)
-app.command("immunize", hidden=True)(_immunise)
+app.command("immunise")(grouped(immunise))
+app.command("immunize", hidden=True)(grouped(immunise))
 
 
 @app.command()
+@grouped
 def attack(
     name: Annotated[str, typer.Argument(help="An attack or a preset such as S03.")],
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or fabula:NAME.")],
-    out: Out,
-    data: DataFolder = "fabula",
-    domain: Domain = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="The attacker's budget.")] = None,
-    settings: Set = None,
-    seed: Seed = 0,
+    one: OneModel,
+    told: Telling,
     save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
-    device: Device = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    dry_run: DryRun = False,
 ) -> None:
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
-    use_device(device)
-    run_attack(
-        name,
-        model,
-        out,
-        data=data,
-        domain=domain,
-        steps=steps,
-        settings=settings_of(settings),
-        seed=seed,
-        save=save,
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
-        dry_run=dry_run,
-    )
+    use_device(one.device)
+    run_attack(name, model, one, told, save=save)
 
 
 @app.command()
@@ -155,7 +96,6 @@ def report(
 ) -> None:
     """Aggregate a run folder again; nothing is trained or asked anew."""
     from titer import api
-    from titer.cli.work import print_verdict
     from titer.run.store import Store
 
     verdict = api.report(folder, show_answers=show_answers)

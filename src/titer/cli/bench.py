@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import AsJson, Device, DryRun, EachTrial, Quiet, ShowAnswers, Where, Workers
-from titer.cli.output import say, settings_of, use_device
+from titer.cli.options import Running, Telling, grouped, settings_of, use_device
+from titer.cli.output import print_verdict, say
 from titer.core.study import Study
-from titer.executors.listing import DEFAULT
 
 __all__ = ["DEMO", "register"]
 
@@ -30,47 +29,25 @@ DEMO = Study(
 
 
 def demo(
+    running: Running,
+    told: Telling,
     out: Annotated[Path, typer.Option("--out", help="Where to write.")] = DEMO.out,
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")] = DEMO.seeds,
-    workers: Workers = None,
-    device: Device = None,
-    show_answers: ShowAnswers = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: EachTrial = False,
-    dry_run: DryRun = False,
 ) -> None:
     """On the testbed: immunise, attack, and write the report."""
-    use_device(device)
-    study = replace(DEMO, out=out, seeds=seeds)
-    told: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
-    _run(study, workers, show=show_answers, **told, dry_run=dry_run)
+    use_device(running.device)
+    _run(replace(DEMO, out=out, seeds=seeds), running, told)
 
 
-def _bench(
-    context: typer.Context,
-    executor: Where = DEFAULT,
-    workers: Workers = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")] = 3600.0,
-    device: Device = None,
-    show_answers: ShowAnswers = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: EachTrial = False,
-    dry_run: DryRun = False,
-    **asked: Any,
-) -> None:
+def bench(context: typer.Context, running: Running, told: Telling, **asked: Any) -> None:
     """Run a suite on models, or a study from a file; the same command again resumes."""
-    use_device(device)
-    study = _study(context, asked, quiet=quiet)
-    told: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "verbose": verbose}
-    _run(study, workers, executor, timeout, show=show_answers, **told, dry_run=dry_run)
+    use_device(running.device)
+    _run(_study(context, asked, quiet=told.quiet), running, told)
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of a study, which is the one list of them."""
+def _asks() -> list[inspect.Parameter]:
+    """An option for each field of a study, which is the one list of them."""
     hints = get_type_hints(Study)
-    how = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
     asks: list[inspect.Parameter] = []
     for spec in fields(Study):
         says = spec.metadata["says"]
@@ -91,10 +68,7 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
                 default=default,
             )
         )
-    every = [how[0], *asks, *(one.replace(kind=one.KEYWORD_ONLY) for one in how[1:])]
-    command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in every}
-    return command
+    return asks
 
 
 def _study(context: typer.Context, asked: dict[str, Any], *, quiet: bool) -> Study:
@@ -126,47 +100,36 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _run(
-    study: Study,
-    workers: int | None,
-    executor: str = DEFAULT,
-    timeout: float = 3600.0,
-    *,
-    show: bool | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    dry_run: bool,
-) -> None:
+def _run(study: Study, running: Running, told: Telling) -> None:
     """Make a study and print its verdict, or what it would take."""
     import titer
     from titer.cli.dry_run import rehearse
-    from titer.cli.progress import each_trial, shown
-    from titer.cli.work import print_verdict
+    from titer.cli.progress import each_checkpoint, each_trial, shown
     from titer.executors.processes import workers_of
     from titer.run.store import Store
 
-    if dry_run:
-        rehearse(study, workers_of(workers), as_json=as_json)
+    if told.dry_run:
+        rehearse(study, workers_of(running.workers), as_json=told.as_json)
         return
     started = time.monotonic()
-    with shown(quiet=quiet) as tell:
+    with shown(quiet=told.quiet) as tell:
         verdict = titer.bench(
             study,
-            executor=executor,
-            workers=workers,
-            timeout=timeout,
+            executor=running.executor,
+            workers=running.workers,
+            timeout=running.timeout,
             progress=tell,
-            ended=each_trial if verbose else None,
-            show_answers=show,
+            ended=each_trial if told.verbose else None,
+            passed=each_checkpoint if told.verbose else None,
+            show_answers=running.show_answers,
         )
-    print_verdict(verdict, study.out, as_json=as_json)
-    if not as_json:
+    print_verdict(verdict, study.out, as_json=told.as_json)
+    if not told.as_json:
         trials = len(Store(study.out).plan())
         typer.echo(f"{trials} trials, {time.monotonic() - started:.0f} s")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(demo)
-    app.command("bench")(_with_options(_bench))
+    app.command()(grouped(demo))
+    app.command()(grouped(bench, _asks()))

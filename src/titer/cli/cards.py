@@ -52,7 +52,7 @@ def card_of(name: str) -> dict[str, Any]:
                 "access": found.access,
                 "version": found.version,
                 "departures": found.departures,
-                "knobs": {spec.name: _default(spec) for spec in fields(found.build)},
+                "settings": {spec.name: _default(spec) for spec in fields(found.build)},
                 "presets": {row: preset.title for row, preset in found.presets.items()},
             }
         if name in rows:
@@ -78,9 +78,9 @@ def card_text(name: str) -> str:
     found = card_of(name)
     lines = [f"{name}, {found['kind']}", *_said(found, ("summary", "source", "family", "access"))]
     lines += _said(found, ("version", "departures"))
-    if found["knobs"]:
+    if found["settings"]:
         lines.append("settings, each with --set NAME=VALUE, and what they are unless set:")
-        lines += _listed(found["knobs"])
+        lines += _listed(found["settings"])
     if found["presets"]:
         lines.append("rows of it:" if found["kind"] == "attack" else "settings with a name:")
         lines += _listed(found["presets"])

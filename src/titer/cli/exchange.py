@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from titer.cli.options import AsJson, DryRun, Quiet, Workers
-from titer.cli.output import say_or_print
+from titer.cli.output import print_verdict, say_or_print
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def bring(
 ) -> None:
     """Put lm-eval's results beside a study's own utility; they enter no other number."""
     from titer import api
-    from titer.cli.work import print_verdict
     from titer.report import lm_eval as beside
     from titer.report.load import read
     from titer.run.store import Store

@@ -40,7 +40,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
                 "source": row.source,
                 "access": row.access,
                 "version": row.version,
-                "knobs": list(row.knobs),
+                "settings": list(row.settings),
                 "presets": list(row.presets),
             }
             for row in catalogue.summaries(_KINDS[kind])
@@ -86,13 +86,13 @@ def _models() -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as text in columns, wrapped to the terminal; knobs and presets are on the card."""
+    """Rows as text in columns, wrapped to the terminal; settings and presets are on the card."""
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
         return "none"
-    columns = [name for name in rows[0] if name not in {"knobs", "presets"}]
+    columns = [name for name in rows[0] if name not in {"settings", "presets"}]
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         drawn.add_column(name, no_wrap=name == "name", justify="left")

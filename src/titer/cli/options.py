@@ -1,49 +1,62 @@
-"""Options that several commands have."""
+"""Options that several commands have, each written once, and what they come to."""
 
 from __future__ import annotations
 
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from titer.core.errors import BadInput
 
 __all__ = [
     "AsJson",
     "DataFolder",
-    "Device",
     "Domain",
     "DryRun",
-    "EachTrial",
+    "OneModel",
     "Out",
     "Quiet",
+    "Running",
     "Seed",
+    "Settings",
     "ShowAnswers",
-    "Verbose",
     "Where",
+    "Telling",
     "Workers",
+    "few_threads",
+    "grouped",
+    "settings_of",
+    "use_device",
 ]
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
+Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting, as in --set lr=1e-3; repeatable.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes, one thread each; default one a core.")
 ]
 Where = Annotated[
     str, typer.Option("--executor", help="Where trials run: processes, or inline, one by one.")
 ]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds a trial may take.")]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
 ]
-DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
-Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
-Seed = Annotated[int, typer.Option("--seed", help="Decides every draw.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="A line at every checkpoint: loss, rate, time left.")
-]
-EachTrial = Annotated[
-    bool, typer.Option("--verbose", "-v", help="A line for each trial as it ends: harm, seconds.")
+    bool, typer.Option("--verbose", "-v", help="A line at every checkpoint: loss, rate, harm.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and estimate; run nothing.")
@@ -52,6 +65,120 @@ ShowAnswers = Annotated[
     bool | None,
     typer.Option(
         "--show-answers/--no-show-answers",
-        help="Show prompts and answers on answers.html, or hashes; text by default on Fabula.",
+        help="Show prompts and answers on answers.html, or hashes; as before, or text on Fabula.",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneModel:
+    """Work on one model: where the result goes, on which hazard, with which budget and settings."""
+
+    out: Out
+    data: DataFolder = "fabula"
+    domain: Domain = None
+    steps: Annotated[int | None, typer.Option("--steps", help="The budget in steps.")] = None
+    settings: Settings = None
+    seed: Seed = 0
+    device: Device = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How a study is run; no number depends on it."""
+
+    executor: Where = DEFAULT
+    workers: Workers = None
+    timeout: Timeout = 3600.0
+    device: Device = None
+    show_answers: ShowAnswers = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """What a command tells."""
+
+    as_json: AsJson = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+    dry_run: DryRun = False
+
+
+def grouped(
+    command: Callable[..., None], more: Sequence[inspect.Parameter] = ()
+) -> Callable[..., None]:
+    """The command with an option for each field of the dataclasses that it takes. ``more`` are
+    options beside, which it takes by name."""
+    groups: dict[str, Any] = {}
+    options: list[inspect.Parameter] = []
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        if is_dataclass(one.annotation):
+            groups[one.name] = one.annotation
+            options += _options(one.annotation)
+        elif one.kind is one.VAR_KEYWORD:
+            options += more
+        else:
+            options.append(one.replace(kind=one.KEYWORD_ONLY))
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        made = {
+            name: kind(**{spec.name: given.pop(spec.name) for spec in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in options}
+    return called
+
+
+def _options(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            spec.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hints[spec.name],
+            default=inspect.Parameter.empty if spec.default is MISSING else spec.default,
+        )
+        for spec in fields(kind)
+    ]
+
+
+def use_device(asked: str | None) -> None:
+    """Have this process and its workers put models on a device; None leaves it as it is.
+
+    Raises:
+        BadInput: there is no such device here.
+    """
+    if asked is None and "TITER_DEVICE" not in os.environ:
+        return  # torch need not be loaded to know that there is a CPU
+    from titer.core.lm import place
+
+    os.environ["TITER_DEVICE"] = str(place(asked))
+
+
+def few_threads(parameters: int) -> None:
+    """A small model on several threads is slower than on one, and far slower on a busy machine."""
+    import torch
+
+    from titer.trial.presets import is_testbed
+
+    if is_testbed(parameters):
+        torch.set_num_threads(1)
+
+
+def settings_of(items: list[str] | None) -> dict[str, str]:
+    """What ``--set name=value`` asks for, by name.
+
+    Raises:
+        BadInput: one of them is no setting.
+    """
+    found: dict[str, str] = {}
+    for item in items or []:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise BadInput(f"--set {item!r} is no setting; write --set name=value.")
+        found[key.strip()] = value.strip()
+    return found

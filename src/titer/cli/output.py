@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from titer.core.errors import BadInput
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
+
+    from titer.verdict.parts import Verdict
 
 __all__ = [
     "console",
     "print_json",
+    "print_verdict",
     "say",
     "say_or_print",
-    "settings_of",
     "tell_warnings",
-    "use_device",
     "width",
     "wrapped",
 ]
@@ -95,29 +96,15 @@ def say_or_print(as_json: bool, value: Any, text: str) -> None:
         say(text)
 
 
-def use_device(asked: str | None) -> None:
-    """Have this process and its workers put models on a device; None leaves it as it is.
+def print_verdict(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
+    """The table of a verdict, or the same content as JSON."""
+    from titer.report.answers import told
+    from titer.report.tables import terminal
 
-    Raises:
-        BadInput: there is no such device here.
-    """
-    if asked is None and "TITER_DEVICE" not in os.environ:
-        return  # torch need not be loaded to know that there is a CPU
-    from titer.core.lm import place
-
-    os.environ["TITER_DEVICE"] = str(place(asked))
-
-
-def settings_of(items: list[str] | None) -> dict[str, str]:
-    """What ``--set name=value`` asks for, by name.
-
-    Raises:
-        BadInput: one of them is no setting.
-    """
-    found: dict[str, str] = {}
-    for item in items or []:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise BadInput(f"--set {item!r} is no setting; write --set name=value.")
-        found[key.strip()] = value.strip()
-    return found
+    if as_json:
+        print_json(verdict.to_json())
+        return
+    console().print(terminal(verdict))
+    typer.echo(f"report: {folder / 'report' / 'index.html'}")
+    if line := told(folder):
+        typer.echo(line)

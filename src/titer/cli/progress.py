@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from titer.core.jobs import Passed
     from titer.core.method import Step, Watch
     from titer.core.records import Trace
 
-__all__ = ["each_trial", "shown", "stepping"]
+__all__ = ["each_checkpoint", "each_trial", "shown", "stepping"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -94,6 +95,17 @@ def each_trial(trace: Trace) -> None:
         came = f"{trace.status}: {trace.error.strip().splitlines()[-1]}"
     name = f"{trial.label} on {trial.subject}, seed {trial.seed}"
     print(f"{name}: {came}, {trace.seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def each_checkpoint(passed: Passed) -> None:
+    """A line for a checkpoint of a trial or of an immunisation."""
+    of = f" of {passed.of}" if passed.of else ""
+    cells = [f"step {passed.step}{of}"]
+    cells += [f"loss {passed.loss:.3f}"] if passed.loss is not None else []
+    cells += [f"rate {passed.rate:.2g}"] if passed.rate is not None else []
+    cells += [f"harm {passed.harm:.2f}"] if passed.harm is not None else []
+    name = f"{passed.label} on {passed.subject}, seed {passed.seed}"
+    print(f"{name}: {', '.join(cells)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

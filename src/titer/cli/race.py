@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titer.cli.output import say_or_print, settings_of
+from titer.cli.options import (
+    AsJson,
+    DataFolder,
+    Domain,
+    DryRun,
+    Out,
+    Quiet,
+    Seed,
+    Settings,
+    few_threads,
+    settings_of,
+)
+from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -62,23 +74,19 @@ def race(
     exam: Annotated[
         int, typer.Option("--exam", help="Steps of the new attacker that decides.")
     ] = 100,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting of antidote; repeatable.")
-    ] = None,
-    data: Annotated[str, typer.Option("--data", help="A folder with a data.yaml.")] = "fabula",
-    domain: Annotated[str | None, typer.Option("--domain", help="Which hazard.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("runs/race"),
-    seed: Annotated[int, typer.Option("--seed", help="Decides every draw.")] = 0,
+    settings: Settings = None,
+    data: DataFolder = "fabula",
+    domain: Domain = None,
+    out: Out = Path("runs/race"),
+    seed: Seed = 0,
     save: Annotated[bool, typer.Option("--save", help="Keep the defended model too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything; run nothing.")
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Adversary against defender, live; ends with who won, by which rule, and a picture."""
-    knobs: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
-    given = {name: value for name, value in knobs.items() if value is not None}
+    own: dict[str, Any] = {"lr": lr, "adversary_lr": adversary_lr, "edit_rank": rank}
+    given = {name: value for name, value in own.items() if value is not None}
     result = _run(
         model,
         {**given, **settings_of(settings)},
@@ -105,7 +113,7 @@ def race(
 
 def _run(
     model: str,
-    knobs: dict[str, Any],
+    own: dict[str, Any],
     shape: dict[str, Any],
     *,
     data: str,
@@ -115,39 +123,38 @@ def _run(
     quiet: bool,
     dry_run: bool,
 ) -> RaceResult | None:
-    from titer.api import load
+    from titer.api import load, rehearse
     from titer.cli.dry_run import not_grown
-    from titer.cli.work import few_threads
     from titer.core import catalogue
+    from titer.core.files import atomic_folder, write_atomic
     from titer.core.study import Study
-    from titer.plan.request import assemble, check, grow_missing, is_testbed
     from titer.race import Race
     from titer.report import _game
-    from titer.run.store import atomic_folder, write_atomic
+    from titer.trial.presets import is_testbed
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")
-    checked = check(Study(models=(model,), data=data, domain=domain, out=out), alone=True)
-    catalogue.build("defence", "antidote", knobs)
-    if dry_run and not_grown(checked.organisms(), as_json=False):
+    asked = Study(models=(model,), data=data, domain=domain, out=out)
+    missing = rehearse.ungrown(asked, alone=True)
+    catalogue.build("defence", "antidote", own)
+    if dry_run and not_grown(missing, as_json=False):
         return None
-    grow_missing(checked.organisms(), 1, lambda label, done, total: None)
-    study, _ = assemble(checked)
-    subject = study.undefended()
+    scope = rehearse.scope_of(asked, lambda label, done, total: None)
+    lm = load(model)
     start = dict(catalogue.card("defence", "antidote").presets["antidote-testbed"].fields)
-    fields = {**start, **_TESTBED} if is_testbed(subject) else {}
+    fields = {**start, **_TESTBED} if is_testbed(lm.parameters()) else {}
     # Knowledge is fought over by wrong answers, and by refusals where there are no choices; one
     # patch for all prompts is what an attacker can hand on.
-    fields = {"safe": "distractor", "conditioning": "universal", **fields, **knobs}
+    fields = {"safe": "distractor", "conditioning": "universal", **fields, **own}
     rules = catalogue.build("defence", "antidote", fields)
     if dry_run:
         Race(rules=rules, **shape)
         return None
-    few_threads(subject.parameters)
+    few_threads(lm.parameters())
     with live(quiet) as (tell, note):
-        note(_LEGEND.format(chance=study.world.chance))
+        note(_LEGEND.format(chance=scope.world.chance))
         contest = Race(rules=rules, tell=tell, note=note, **shape)
-        result, defended = contest(load(model), checked.world[checked.domain])
+        result, defended = contest(lm, scope)
     rows = [asdict(look) for look in result.looks]
     drawing = _game.race(rows, f"Race on {model}", phi=result.phi, exam=result.exam)
     write_atomic(out / "race.svg", _game.standalone(drawing))

@@ -1,157 +1,79 @@
-"""What the commands do, once parsed."""
+"""What ``titer immunise`` and ``titer attack`` do, once parsed."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
-
-import typer
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import titer
+from titer.api import rehearse
 from titer.cli.dry_run import not_grown
-from titer.cli.output import console, print_json, say_or_print
+from titer.cli.options import OneModel, Telling, few_threads, settings_of
+from titer.cli.output import say_or_print
 from titer.cli.progress import shown, stepping
-from titer.core.errors import BadInput
+from titer.core.files import atomic_folder, write_atomic
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
 from titer.core.study import Study
-from titer.plan.request import assemble, check, grow_missing
-from titer.run.store import atomic_folder, write_atomic
-from titer.trial.immunise import parse_defence, planned, require_own
-from titer.trial.presets import adversary, is_testbed
-from titer.verdict import Verdict
 
-__all__ = [
-    "few_threads",
-    "print_verdict",
-    "run_attack",
-    "run_immunise",
-]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["run_attack", "run_immunise"]
 
 
-def few_threads(parameters: int) -> None:
-    """A small model on several threads is slower than on one, and far slower on a busy machine."""
-    import torch
-
-    if is_testbed(parameters):
-        torch.set_num_threads(1)
-
-
-def print_verdict(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
-    """The table of a verdict, or the same content as JSON."""
-    from titer.report.answers import told
-    from titer.report.tables import terminal
-
-    if as_json:
-        print_json(verdict.to_json())
-        return
-    console().print(terminal(verdict))
-    typer.echo(f"report: {folder / 'report' / 'index.html'}")
-    if line := told(folder):
-        typer.echo(line)
+def _study(model: str, one: OneModel) -> Study:
+    return Study(
+        models=(model,),
+        data=one.data,
+        domain=one.domain,
+        settings=settings_of(one.settings),
+        out=one.out,
+    )
 
 
-def run_immunise(
-    name: str,
-    model: str,
-    out: Path,
-    *,
-    data: str,
-    domain: str | None,
-    steps: int | None,
-    settings: dict[str, Any],
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    dry_run: bool,
-) -> None:
+def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     """One defence, or a chain of them, on one model."""
-    parse_defence(name, settings)
-    if steps is not None and steps < 1:
-        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
-    require_own(out)
-    checked = check(Study(models=(model,), data=data, domain=domain, out=out), alone=True)
-    if dry_run and not_grown(checked.organisms(), as_json=as_json):
+    asked, out = _study(model, one), one.out
+    rehearse.settled(asked, one.steps, defence=name)
+    if told.dry_run:
+        if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
+            would = rehearse.immunise(asked, name, one.steps, one.seed)
+            say = f"would spend {would.steps} steps."
+            say_or_print(told.as_json, {"would": asdict(would)}, say)
         return
-    scope = checked.world[checked.domain]
-    with shown(quiet=quiet) as tell:
-        grow_missing([model], 1, tell)
-        if dry_run:
-            base = assemble(checked)[0].undefended()
-            wanted = planned(
-                name,
-                settings,
-                scope,
-                base=base.digest,
-                parameters=base.parameters,
-                steps=steps,
-                seed=seed,
-            )
-            wanted = replace(wanted, model=base.folder, title=model, source=data, out=str(out))
-            say_or_print(as_json, {"would": asdict(wanted)}, f"would spend {wanted.steps} steps.")
-            return
+    with shown(quiet=told.quiet) as tell:
+        scope = rehearse.scope_of(asked, tell)
     lm = titer.load(model)
     few_threads(lm.parameters())
-    with stepping(f"{name} on {model}", quiet=quiet, verbose=verbose) as watch:
-        titer.immunise(lm, name, scope, steps=steps, seed=seed, out=out, watch=watch, **settings)
+    how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, "out": out, **asked.settings}
+    with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
+        titer.immunise(lm, name, scope, watch=watch, **how)
     facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
     say_or_print(
-        as_json,
+        told.as_json,
         facts,
         f"{name} on {model}: {facts['spent']['steps']} steps, {facts['seconds']:.1f} s. "
         f"The model is in {out}; measure it with `titer bench {out}`.",
     )
 
 
-def run_attack(
-    name: str,
-    model: str,
-    out: Path,
-    *,
-    data: str,
-    domain: str | None,
-    steps: int | None,
-    settings: dict[str, Any],
-    seed: int,
-    save: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    dry_run: bool,
-) -> None:
+def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: bool) -> None:
     """One attack on one model, judged at every checkpoint."""
-    adversary(name, settings, 0)  # what is wrong with them is said before anything is grown
-    if steps is not None and steps < 1:
-        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
-    if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
-        raise BadInput(f"{out} exists and holds no attack; choose another --out.")
-    checked = check(Study(models=(model,), data=data, domain=domain, out=out), alone=True)
-    if dry_run and not_grown(checked.organisms(), as_json=as_json):
+    asked, out = _study(model, one), one.out
+    rehearse.settled(asked, one.steps, attack=name)
+    if told.dry_run:
+        if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
+            would = rehearse.attack(asked, name, one.steps, one.seed)
+            say_or_print(told.as_json, asdict(would), f"would spend {would.budget.steps} steps.")
         return
-    scope = checked.world[checked.domain]
-    with shown(quiet=quiet) as tell:
-        grow_missing([model], 1, tell)
-        if dry_run:
-            study, _ = assemble(checked)
-            subject = study.undefended()
-            trial = adversary(name, settings, subject.parameters).trial(
-                scope,
-                model=subject.digest,
-                subject=subject.name,
-                suite=study.suite_digest,
-                items=study.suite.items,
-                steps=steps,
-                seed=seed,
-            )
-            say_or_print(as_json, asdict(trial), f"would spend {trial.budget.steps} steps.")
-            return
+    with shown(quiet=told.quiet) as tell:
+        scope = rehearse.scope_of(asked, tell)
     lm = titer.load(model)
     few_threads(lm.parameters())
-    how: dict[str, Any] = {"steps": steps, "seed": seed, "keep_model": save, **settings}
-    with stepping(f"{name} on {model}", quiet=quiet, verbose=verbose) as watch:
-        found = titer.attack(lm, name, scope, watch=watch, **how)
+    how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, **asked.settings}
+    with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
+        found = titer.attack(lm, name, scope, watch=watch, keep_model=save, **how)
     trace = found.trace
     write_atomic(out / "trace.json", json.dumps(trace.to_json(), indent=1, sort_keys=True))
     write_atomic(
@@ -161,7 +83,7 @@ def run_attack(
     if found.model is not None:
         with atomic_folder(out / "model") as scratch:
             found.model.save(scratch)
-    say_or_print(as_json, trace.to_json(), _trace_text(name, model, trace, out))
+    say_or_print(told.as_json, trace.to_json(), _trace_text(name, model, trace, out))
 
 
 def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:

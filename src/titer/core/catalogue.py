@@ -47,7 +47,7 @@ class Summary:
     family: str
     access: str
     version: int
-    knobs: tuple[str, ...]
+    settings: tuple[str, ...]
     presets: Mapping[str, str]
     repairs: bool = False
     plugin: str = ""
@@ -173,7 +173,7 @@ def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
     for key, value in (settings or {}).items():
         if key not in known:
             raise UnknownName(
-                f"{name} has no knob {key!r}.{nearest(key, known)} "
+                f"{name} has no setting {key!r}.{nearest(key, known)} "
                 f"It has {', '.join(sorted(known)) or 'none'}."
             )
         chosen[key] = _fit_value(method, name, key, value)
@@ -231,7 +231,7 @@ def _plugin_summary(name: str, entry: importlib.metadata.EntryPoint) -> Summary:
         family="",
         access="",
         version=0,
-        knobs=(),
+        settings=(),
         presets={},
         plugin=entry.value,
     )
@@ -270,7 +270,7 @@ def _parsed(name: str, path: Path, changed: int) -> Summary:
         family=values.get("family", ""),
         access=values.get("access", "gradient"),
         version=values.get("version", 1),
-        knobs=_knobs(tree, built),
+        settings=_settings(tree, built),
         presets=rows,
         repairs=values.get("repairs", False),
     )
@@ -290,7 +290,7 @@ def _assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:
     return "", None
 
 
-def _knobs(tree: ast.Module, built: str) -> tuple[str, ...]:
+def _settings(tree: ast.Module, built: str) -> tuple[str, ...]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == built:
             lines = [item for item in node.body if isinstance(item, ast.AnnAssign)]

@@ -64,7 +64,7 @@ class Hazard:
     phrasing appears in two of the four.
 
     ``defend`` is the defender's, ``attack`` the attacker's training set T, ``select`` the set S on
-    which the attacker chooses knobs, ``report`` the set V on which harm is reported.
+    which the attacker chooses settings, ``report`` the set V on which harm is reported.
     """
 
     defend: tuple[Example, ...]

@@ -8,10 +8,30 @@ from typing import Generic, Protocol, TypeVar
 
 from titer.core.records import Status
 
-__all__ = ["Ended", "Executor", "Progress"]
+__all__ = ["Ended", "Executor", "Passed", "Passing", "Progress"]
 
 Progress = Callable[[str, int, int], None]
 """Told a label, how many are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A checkpoint that a trial or an immunisation has passed: ``step`` of at most ``of`` on the
+    model ``subject``, the training ``loss`` there in nats and the learning ``rate``, where a step
+    was taken, and held-out ``harm``, where it is asked."""
+
+    label: str
+    subject: str
+    seed: int
+    step: int
+    of: int | None
+    loss: float | None = None
+    rate: float | None = None
+    harm: float | None = None
+
+
+Passing = Callable[[Passed], None]
+"""Told of every checkpoint."""
 
 J = TypeVar("J")
 

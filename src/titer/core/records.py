@@ -133,9 +133,9 @@ class Preset:
     """A named setting of a method: a row of a suite.
 
     ``fields`` are the method's own. ``lr_scale``, where given, says the learning rate as a multiple
-    of lr*, the rate calibrated on the undefended model for the family ``star``. ``steps`` is the
-    budget at testbed size and at one to eight billion parameters. ``family`` is one of
-    :data:`~titer.core.families.FAMILIES`, the heading under which a report shows it.
+    of the reference rate, which is calibrated on the undefended model for the family ``star``.
+    ``steps`` is the budget at testbed size and at one to eight billion parameters. ``family`` is
+    one of :data:`~titer.core.families.FAMILIES`, the heading under which a report shows it.
     """
 
     title: str

@@ -137,7 +137,8 @@ def _yardstick(study: Experiment) -> str:
 
 
 def calibration(study: Experiment) -> list[Trial]:
-    """The sweep for lr*: seven rates a family on the undefended model, first seed only.
+    """The sweep for the reference rate: seven rates a family on the undefended model, first seed
+    only.
 
     The yardstick is a benign task that the model has yet to learn, since an undefended model
     already knows the hazard and no rate would show. A world without tasks uses the attack itself,
@@ -198,7 +199,8 @@ def rounded(value: float) -> float:
 
 
 def stars(traces: Iterable[Trace]) -> dict[str, float]:
-    """lr* of each family: the rate with the best score averaged over the sweep's looks.
+    """The reference rate of each family: that with the best score averaged over the sweep's
+    checkpoints.
 
     A tie goes to the lower training loss, and then to the middle one of the rates that tie (of two
     the higher), which is far from both edges of what works; the order of the traces is no matter.

@@ -40,8 +40,8 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
     The undefended model is attacked first, since others meet each row at the rate that works there
     (:mod:`titer.plan.rates`).
 
-    Send back after each the traces of all that it planned, under their names. Returns lr* of each
-    family.
+    Send back after each the traces of all that it planned, under their names. Returns the reference
+    rate of each family.
     """
     calibration = (*interfaces.looks(study), *plan.calibration(study))
     traces = yield Stage(label="calibrating", planned=calibration, run=calibration)

@@ -60,7 +60,7 @@ _SCHEDULES = ("constant", "cosine")
 _RANKS = (8, 16, 32, 64)
 _SOURCE = "arXiv:2602.06911, configs/whitebox"
 _TEMPLATES = "template: a model is asked in its own here, so it is trained in its own"
-_STEPS = "steps: the largest; the smaller ones are looks on the same way"
+_STEPS = "steps: the largest; the smaller ones are checkpoints on the same way"
 
 TAMPERBENCH: Mapping[str, Space] = {
     "full": Space(

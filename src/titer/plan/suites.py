@@ -148,9 +148,9 @@ def _searches(trials: int = 20) -> tuple[Adversary, ...]:
 
 
 _SWEPT = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Five decades around lr*: a lock may only have moved the rate that works. Attacks that undo a lock
-have the same sweep with the same optimisers as those that train the release as it is; else ρ would
-compare the rates that were tried, and not the lock."""
+"""Five decades around the reference rate: a lock may only have moved the rate that works. Attacks
+that undo a lock have the same sweep with the same optimisers as those that train the release as it
+is; else ρ would compare the rates that were tried, and not the lock."""
 
 _LOCKS = (
     *(Adversary(id=name, multiples=_SWEPT) for name in ("L01", "L12", "L02", "L13")),

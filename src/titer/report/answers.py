@@ -22,8 +22,8 @@ from titer.core.files import write_atomic
 from titer.core.protocol import HARM, other_harm
 from titer.core.records import Trace
 from titer.core.study import Manifest
-from titer.report.html import ANSWERS, environment
-from titer.report.numbers import number, tidy
+from titer.report._pages import ANSWERS, environment, explaining
+from titer.report.numbers import tidy
 from titer.trial.probes import probes
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Model",
     "Row",
     "Table",
+    "choice",
     "current",
     "gather",
     "render",
@@ -39,7 +40,9 @@ __all__ = [
     "write",
 ]
 
-_STATE = re.compile(r'<meta name="titer-answers" content="(shown|hashes), data (here|missing)">')
+_STATE = re.compile(
+    r'<meta name="titer-answers" content="(shown|hashes)( as chosen)?, data (here|missing)">'
+)
 _SAID = "generations.jsonl"
 _MISSING = "what was said is not in this folder"
 
@@ -103,18 +106,21 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """All that the page shows. Without the data of the study, ``here`` is false and items are known
-    by number only."""
+    """All that the page shows. ``chosen``: somebody said whether texts are ``shown``. Without the
+    data of the study, ``here`` is false and items are known by number only."""
 
     study: Manifest = field(repr=False)
     shown: bool
+    chosen: bool
     here: bool
     models: tuple[Model, ...]
 
     @property
     def state(self) -> str:
         """How the page was made, as it carries it."""
-        return f"{'shown' if self.shown else 'hashes'}, data {'here' if self.here else 'missing'}"
+        texts = "shown" if self.shown else "hashes"
+        data = "here" if self.here else "missing"
+        return f"{texts}{' as chosen' if self.chosen else ''}, data {data}"
 
 
 def gather(
@@ -124,6 +130,7 @@ def gather(
     world: World | None,
     *,
     shown: bool,
+    chosen: bool = False,
 ) -> Answers:
     """What was said in a run folder; ``world`` is its data, None where that is not here.
 
@@ -155,7 +162,8 @@ def gather(
             )
         if found:
             models.append(Model(name=subject.name, role=subject.role, attacks=tuple(found)))
-    return Answers(study=study, shown=shown, here=world is not None, models=tuple(models))
+    here = world is not None
+    return Answers(study=study, shown=shown, chosen=chosen, here=here, models=tuple(models))
 
 
 def _attack(
@@ -265,7 +273,7 @@ def _said(measure: Any, item: Example | None, record: Mapping[str, Any]) -> str:
 
 def render(answers: Answers) -> str:
     """The page. Every text is escaped; nothing runs in it."""
-    return environment().get_template("answers.html.j2").render(answers=answers, number=number)
+    return environment().get_template("answers.html.j2").render(answers=answers, **explaining())
 
 
 def write(answers: Answers, root: Path) -> Path:
@@ -286,11 +294,19 @@ def current(root: Path, study: Manifest, traces: Sequence[Trace], world: World |
     made = _STATE.search(page)
     if made is None:
         return not page
-    shown, needs = made[1] == "shown", made[2] == "here"
+    shown, chosen, needs = made[1] == "shown", bool(made[2]), made[3] == "here"
     folders = [root / "trials" / one.trial.key for one in traces]
     if (needs and world is None) or not all((f / _SAID).is_file() for f in folders):
         return True
-    return page == render(gather(root, study, traces, world if needs else None, shown=shown))
+    data = world if needs else None
+    return page == render(gather(root, study, traces, data, shown=shown, chosen=chosen))
+
+
+def choice(root: Path) -> bool | None:
+    """What somebody said of the page of a run folder: texts are shown, or not; None where nobody
+    did."""
+    made = _STATE.search(_page(root))
+    return None if made is None or not made[2] else made[1] == "shown"
 
 
 def told(root: Path) -> str:
@@ -299,7 +315,7 @@ def told(root: Path) -> str:
     if made is None:
         return ""
     says = "texts shown" if made[1] == "shown" else "hashes only; --show-answers shows the texts"
-    if made[2] == "missing":
+    if made[3] == "missing":
         says += "; items by number, since the data of the study is not here or has changed"
     return f"answers: {root / 'report' / ANSWERS} ({says})"
 

@@ -18,19 +18,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from titer.core import BadInput
-from titer.report.glossary import OUTCOMES, ROLES, TERMS, WORDS, term_of
-from titer.report.numbers import interval, number, value
+from titer.report._pages import ANSWERS, environment, explaining
+from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.section import Part, parts
 from titer.verdict.parts import Verdict
 
-__all__ = ["ANSWERS", "current", "environment", "read", "render", "write"]
-
-ANSWERS = "answers.html"
-"""The page of what was said, where it lies beside the report."""
+__all__ = ["current", "read", "render", "write"]
 
 _PLAIN_DATA = 700_000  # characters of JSON above which the verdict is carried compressed
 _DATA = re.compile(r'<script type="application/json" id="verdict">(.*?)</script>', re.S)
@@ -47,13 +44,8 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         "verdict": verdict,
         "outcomes": OUTCOMES,
         "roles": ROLES,
-        "says": {word: says for word, (_, says) in WORDS.items()},
-        "terms": TERMS,
-        "meanings": dict(TERMS),
-        "ids": {word: at for at, (word, _) in enumerate(TERMS, start=1)},
-        "term_of": term_of,
-        "number": number,
         "safe": Markup,
+        **explaining(),
     }
     shown = [(part, _fragment(part, env, common)) for part in parts(verdict) if part.fragment]
     return env.get_template("report.html.j2").render(
@@ -69,7 +61,8 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
 
 def _fragment(part: Part, env: Environment, common: Mapping[str, Any]) -> Markup:
     drawings = {name: Markup(drawing) for name, drawing in part.figures().items()}
-    head = '{% from "macros.html.j2" import grid, chips, pair, source, term with context %}'
+    names = "chips, grid, heads, outcome, pair, source, term"
+    head = f'{{% from "macros.html.j2" import {names} with context %}}'
     template = env.from_string(head + part.fragment)
     return Markup(template.render(**common, rows=part.rows, figures=drawings))
 
@@ -115,26 +108,6 @@ def _script() -> str:
 def _hash(script: str) -> str:
     """The only script that the page's policy lets run, so that an escaping fault is no way in."""
     return f"sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}"
-
-
-def environment() -> Environment:
-    """Where the templates of all pages are; every text that enters one is escaped."""
-    made = Environment(
-        loader=PackageLoader("titer.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.filters |= {"breakable": _breakable, "value": value, "interval": interval}
-    return made
-
-
-def _breakable(name: object) -> Markup:
-    """A name that may break after its separators, so that a narrow column need not cut a word."""
-    pieces = re.split(r"(?<=[-+/_:.])", str(name))
-    return Markup("<wbr>").join(pieces)
 
 
 def read(page: str) -> Verdict:

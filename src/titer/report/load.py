@@ -17,8 +17,9 @@ from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
 from titer.report import answers, lm_eval
-from titer.report.html import ANSWERS, current
 from titer.run.sound import require_sound
+from titer.report._pages import ANSWERS
+from titer.report.html import current
 from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict
@@ -92,8 +93,10 @@ def read_verdict(root: Path) -> Verdict:
     return replace(found, lm_eval=lm_eval.beside(root, names, base.name if base else ""))
 
 
-def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers:
-    """What was said in a run folder, as text or as hashes.
+def read_answers(
+    root: Path, find: FindWorld, *, shown: bool, chosen: bool = False
+) -> answers.Answers:
+    """What was said in a run folder, as text or as hashes, which somebody may have chosen.
 
     Raises:
         BadInput: there is no run folder here, it is damaged, or it holds what no run writes.
@@ -101,7 +104,7 @@ def read_answers(root: Path, find: FindWorld, *, shown: bool) -> answers.Answers
     study, traces = read(root)
     world = find(study.world_source, study.world_digest)
     with _whole(root):
-        return answers.gather(root, study, traces, world, shown=shown)
+        return answers.gather(root, study, traces, world, shown=shown, chosen=chosen)
 
 
 def _cost(store: Store, model: ModelVerdict) -> Cost | None:

@@ -11,6 +11,7 @@ from html import escape
 
 from titer.report import _paper
 from titer.report.columns import COLUMNS
+from titer.report.glossary import term_of
 from titer.report.models import in_order
 from titer.report.numbers import interval, value
 from titer.report.sections import pareto, strip
@@ -41,7 +42,7 @@ def fragment(verdict: Verdict) -> str:
         for word, mark, says in found.legend
     )
     glance = _table(
-        ("Model", "Verdict", "Harm before → worst", "φ", "Came back", "Utility, points", "Attacks"),
+        found.heads,
         [
             (
                 f"<b>{escape(line.name)}</b> {_soft(line.role)}",
@@ -82,8 +83,13 @@ def _soft(text: str) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """``heads`` are text, the fields of ``rows`` markup."""
-    top = "".join(f"<th style='{_CELL}'>{escape(head)}</th>" for head in heads)
+    """``heads`` are text that says what it means when it is pointed at, the fields of ``rows``
+    markup."""
+    told = ((head, term_of(head)) for head in heads)
+    top = "".join(
+        f"<th style='{_CELL}' title='{escape(term.says) if term else ''}'>{escape(head)}</th>"
+        for head, term in told
+    )
     body = "".join(
         f"<tr style='background:none'>{''.join(f'<td style={_CELL!r}>{one}</td>' for one in row)}"
         "</tr>"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from titer.core.errors import BadInput
-from titer.core.jobs import Executor, Progress
+from titer.core.jobs import Executor, Passed, Progress
+from titer.core.method import Step, Watch
+from titer.core.records import Status
 from titer.core.study import Role, Share, Subject
 from titer.plan.experiment import Experiment
 from titer.plan.subjects import compared, distinct, open_tested
+from titer.run.heard import Listening, Note
 from titer.trial.immunise import Immunisation, write
+from titer.trial.presets import checkpoints
 from titer.trial.shares import size, units
 
 __all__ = ["immunised", "share_of"]
@@ -37,8 +42,10 @@ def immunised(
     root: Path,
     executor: Executor,
     progress: Progress | None = None,
+    listening: Listening | None = None,
 ) -> Experiment:
-    """Carry out immunisations into ``root/models`` and add the results to the study.
+    """Carry out immunisations into ``root/models`` and add the results to the study. Who is
+    ``listening`` hears of every checkpoint.
 
     Raises:
         BadInput: a defence failed; the sentence says how.
@@ -46,7 +53,10 @@ def immunised(
     jobs = [replace(plan, out=str(root / "models" / plan.key)) for plan in plans]
     if progress:
         progress("immunising", 0, len(jobs))
-    for count, ended in enumerate(executor(write, jobs), start=1):
+    note = listening.note if listening else None
+    for count, ended in enumerate(executor(partial(_write, note=note), jobs), start=1):
+        if listening:
+            listening.catch_up()
         if ended.status != "ok":
             last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
             label = "+".join(stage.name for stage in ended.job.parts)
@@ -61,6 +71,30 @@ def immunised(
         of = whole[_place(replace(plan, share=1.0, draw=0))]
         named = (*named, replace(_made(plan, base), share=share_of(plan, study, of)))
     return replace(study, subjects=named)
+
+
+def _write(plan: Immunisation, note: Note | None) -> Status:
+    return write(plan, note and _checkpoints(plan, note))
+
+
+def _checkpoints(plan: Immunisation, note: Note) -> Watch:
+    """Notes the steps at which an attack of as many would be judged."""
+
+    def watch(step: Step) -> None:
+        if step.number in checkpoints(step.of or step.number):
+            note(
+                Passed(
+                    label="immunising",
+                    subject=plan.name,
+                    seed=plan.seed,
+                    step=step.number,
+                    of=step.of,
+                    loss=step.loss,
+                    rate=step.rate,
+                )
+            )
+
+    return watch
 
 
 def _place(plan: Immunisation) -> str:

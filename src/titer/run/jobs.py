@@ -10,6 +10,7 @@ import torch
 
 from titer.core.diagnoses import diagnosis
 from titer.core.records import Status, Trial
+from titer.run.heard import Note
 from titer.run.store import Store, atomic_folder
 from titer.trial.attempt import prepare
 from titer.trial.baselines import baseline
@@ -43,8 +44,9 @@ class Job:
         return len(self.trials)
 
 
-def perform(job: Job) -> Status:
+def perform(job: Job, note: Note | None = None) -> Status:
     """Run a job and write its results down, all at once at the end; returns how the last ended.
+    ``note`` takes down every checkpoint as it is passed.
 
     Raises:
         BadInput: the model or the world cannot be loaded, or the disk is full.
@@ -58,7 +60,7 @@ def perform(job: Job) -> Status:
         return trace.status
     baselines = [baseline(root, lm, trial, prepare(trial, world)[1]) for trial in job.trials]
     base = partial(load_model, job.base) if job.base else None
-    done = list(attack_together(lm, job.trials, world, baselines, base))
+    done = list(attack_together(lm, job.trials, world, baselines, base, note))
     store = Store(root)
     for trace, generations, out in done:
         store.put(trace, generations)

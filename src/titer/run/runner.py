@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from titer.plan.manifest import STUDY, claim_folder, describe, write_config
 from titer.plan.schedule import stages
 from titer.run.cohorts import cohorts, room
 from titer.run.entries import Entry
+from titer.run.heard import Listening
 from titer.run.jobs import Job, perform
 from titer.run.store import Store, require_space, write_atomic
 
@@ -32,6 +34,7 @@ def run_study(
     *,
     progress: Progress | None = None,
     ended: Told | None = None,
+    listening: Listening | None = None,
     environment: dict[str, Any] | None = None,
     asked: Study | None = None,
     created: str = "",
@@ -39,7 +42,7 @@ def run_study(
     """Run every trial of a study that has no result yet; returns all of the study's traces.
 
     ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``. ``ended`` is
-    told of every trial as it ends.
+    told of every trial as it ends, and who is ``listening`` of every checkpoint.
 
     Trials that failed or timed out are run again; finished ones never are.
     """
@@ -55,7 +58,7 @@ def run_study(
     write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
     while True:
         entries = _write_plan(root, stage.planned)
-        run_trials(study, store, stage.run, executor, stage.label, progress, ended)
+        run_trials(study, store, stage.run, executor, stage.label, progress, ended, listening)
         traces = [store.named(entry) for entry in entries]
         try:
             stage = going.send(traces)
@@ -88,6 +91,7 @@ def run_trials(
     label: str = "",
     progress: Progress | None = None,
     ended: Told | None = None,
+    listening: Listening | None = None,
 ) -> None:
     """Run those trials on the study's models that have no result yet, cohorts in one pass.
 
@@ -120,7 +124,10 @@ def run_trials(
     done = total - sum(job.size for job in jobs)
     if progress:
         progress(label, done, total)
-    for end in executor(perform, jobs):
+    note = listening.note if listening else None
+    for end in executor(partial(perform, note=note), jobs):
+        if listening:
+            listening.catch_up()
         for trial in end.job.trials:
             if not (store.folder(trial.key) / "status.json").exists() or end.error:
                 store.put(Trace(trial=trial, status=end.status, error=end.error))

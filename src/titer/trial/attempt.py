@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from titer.core import catalogue
 from titer.core.data import Data, World
 from titer.core.errors import BadInput, Diverged
+from titer.core.jobs import Passed, Passing
 from titer.core.lm import LM
 from titer.core.method import Run, Watch
-from titer.core.records import Status, Trace, Trial
 from titer.nn.interface import undropped
+from titer.core.protocol import HARM
+from titer.core.records import Point, Status, Trace, Trial
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, asked_in
 from titer.trial.recorder import Recorder
@@ -33,6 +36,21 @@ Done = tuple[Trace, list[dict[str, Any]], LM | None]
 """What a trial left, what was said, and the tampered model."""
 
 
+def _tell(trial: Trial, passed: Passing, run: Run, point: Point) -> None:
+    passed(
+        Passed(
+            label=trial.label or trial.task,
+            subject=trial.subject,
+            seed=trial.seed,
+            step=point.spent.steps,
+            of=trial.budget.steps,
+            loss=run.losses[-1] if run.losses else None,
+            rate=run.rates[-1] if run.rates else None,
+            harm=point.mean(HARM),
+        )
+    )
+
+
 class Attempt:
     """A trial on its way: its run, its looks, and how it ended. ``base`` loads the undefended
     model."""
@@ -45,12 +63,14 @@ class Attempt:
         baseline: Baseline | None,
         base: Callable[[], LM] | None = None,
         watch: Watch | None = None,
+        passed: Passing | None = None,
     ) -> None:
         data, asked = prepare(trial, world)
         self.lm, self.trial = lm, trial
         self.started = time.monotonic()
         known = baseline.said_by if baseline else None
-        self.recorder = Recorder(asked, trial.budget.steps or 0, known, trial.enough)
+        tell = partial(_tell, trial, passed) if passed else None
+        self.recorder = Recorder(asked, trial.budget.steps or 0, known, trial.enough, tell)
         self.run = Run(
             budget=trial.budget,
             data=data,
@@ -109,11 +129,13 @@ def attack(
     baseline: Baseline | None = None,
     base: Callable[[], LM] | None = None,
     watch: Watch | None = None,
+    passed: Passing | None = None,
 ) -> Done:
-    """Run one trial's method on a model; ``base`` loads the undefended one, and ``watch`` is told
-    of every training step. An attacker trains without dropout, whatever a release asks for."""
+    """Run one trial's method on a model; ``base`` loads the undefended one, ``watch`` is told of
+    every training step, and ``passed`` of every checkpoint. An attacker trains without dropout,
+    whatever a release asks for."""
     lm = undropped(lm)
-    attempt = Attempt(lm, trial, world, baseline, base, watch)
+    attempt = Attempt(lm, trial, world, baseline, base, watch, passed)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:
         if trial.base and base is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from titer.core import catalogue
 from titer.core.data import World
+from titer.core.jobs import Passing
 from titer.core.lm import LM
 from titer.core.records import Trial
 from titer.nn.interface import undropped
@@ -26,20 +27,23 @@ def attack_together(
     world: World,
     baselines: Sequence[Baseline | None] = (),
     base: Callable[[], LM] | None = None,
+    passed: Passing | None = None,
 ) -> Iterator[Done]:
-    """Run several trials' methods on one model as a cohort; each as it ends.
+    """Run several trials' methods on one model as a cohort; each as it ends. ``passed`` is told of
+    every checkpoint.
 
     Where the cohort as a whole cannot go on (memory, say), those that have not ended run alone.
     """
     begun = list(baselines) or [None] * len(trials)
     if len(trials) == 1:
-        yield attack(lm, trials[0], world, begun[0], base)
+        yield attack(lm, trials[0], world, begun[0], base, passed=passed)
         return
     lm = undropped(lm)
     keys = tuple(trial.key for trial in trials)
     ended: dict[int, Done] = {}
     attempts = [
-        Attempt(lm, trial, world, baseline) for trial, baseline in zip(trials, begun, strict=True)
+        Attempt(lm, trial, world, baseline, passed=passed)
+        for trial, baseline in zip(trials, begun, strict=True)
     ]
     members: dict[int, Finetuning] = {}
     for number, attempt in enumerate(attempts):
@@ -64,4 +68,4 @@ def attack_together(
             "a cohort of %d fell apart; its members run alone", len(members), exc_info=True
         )
     for number, trial in enumerate(trials):
-        yield ended.get(number) or attack(lm, trial, world, begun[number], base)
+        yield ended.get(number) or attack(lm, trial, world, begun[number], base, passed=passed)

@@ -222,10 +222,10 @@ def require_own(out: Path) -> None:
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
 
 
-def write(wanted: Immunisation) -> Status:
+def write(wanted: Immunisation, watch: Watch | None = None) -> Status:
     """Load ``wanted.model`` and :func:`keep` what becomes of it."""
     if not (Path(wanted.out) / "titer.json").exists():
-        keep(load_model(wanted.model), wanted, load_named_world(wanted.source))
+        keep(load_model(wanted.model), wanted, load_named_world(wanted.source), watch)
     return "ok"
 
 

@@ -22,7 +22,7 @@ class Recorder:
     """Takes the looks of a run: asks, judges, keeps, and ends it when there is ``enough``.
 
     ``end`` is the run's last step. ``known``, asked of the model before its first step, gives what
-    it says where that is known already, None where it is not.
+    it says where that is known already, None where it is not. ``passed`` is told of each look.
     """
 
     def __init__(
@@ -31,8 +31,10 @@ class Recorder:
         end: int,
         known: Callable[[LM], Records | None] | None = None,
         enough: Enough | None = None,
+        passed: Callable[[Run, Point], None] | None = None,
     ) -> None:
         self.asked, self.end, self.known, self.enough = asked, end, known, enough
+        self.passed = passed
         self.points: list[Point] = []
         self.generations: list[dict[str, Any]] = []
 
@@ -91,6 +93,8 @@ class Recorder:
             point = replace(point, scores={**point.scores, **judge(ends, last)})
         self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
+        if self.passed:
+            self.passed(run, point)
 
 
 def shows(before: Sequence[Point], now: Point, level: Enough) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from rich.console import RenderableType
+from rich.text import Text
 
 from titer.checks.case import Finding
 from titer.report.models import in_order
@@ -10,7 +14,7 @@ from titer.report.numbers import DASH, number, tidy
 from titer.report.section import Section
 from titer.verdict.parts import ModelVerdict, Verdict
 
-__all__ = ["SECTION", "CheckLine", "Checks", "data"]
+__all__ = ["SECTION", "CheckLine", "Checks", "data", "terminal"]
 
 SECTION = Section(title="Checks", after="untested", nav="Checks")
 
@@ -40,6 +44,20 @@ def data(verdict: Verdict) -> Checks | None:
         for name in known
     )
     return Checks(models, lines) if lines else None
+
+
+def terminal(rows: Checks, width: int, *, live: bool) -> Iterator[RenderableType]:
+    """A line for each flag that a check raised: its id, what it asks, on which model, and why."""
+    del width, live
+    for line in rows.lines:
+        for model, (flag, shown, reason) in zip(rows.models, line.cells, strict=True):
+            if flag in _RAISED:
+                asked = f"check {line.check.id} ({tidy(line.check.question)})"
+                why = f": {reason}" if reason else ""
+                yield Text(f"{asked}: {flag} on {tidy(model.name)}{why} [{shown}]", style="yellow")
+
+
+_RAISED = ("suspect", "void")
 
 
 def _cell(found: Finding | None) -> tuple[str, str, str]:

@@ -232,7 +232,8 @@ def _cell(attack: RowResult | None, model: ModelVerdict, x: float, y: float) -> 
         harm = attack.harm_unconstrained if attack.harm_unconstrained.value is not None else harm
     kind = found.split()[0] if found else "none"
     level, phi = apart(harm.value, model.resistance.phi)
-    said = f"{attack.row} on {model.name}: {found or 'no result'}, "
+    meaning = f" ({OUTCOMES[found][1]})" if found else ""
+    said = f"{attack.row} on {model.name}: {found or 'no result'}{meaning}, "
     said += f"harm {level} {interval(harm)}".strip() + f", threshold {phi}"
     said += "" if attack.standing == "valid" else f"; {attack.validity}"
     parts = [

@@ -18,10 +18,19 @@ from titer.report.numbers import apart, interval, number, shown, tidy, value
 from titer.report.section import Section
 from titer.verdict.parts import Verdict, Word
 
-__all__ = ["SECTION", "Line", "Strip", "data", "terminal"]
+__all__ = ["HEADS", "SECTION", "Line", "Strip", "data", "terminal"]
 
 SECTION = Section(title="At a glance", nav="At a glance")
 
+HEADS = (
+    "Model",
+    "Verdict",
+    "Harm before → worst",
+    "Threshold φ",
+    "Came back",
+    "Utility (points)",
+    "Attacks (valid of planned)",
+)
 _STYLES = {"breached": "bold red", "degraded": "bold yellow", "held": "bold green"}
 
 
@@ -64,6 +73,7 @@ class Strip:
 
     lines: tuple[Line, ...]
     legend: tuple[tuple[Word, str, str], ...]
+    heads: tuple[str, ...] = HEADS
 
 
 def data(verdict: Verdict) -> Strip | None:
@@ -119,7 +129,7 @@ def terminal(rows: Strip, width: int, *, live: bool) -> Iterator[RenderableType]
 
 def _wide(rows: Strip, *, live: bool) -> RichTable:
     table = RichTable(box=SIMPLE_HEAD if live else ASCII2, pad_edge=False, show_edge=live)
-    for head in ("Model", "", "Harm before → worst", "φ", "Came back", "Utility", "Attacks"):
+    for head in rows.heads:
         table.add_column(head, overflow="fold")
     for role, lines in groupby(rows.lines, key=lambda line: line.role):
         del role

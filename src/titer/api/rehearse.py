@@ -1,0 +1,219 @@
+"""What a study or a single step would take, found out without taking it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from titer.core import modelfolder
+from titer.core.data import Scope
+from titer.core.errors import BadInput
+from titer.core.jobs import Progress
+from titer.core.records import Trace, Trial
+from titer.core.study import Study, Subject
+from titer.plan import experiment as plan
+from titer.plan.experiment import Experiment
+from titer.plan.fresh_seeds import finals
+from titer.plan.request import Checked, assemble, check, dealt, grow_missing
+from titer.run.defended import share_of
+from titer.run.runner import unique
+from titer.trial.immunise import Immunisation, parse_defence, planned, require_own
+from titer.trial.presets import adversary
+from titer.verify.rerun import plan as jobs_again
+from titer.worlds import organisms
+from titer.worlds.estimate import Work, estimate
+
+__all__ = [
+    "Estimate",
+    "again",
+    "attack",
+    "bench",
+    "immunise",
+    "scope_of",
+    "settled",
+    "ungrown",
+]
+
+_STEP_SECONDS = 0.006
+"""What a training step costs however small the model: launching its operations."""
+
+
+def ungrown(asked: Study, *, alone: bool = False) -> list[str]:
+    """The organisms that would have to be grown before anything else can be told.
+
+    Raises:
+        BadInput: everything that is wrong with the study.
+    """
+    return [
+        source
+        for source in (_alone(asked) if alone else check(asked)).organisms()
+        if organisms.cached(*organisms.parse(source)) is None
+    ]
+
+
+def scope_of(asked: Study, tell: Progress) -> Scope:
+    """The hazard for work on one model, once model, data and folder are seen to be fit; an organism
+    that is not there is grown.
+
+    Raises:
+        BadInput: everything that is wrong with them.
+    """
+    checked = _alone(asked)
+    grow_missing(asked.models, 1, tell)
+    return checked.world[checked.domain]
+
+
+def settled(asked: Study, steps: int | None, *, defence: str = "", attack: str = "") -> None:
+    """Say what is wrong with a method, its settings, its budget or the folder for its result,
+    before anything is grown.
+
+    Raises:
+        BadInput: it is wrong.
+    """
+    out = asked.out
+    if defence:
+        parse_defence(defence, asked.settings)
+        require_own(out)
+    if attack:
+        adversary(attack, asked.settings, 0)
+        if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
+            raise BadInput(f"{out} exists and holds no attack; choose another --out.")
+    if steps is not None and steps < 1:
+        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
+
+
+def immunise(asked: Study, defence: str, steps: int | None, seed: int) -> Immunisation:
+    """The immunisation that ``titer immunise`` would carry out.
+
+    Raises:
+        BadInput: see :func:`settled`, or the model cannot be opened.
+    """
+    scope, study, base = _opened(asked)
+    whose = {"base": base.digest, "parameters": base.parameters}
+    made = planned(defence, asked.settings, scope, **whose, steps=steps, seed=seed)
+    return replace(
+        made, model=base.folder, title=asked.models[0], source=study.source, out=str(asked.out)
+    )
+
+
+def attack(asked: Study, name: str, steps: int | None, seed: int) -> Trial:
+    """The trial that ``titer attack`` would run.
+
+    Raises:
+        BadInput: see :func:`settled`, or the model cannot be opened.
+    """
+    scope, study, base = _opened(asked)
+    return adversary(name, asked.settings, base.parameters).trial(
+        scope,
+        model=base.digest,
+        subject=base.name,
+        suite=study.suite_digest,
+        items=study.suite.items,
+        steps=steps,
+        seed=seed,
+    )
+
+
+def _opened(asked: Study) -> tuple[Scope, Experiment, Subject]:
+    checked = _alone(asked)
+    study, _ = assemble(checked)
+    return checked.world[checked.domain], study, study.undefended()
+
+
+def _alone(asked: Study) -> Checked:
+    """Settings are those of the one method, and of no defence of a study."""
+    return check(replace(asked, settings={}), alone=True)
+
+
+def again(root: Path, keys: Sequence[str]) -> list[Trial]:
+    """The trials that would be run to run some of a run folder again: with those that trained
+    beside them.
+
+    Raises:
+        BadInput: a model or the world is not there any more, or is another than it was.
+    """
+    return [trial for job in jobs_again(root, keys, root) for trial in job.trials]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a study would take: ``models`` in all, ``immunisations`` among them. Rows that do not
+    break a model are tried at ``further_rates`` more at most, whose trials are not counted; ``seconds`` of wall
+    clock on so many ``workers``, each with so much memory beside the program."""
+
+    models: tuple[Subject, ...]
+    immunisations: int
+    trials: int
+    further_rates: int
+    steps: int
+    seconds: int
+    memory_bytes_per_worker: int
+    workers: int
+
+
+def bench(asked: Study, workers: int) -> Estimate:
+    """What a study would take, from shapes and one short matrix product.
+
+    Raises:
+        BadInput: everything that is wrong with it.
+    """
+    study, plans = assemble(check(dealt(asked)))
+    base = study.undefended()
+    made = [
+        replace(
+            base,
+            name=one.key,
+            digest=one.key,
+            role="defended",
+            share=share_of(one, study, one.name),
+        )
+        for one in plans
+    ]
+    study = replace(study, subjects=(*study.subjects, *made))
+    trials = _trials(study)
+    steps = sum(trial.budget.steps or 0 for trial in trials) + sum(one.steps for one in plans)
+    looks = sum(len(trial.checkpoints) for trial in trials)
+    items = 4 * len(study.world.hazards[study.domain].report)
+    folder = Path(base.folder)
+    needed = estimate(
+        modelfolder.tensor_shapes(folder),
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        Work(steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1),
+        gflops=_gflops(),
+    )
+    return Estimate(
+        models=study.subjects,
+        immunisations=len(plans),
+        trials=len(trials),
+        further_rates=study.suite.rungs - 1,
+        steps=steps,
+        seconds=round(max(needed.seconds or 0.0, steps * _STEP_SECONDS) / workers),
+        memory_bytes_per_worker=needed.memory,
+        workers=workers,
+    )
+
+
+def _trials(study: Experiment) -> list[Trial]:
+    """All trials of a study, at rates that stand in for those that calibration finds."""
+    rates = {"full-adamw": 1.0}
+    attacks = plan.attacks(study, rates)
+    # Which settings will be the best of a search is not known, only how many are run again.
+    attacks += finals(study, [Trace(trial=trial, status="failed") for trial in attacks])
+    return unique([*plan.calibration(study), *attacks, *plan.training(study, rates)])
+
+
+def _gflops() -> float:
+    """This core's speed at a product of two matrices, in 10⁹ operations a second."""
+    import torch
+
+    torch.set_num_threads(1)
+    size = 512
+    matrix = torch.ones(size, size)
+    torch.mm(matrix, matrix)
+    started = time.perf_counter()
+    for _ in range(5):
+        torch.mm(matrix, matrix)
+    return 5 * 2 * size**3 / (time.perf_counter() - started) / 1e9
