@@ -68,7 +68,7 @@ class InjectBlock:
         draw = torch.Generator().manual_seed(run.rng("block").getrandbits(62))
         out = with_block(lm, draw)
         top = len(blocks(out.model)) - 1
-        names = tuple(linear.path for linear in linears(out.model, [top]))
+        names = tuple(dict.fromkeys(linear.home for linear in linears(out.model, [top])))
         one = self._train().finetuning(out, run)
         return alone(out, replace(one, weights=Weights(which="full", modules=names)))
 

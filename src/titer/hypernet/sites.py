@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from titer.core.config import hidden_size
 from titer.core.errors import BadInput
 from titer.nn.hooks import blocks
 
@@ -81,7 +82,7 @@ def at_linears(model: nn.Module, endings: Sequence[str] = ()) -> list[Site]:
 def at_blocks(model: Any) -> list[Site]:
     """The residual stream after each block."""
     names, stack = _paths(model), blocks(model)
-    width = int(model.config.hidden_size)
+    width = hidden_size(model.config)
     last = max(1, len(stack) - 1)
     return [
         Site(path=names[id(block)], kind="block", depth=index / last, reads=width, writes=width)

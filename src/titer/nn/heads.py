@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from titer.core.config import attention_heads
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.hooks import blocks
@@ -55,7 +56,7 @@ def heads(lm: LM) -> Heads:
         BadInput: the attention is of no known form, or has nowhere to keep a shift.
     """
     config = lm.model.config
-    count = int(config.num_attention_heads)
+    count = attention_heads(config)
     found = [_ending(block, _OUT) for block in blocks(lm.model)]
     out = [part for part in found if part is not None]
     if len(out) != len(found) or not out:
