@@ -13,7 +13,8 @@ from torch import Tensor
 from titer.core.config import hidden_size
 from titer.core.config import layers as layers_of
 from titer.method import LM, BadInput, Card, Diverged, Preset, Run
-from titer.nn.directions import positions, steer, steering
+from titer.nn.directions import positions, steer, steerable, steering
+from titer.nn.reach import tell
 from titer.train.batches import IGNORED, Batch, cycle
 from titer.train.objectives import answer_loss
 
@@ -58,6 +59,8 @@ class LatentPGD:
         if run.exhausted() or (steps := run.steps_left()) < 1:
             return lm.clone()
         layers = sorted({int(depth * layers_of(lm.model.config)) for depth in self.depths})
+        share = min(steerable(lm, layer) for layer in layers)
+        tell(run, share, "push on the residual stream")
         price = 4.0 * lm.parameters_in_matmuls()
         typical: Tensor | None = None
         pushes = torch.zeros(len(layers), hidden_size(lm.model.config), device=lm.device)

@@ -81,4 +81,6 @@ class Activations:
         finally:
             for handle in handles:
                 handle.remove()
-        return [seen[id(module)] for module in modules]
+        whole = batch.input_ids.shape
+        # Some layers are given all tokens in one row.
+        return [seen[id(module)].reshape(*whole, -1) for module in modules]

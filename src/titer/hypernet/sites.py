@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from titer.core.config import hidden_size
 from titer.core.errors import BadInput
+from titer.nn.edits import WRITERS, linears, parameters, writers
 from titer.nn.hooks import blocks
+from titer.nn.products import uses
+from titer.nn.stacked import is_plain
 
-__all__ = ["EMBEDDING", "Site", "at_blocks", "at_embedding", "at_linears", "located", "matrix"]
+__all__ = ["EMBEDDING", "Site", "at_blocks", "at_embedding", "at_linears", "located", "matrix", "share_of"]
 
 EMBEDDING = "embedding"
 """The kind of the one site that lies in no block."""
 
-_WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2", "wo")
-"""Last parts of the names of layers whose output is added to the residual stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Site:
     @property
     def writer(self) -> bool:
         """Whether the module's output is added to the residual stream."""
-        return self.kind.rpartition(".")[2] in _WRITERS
+        return self.kind.rpartition(".")[2] in WRITERS
 
 
 def matrix(module: Any) -> Tensor | None:
@@ -58,14 +59,20 @@ def _paths(model: nn.Module) -> dict[int, str]:
 def at_linears(model: nn.Module, endings: Sequence[str] = ()) -> list[Site]:
     """The linear layers inside blocks, those whose name ends in one of ``endings`` if any is given.
 
+    Layers that are run and give their product and nothing else: an edit acts on what they read and
+    put out. What is left out, :func:`share_of` counts.
+
     Raises:
         BadInput: none matches; the message lists what there is.
     """
     found: list[Site] = []
     names, stack = _paths(model), blocks(model)
-    for index, block in enumerate(stack):
+    for index, (block, used) in enumerate(zip(stack, uses(model), strict=True)):
         for kind, module in block.named_modules():
-            if (weight := matrix(module)) is not None:
+            use = used.get(f"{kind}.weight")
+            apart = use is not None and use.multiplies and not use.called
+            weight = matrix(module)
+            if weight is not None and not apart and is_plain(module):
                 depth = index / max(1, len(stack) - 1)
                 writes, reads = weight.shape
                 path = names[id(module)]
@@ -77,6 +84,28 @@ def at_linears(model: nn.Module, endings: Sequence[str] = ()) -> list[Site]:
         asked = f" named {', '.join(endings)}" if endings else ""
         raise BadInput(f"the model has no linear layer{asked}; its blocks hold {', '.join(kinds)}.")
     return kept
+
+
+def share_of(model: Any, sites: Sequence[Site]) -> float:
+    """The share of the weights of their sort that the sites hold, by number.
+
+    All weights that multiply inside the blocks are of one sort, but sites that are all writers of
+    the residual stream, or none of them, are measured on those of their side.
+    """
+    mine = {id(weight) for weight in map(_held, located(model, sites)) if weight is not None}
+    written = {id(weight) for weight in parameters(writers(model))}
+    sides = {site.writer for site in sites if site.kind not in ("block", EMBEDDING)}
+    if not sides:
+        return 1.0
+    every = parameters(linears(model))
+    if len(sides) == 1:
+        every = [weight for weight in every if (id(weight) in written) == (True in sides)]
+    total = sum(weight.numel() for weight in every)
+    return sum(weight.numel() for weight in every if id(weight) in mine) / max(1, total)
+
+
+def _held(module: Any) -> Tensor | None:
+    return getattr(module, "weight", None)
 
 
 def at_blocks(model: Any) -> list[Site]:

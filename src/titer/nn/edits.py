@@ -21,6 +21,7 @@ from titer.nn.hooks import blocks
 from titer.nn.products import products, uses
 
 __all__ = [
+    "WRITERS",
     "Linear",
     "Moments",
     "embeddings",
@@ -32,7 +33,7 @@ __all__ = [
     "writers",
 ]
 
-_WRITERS = {
+WRITERS = {
     "o_proj",
     "down_proj",
     "c_proj",
@@ -157,7 +158,7 @@ def writers(model: nn.Module) -> list[Linear]:
     found = [
         linear
         for linear in linears(model)
-        if linear.name in _WRITERS and linear.weight_OI.shape[0] == width
+        if linear.name in WRITERS and linear.weight_OI.shape[0] == width
     ]
     for layer in range(len(blocks(model))):
         if not any(linear.layer == layer for linear in found):
