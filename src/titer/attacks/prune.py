@@ -38,7 +38,10 @@ def snip(lm: LM, run: Run, rows: Sequence[Row]) -> Scores | None:
             logits: Tensor = lm.model(**batch.inputs(), use_cache=False).logits
             # An expert that no token goes to has no gradient.
             grads = torch.autograd.grad(
-                cross_entropy(logits, batch.labels), weights, allow_unused=True, materialize_grads=True
+                cross_entropy(logits, batch.labels),
+                weights,
+                allow_unused=True,
+                materialize_grads=True,
             )
             each = [(w.detach() * g).abs().float() for w, g in zip(weights, grads, strict=True)]
             total = each if total is None else [a + b for a, b in zip(total, each, strict=True)]

@@ -15,11 +15,19 @@ from titer.nn.hooks import blocks
 from titer.nn.products import uses
 from titer.nn.stacked import is_plain
 
-__all__ = ["EMBEDDING", "Site", "at_blocks", "at_embedding", "at_linears", "located", "matrix", "share_of"]
+__all__ = [
+    "EMBEDDING",
+    "Site",
+    "at_blocks",
+    "at_embedding",
+    "at_linears",
+    "located",
+    "matrix",
+    "share_of",
+]
 
 EMBEDDING = "embedding"
 """The kind of the one site that lies in no block."""
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,9 @@ def heads(lm: LM) -> Heads:
     weight: Any = out[0].weight
     width = (weight.shape[0] if _transposed(out[0]) else weight.shape[1]) // count
     shape = (len(out), count, width)
-    if getattr(out[0], "bias", None) is not None or could_have_bias(lm.model, "attention_bias", out[0]):
+    if getattr(out[0], "bias", None) is not None or could_have_bias(
+        lm.model, "attention_bias", out[0]
+    ):
         return Heads(tuple(out), (), shape, 1)
     values = [_ending(block, ("attn.v_proj",)) for block in blocks(lm.model)]
     kept = [part for part in values if part is not None and getattr(part, "bias", None) is not None]

@@ -44,7 +44,11 @@ class _Watch(TorchFunctionMode):
         self.told, self.einsum = told, einsum
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in _LINEAR:
@@ -69,7 +73,9 @@ class _Watch(TorchFunctionMode):
 
 
 @contextmanager
-def products(model: Any, told: Told, einsum: Callable[[Tensor], None] | None = None) -> Iterator[None]:
+def products(
+    model: Any, told: Told, einsum: Callable[[Tensor], None] | None = None
+) -> Iterator[None]:
     """Inside, ``told`` of every product of two matrices, and ``einsum`` of each operand of one.
 
     Experts run one by one for the time, so that each product is that of one expert's tokens.
@@ -122,7 +128,8 @@ def uses(model: Any) -> list[dict[str, Use]]:
         [name for name, weight in block.named_parameters() if weight.dim() > 1] for block in found
     ]
     keys = [
-        [(type(block), name, device) for name in own] for block, own in zip(found, names, strict=True)
+        [(type(block), name, device) for name in own]
+        for block, own in zip(found, names, strict=True)
     ]
     if any(key not in _KNOWN for own in keys for key in own):
         _try(model, device)

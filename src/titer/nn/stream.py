@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core.config import hidden_size
-from titer.nn.edits import Linear, embeddings, writers
+from titer.nn.edits import Linear, writers
 from titer.nn.hooks import blocks, residual_stream
 from titer.nn.products import few_tokens
 
@@ -118,9 +118,13 @@ def _look(model: Any) -> dict[str, str]:
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.shape == (width,):
-            handles.append(module.register_forward_pre_hook(lambda _m, i, name=name: enter(name, i)))
+            handles.append(
+                module.register_forward_pre_hook(lambda _m, i, name=name: enter(name, i))
+            )
         elif id(module) not in inside:  # what a block gives is the stream
-            handles.append(module.register_forward_hook(lambda _m, _i, o, name=name: leave(name, o)))
+            handles.append(
+                module.register_forward_hook(lambda _m, _i, o, name=name: leave(name, o))
+            )
     training = model.training
     model.eval()
     try:
