@@ -233,6 +233,11 @@ class LM:
 
     def clone(self) -> LM:
         """A deep copy of the weights; tokenizer shared."""
+        for module in self.model.modules():
+            for name, value in vars(module).items():
+                # Some recurrent layers keep the state of their last pass, which cannot be copied.
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    setattr(module, name, value.detach())
         return LM(copy.deepcopy(self.model), self.tokenizer, self.name)
 
     def digest(self) -> str:

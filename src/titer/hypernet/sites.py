@@ -138,12 +138,16 @@ def at_embedding(model: Any) -> list[Site]:
 def located(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
     """The modules at ``sites``, also where the model has been wrapped since they were found.
 
-    A wrapper prefixes names, so the module whose name ends in the path is meant.
+    A wrapper prefixes names, so the module whose name ends in the path is meant; what stands in
+    for a layer or a block while adapters train holds it as ``inner``, and is meant in its place.
 
     Raises:
         BadInput: the model has no such module, or several.
     """
-    exact = dict(model.named_modules())
+    exact: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        seen = ".".join(part for part in name.split(".") if part != "inner")
+        exact.setdefault(seen, module)
     found: list[nn.Module] = []
     for site in sites:
         if (module := exact.get(site.path)) is None:
