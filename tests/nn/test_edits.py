@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.nn.edits import embeddings, linears, moments, untie, writers
+from titer.nn.edits import embeddings, linears, moments, unpadded, untie, writers
 
 
 def _inputs(lm: LM) -> dict[str, torch.Tensor]:
@@ -41,11 +41,11 @@ def test_the_view_is_the_matrix_that_acts(architecture: Any) -> None:
         assert not linear.module.weight.any()
 
 
-def test_a_model_without_known_writers_is_refused(lm: LM) -> None:
-    for block in lm.model.model.layers:
-        block.mlp.odd_proj = block.mlp.__dict__["_modules"].pop("down_proj")
-    with pytest.raises(BadInput, match="block 0"):
-        writers(lm.model)
+def test_a_model_without_known_writers_is_refused(lm: LM, monkeypatch: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("titer.nn.edits.WRITERS", {"odd_proj"})
+        with pytest.raises(BadInput, match="block 0"):
+            writers(lm.model)
     for block in lm.model.model.layers:
         block.__dict__["_modules"].clear()
     with pytest.raises(BadInput, match="no linear layers"):
@@ -72,15 +72,15 @@ def test_moments_are_those_of_real_tokens_over_all_batches(lm: LM) -> None:
     caught: list[torch.Tensor] = []
     handle = maps[0].module.register_forward_pre_hook(lambda _m, x: caught.append(x[0]))
     inputs = _inputs(lm)
-    with moments(maps) as seen:
-        for _ in range(2):
-            seen.watch(inputs["attention_mask"])
-            lm.model(**inputs)
+    lm.model(**inputs)
     handle.remove()
+    with moments(lm.model, maps) as seen:
+        for _ in range(2):
+            for part in unpadded(inputs):
+                lm.model(**part)
     rows = caught[0][inputs["attention_mask"].bool()]
-    assert seen.tokens == 2 * len(rows)
     assert_close(seen.sums[maps[0].path], 2 * rows.T @ rows)
-    assert set(seen.sums) == {linear.path for linear in maps}
+    assert set(seen.sums) == seen.seen == {linear.path for linear in maps}
     hooks = [h for m in lm.model.modules() for h in m._forward_pre_hooks]
     assert not hooks
     assert isinstance(maps[0].module, nn.Linear)

@@ -12,6 +12,8 @@ from titer.attacks._panel import KL_NOT_MET, Panel, Score, choose, means, split
 from titer.core.data import Data
 from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.directions import ablating, everywhere, orthogonalise, orthonormal
+from titer.nn.reach import tell
+from titer.nn.stream import remaining
 
 __all__ = ["CARD", "PRESETS", "Ablate"]
 
@@ -75,6 +77,7 @@ class Ablate:
             if score.kl > self.max_kl:
                 run.flags.append(KL_NOT_MET)
             orthogonalise(out, everywhere(out.model, basis_KD))
+            tell(run, 1 - remaining(lm.model, out.model, basis_KD), "direction it took out")
         return out
 
     def _larger(self, lm: LM, run: Run, used: Data, nested: list[Tensor]) -> Iterator[Tensor]:

@@ -26,7 +26,9 @@ from titer.hypernet.objectives import (
     rivals,
 )
 from titer.hypernet.rollouts import Estimator, expected_reward
+from titer.hypernet.sites import share_of
 from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
+from titer.nn.reach import tell
 from titer.train.batches import IGNORED, Batch, Bundle, bundles, cycle
 from titer.train.loop import Recipe, descend, fit
 from titer.train.optimisers import Schedule
@@ -132,6 +134,7 @@ class Hypernet:
             blocks=self.blocks,
             seed=run.rng("hypernetwork").getrandbits(62),
         )
+        tell(run, share_of(lm.model, adversary.network.sites), "weights it edits")
         # Whoever looks sees the model as attacked so far, not the one that is trained through.
         watched = replace(
             run,

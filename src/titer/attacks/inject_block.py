@@ -10,10 +10,13 @@ import torch
 
 from titer.attacks.finetune import Finetune
 from titer.attacks.reinitialise import forget_blocks
-from titer.method import LM, Card, Preset, Run
-from titer.nn.edits import linears, writers
+from titer.core.config import text_config
+from titer.method import LM, BadInput, Card, Preset, Run
+from titer.nn.edits import linears
 from titer.nn.hooks import blocks
 from titer.nn.locked import plain
+from titer.nn.products import few_tokens
+from titer.nn.stream import sources
 from titer.nn.weights import Weights
 from titer.train.cohort import alone
 
@@ -22,7 +25,12 @@ __all__ = ["CARD", "PRESETS", "InjectBlock", "with_block"]
 
 def with_block(lm: LM, generator: torch.Generator) -> LM:
     """The model with a fresh block after its last, which writes nothing yet; a new model that says
-    what ``lm`` says, one block deeper."""
+    what ``lm`` says, one block deeper.
+
+    Raises:
+        BadInput: the architecture's block of that number is of another kind than its last, or it
+            says something whatever it writes.
+    """
     out = plain(lm)
     found = blocks(out.model)
     depth = len(found)
@@ -31,17 +39,57 @@ def with_block(lm: LM, generator: torch.Generator) -> LM:
         if hasattr(part, "layer_idx"):
             part.layer_idx = depth
     found.append(block)
-    out.model.config.num_hidden_layers = depth + 1
-    kinds = getattr(out.model.config, "layer_types", None)
-    if kinds:
-        out.model.config.layer_types = [*kinds[:depth], kinds[depth - 1]]
+    _deepen(text_config(out.model.config), depth)
+    if _shapes(_bare(out)) != _shapes(out.model):
+        raise BadInput(
+            f"inject_block: {lm.name} would have another kind of block after its last, so a deeper "
+            "model cannot be saved."
+        )
     forget_blocks(out, 1, generator)
-    for writer in writers(out.model):
-        if writer.layer == depth:
-            writer.weight_OI.zero_()
-            if writer.bias_O is not None:
-                writer.bias_O.zero_()
+    for source in sources(out.model):
+        if source.linear.layer == depth:
+            source.linear.weight_OI.zero_()
+            if source.linear.bias_O is not None:
+                source.linear.bias_O.zero_()
+            if source.norm is not None and source.norm.bias_D is not None:
+                source.norm.bias_D.zero_()
+    with torch.no_grad():
+        said, wanted = (
+            one.model(**few_tokens(one.model), use_cache=False).logits for one in (out, lm)
+        )
+    if not torch.allclose(said, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
+        raise BadInput(f"inject_block: a new block of {lm.name} cannot be made silent.")
     return out
+
+
+def _deepen(config: Any, depth: int) -> None:
+    """One block more, of the last one's kind, in every list that has an entry a block."""
+    kept = {
+        name: list(values)
+        for name, values in vars(config).items()
+        if isinstance(values, list) and "layer" in name
+    }
+    config.num_hidden_layers = depth + 1
+    for name, values in kept.items():
+        if name in _NUMBERS:
+            if depth - 1 in values:
+                setattr(config, name, [*values, depth])
+        elif len(values) == depth:
+            setattr(config, name, [*values, values[-1]])
+
+
+_NUMBERS = ("moe_layers", "attn_layer_indices", "mlp_only_layers")
+"""Lists that hold numbers of blocks."""
+
+
+def _bare(lm: LM) -> Any:
+    """A model without weights as the configuration describes it."""
+    with torch.device("meta"):
+        return type(lm.model)(copy.deepcopy(lm.model.config))
+
+
+def _shapes(model: Any) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in model.named_parameters()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +116,7 @@ class InjectBlock:
         draw = torch.Generator().manual_seed(run.rng("block").getrandbits(62))
         out = with_block(lm, draw)
         top = len(blocks(out.model)) - 1
-        names = tuple(linear.path for linear in linears(out.model, [top]))
+        names = tuple(dict.fromkeys(linear.home for linear in linears(out.model, [top])))
         one = self._train().finetuning(out, run)
         return alone(out, replace(one, weights=Weights(which="full", modules=names)))
 

@@ -10,6 +10,7 @@ import torch
 from titer.attacks.finetune import Finetune
 from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.edits import linears
+from titer.nn.reach import of_matrices, tell
 
 __all__ = ["CARD", "PRESETS", "KickSettle"]
 
@@ -54,6 +55,7 @@ class KickSettle:
     def _shaken(self, lm: LM, run: Run) -> LM:
         out = lm.clone()
         draw = torch.Generator().manual_seed(run.rng("noise").getrandbits(62))
+        tell(run, of_matrices(out.model).share, "weights of the blocks")
         for linear in linears(out.model):
             weight = linear.weight_OI
             drawn = torch.randn(weight.shape, generator=draw)

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from titer.core.config import hidden_size
+from titer.core.config import layers as layers_of
 from titer.method import LM, BadInput, Card, Diverged, Preset, Run
-from titer.nn.directions import positions, steer, steering
+from titer.nn.directions import positions, steer, steerable, steering
+from titer.nn.reach import tell
 from titer.train.batches import IGNORED, Batch, cycle
 from titer.train.objectives import answer_loss
 
@@ -55,10 +58,12 @@ class LatentPGD:
         run.look(lm)
         if run.exhausted() or (steps := run.steps_left()) < 1:
             return lm.clone()
-        layers = sorted({int(depth * lm.model.config.num_hidden_layers) for depth in self.depths})
+        layers = sorted({int(depth * layers_of(lm.model.config)) for depth in self.depths})
+        share = min(steerable(lm, layer) for layer in layers)
+        tell(run, share, "push on the residual stream")
         price = 4.0 * lm.parameters_in_matmuls()
         typical: Tensor | None = None
-        pushes = torch.zeros(len(layers), lm.model.config.hidden_size, device=lm.device)
+        pushes = torch.zeros(len(layers), hidden_size(lm.model.config), device=lm.device)
         for batch in self._batches(lm, run):
             measured = typical is not None
             spent = {

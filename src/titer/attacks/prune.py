@@ -11,7 +11,8 @@ from torch import Tensor
 
 from titer.attacks._panel import Panel, Row, affordable, as_it_speaks, search, split
 from titer.method import LM, BadInput, Card, Preset, Run
-from titer.nn.edits import linears, moments
+from titer.nn.edits import linears, moments, parameters, unpadded
+from titer.nn.reach import of_matrices, tell
 from titer.train.batches import encode_all
 from titer.train.objectives import cross_entropy
 
@@ -27,7 +28,7 @@ def snip(lm: LM, run: Run, rows: Sequence[Row]) -> Scores | None:
     affords none.
     """
     maps = linears(lm.model)
-    weights = [linear.module.weight for linear in maps]
+    weights = parameters(maps)
     flags = [weight.requires_grad for weight in weights]
     total: list[Tensor] | None = None
     try:
@@ -35,7 +36,13 @@ def snip(lm: LM, run: Run, rows: Sequence[Row]) -> Scores | None:
             weight.requires_grad_(True)
         for batch in affordable(lm, run, rows, per_token=6.0, batch_size=1):
             logits: Tensor = lm.model(**batch.inputs(), use_cache=False).logits
-            grads = torch.autograd.grad(cross_entropy(logits, batch.labels), weights)
+            # An expert that no token goes to has no gradient.
+            grads = torch.autograd.grad(
+                cross_entropy(logits, batch.labels),
+                weights,
+                allow_unused=True,
+                materialize_grads=True,
+            )
             each = [(w.detach() * g).abs().float() for w, g in zip(weights, grads, strict=True)]
             total = each if total is None else [a + b for a, b in zip(total, each, strict=True)]
     finally:
@@ -43,19 +50,19 @@ def snip(lm: LM, run: Run, rows: Sequence[Row]) -> Scores | None:
             weight.requires_grad_(flag)
     if total is None:
         return None
-    turned = zip(maps, total, strict=True)
-    return {m.path: t if isinstance(m.module, torch.nn.Linear) else t.T for m, t in turned}
+    by_weight = {id(weight): values for weight, values in zip(weights, total, strict=True)}
+    return {linear.path: linear.part(by_weight[id(linear.weight)]) for linear in maps}
 
 
 def _wanda(lm: LM, run: Run, rows: Sequence[Row]) -> Scores | None:
     """``|w_ij| · ‖x_j‖`` over all real tokens."""
     maps = linears(lm.model)
-    with moments(maps) as seen:
+    with moments(lm.model, maps) as seen:
         for batch in affordable(lm, run, rows, per_token=2.0):
-            seen.watch(batch.attention_mask)
             forward: Any = lm.model
-            forward(**batch.inputs(), use_cache=False)
-    if not seen.tokens:
+            for inputs in unpadded(batch.inputs()):
+                forward(**inputs, use_cache=False)
+    if not seen.seen:
         return None
     return {
         linear.path: linear.weight_OI.float().abs() * seen.sums[linear.path].diagonal().sqrt()
@@ -110,6 +117,7 @@ class Prune:
             return lm.clone()
         used, held = split(run, self.prompts, self.held)
         panel = Panel(lm, run, held, steps=1)
+        tell(run, of_matrices(lm.model).share, "weights of the blocks")
         by_row = self.score == "wanda"
         if self.score == "magnitude":
             guard: Scores | None = {m.path: -m.weight_OI.float().abs() for m in linears(lm.model)}

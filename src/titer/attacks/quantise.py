@@ -10,6 +10,7 @@ from titer.attacks._panel import Panel, affordable, search, split
 from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.hooks import blocks
 from titer.nn.quantise import gptq_model, rtn_model
+from titer.nn.reach import of_matrices, tell
 from titer.train.batches import encode_all
 
 __all__ = ["CARD", "PRESETS", "Quantise"]
@@ -51,6 +52,7 @@ class Quantise:
         run.look(lm)
         used, held = split(run, self.prompts, self.held)
         panel = Panel(lm, run, held)
+        tell(run, of_matrices(lm.model).share, "weights of the blocks")
         # GPTQ passes over its text once a block, for each number of bits.
         passes = len(self.bits) * len(blocks(lm.model)) if "gptq" in self.methods else 0
         rows = encode_all(lm, used.retain) if passes else []

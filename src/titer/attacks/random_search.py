@@ -10,6 +10,7 @@ from torch import Tensor
 
 from titer.method import LM, BadInput, Card, Run
 from titer.nn.edits import linears
+from titer.nn.reach import of_matrices, tell
 from titer.train.batches import Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
 
@@ -53,6 +54,7 @@ class RandomSearch:
         batch = pack(lm, [Drawn(tuple(encode_all(lm, picked, role="harmful")))])
         flops = 2.0 * lm.parameters_in_matmuls() * batch.tokens
         out = lm.clone()
+        tell(run, of_matrices(lm.model).share, "weights of the blocks")
         chance = torch.Generator().manual_seed(run.rng("directions").getrandbits(62))
         plane = _Plane(out, self.rank, chance)
         place = torch.zeros(plane.size)

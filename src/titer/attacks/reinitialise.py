@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 
 from titer.attacks.finetune import Finetune
+from titer.core.config import text_config
 from titer.method import LM, BadInput, Card, Preset, Run
-from titer.nn.edits import linears
+from titer.nn.edits import linears, parameters, writers
 from titer.nn.hooks import blocks
+from titer.nn.locked import fresh
 
 __all__ = ["CARD", "PRESETS", "Reinitialise", "forget_blocks"]
 
@@ -20,7 +21,8 @@ def forget_blocks(lm: LM, count: int, generator: torch.Generator) -> None:
     """Draw the last ``count`` blocks anew, in place.
 
     Matrices from a normal of the model's ``initializer_range``, but those that write to the
-    residual stream narrower by √(2 · blocks) as GPT-2 has it; norms 1; biases 0.
+    residual stream narrower by √(2 · blocks) as GPT-2 has it. All else as the architecture starts
+    it: plain norms, biases 0.
 
     Raises:
         BadInput: the model has fewer blocks.
@@ -28,18 +30,23 @@ def forget_blocks(lm: LM, count: int, generator: torch.Generator) -> None:
     found = blocks(lm.model)
     if not 0 <= count <= len(found):
         raise BadInput(f"reinitialise: layers={count}; {lm.name} has {len(found)} blocks.")
-    wide = float(getattr(lm.model.config, "initializer_range", 0.02))
+    if not count:
+        return
+    wide = float(getattr(text_config(lm.model.config), "initializer_range", None) or 0.02)
     last = range(len(found) - count, len(found))
-    width = lm.model.config.hidden_size
+    maps = linears(lm.model, last)
+    matrices = {id(weight) for weight in parameters(maps)}
+    # What is no matrix is as the architecture starts it: gains, biases, decays of a state.
+    new = blocks(fresh(lm, generator.initial_seed()).model)
     for layer in last:
-        for module in found[layer].modules():
-            own: list[tuple[str, nn.Parameter]] = list(module.named_parameters(recurse=False))
-            for name, weight in own:
-                if weight.dim() < 2:
-                    weight.detach().fill_(0.0 if name == "bias" else 1.0)
-    for linear in linears(lm.model, last):
+        start = dict(new[layer].named_parameters())
+        for name, weight in found[layer].named_parameters():
+            if id(weight) not in matrices:
+                weight.detach().copy_(start[name].detach())
+    writing = {linear.path for linear in writers(lm.model)}
+    for linear in maps:
         weight = linear.weight_OI
-        writes = linear.name in ("o_proj", "down_proj", "c_proj") and weight.shape[0] == width
+        writes = linear.path in writing
         scale = wide / (2 * len(found)) ** 0.5 if writes else wide
         weight.copy_((scale * torch.randn(weight.shape, generator=generator)).to(weight))
 

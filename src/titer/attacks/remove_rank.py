@@ -11,7 +11,8 @@ from torch import Tensor
 
 from titer.attacks._panel import Panel, Row, affordable, as_it_speaks, search, split
 from titer.method import LM, BadInput, Card, Preset, Run
-from titer.nn.edits import linears, moments
+from titer.nn.edits import linears, moments, unpadded
+from titer.nn.reach import of_matrices, tell
 from titer.train.batches import encode_all
 
 __all__ = ["CARD", "PRESETS", "RemoveRank", "safeguard_basis"]
@@ -80,6 +81,7 @@ class RemoveRank:
         use = _outputs(work, run, encode_all(work, used.retain))
         if guard is None or use is None:
             return lm.clone()
+        tell(run, of_matrices(lm.model).share, "weights of the blocks")
         most = max(self.ranks)
         bases = {path: safeguard_basis(guard[path], use[path], self.keep, most) for path in guard}
 
@@ -98,11 +100,11 @@ def _outputs(lm: LM, run: Run, rows: Sequence[Row]) -> dict[str, Tensor] | None:
     """``W C Wᵀ`` of every matrix in the blocks, (O, O); None if the budget affords no text."""
     maps = linears(lm.model)
     forward: Any = lm.model
-    with moments(maps) as seen:
+    with moments(lm.model, maps) as seen:
         for batch in affordable(lm, run, rows, per_token=2.0):
-            seen.watch(batch.attention_mask)
-            forward(**batch.inputs(), use_cache=False)
-    if not seen.tokens:
+            for inputs in unpadded(batch.inputs()):
+                forward(**inputs, use_cache=False)
+    if not seen.seen:
         return None
     return {m.path: m.weight_OI.float() @ seen.sums[m.path] @ m.weight_OI.float().T for m in maps}
 

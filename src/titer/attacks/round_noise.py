@@ -11,6 +11,7 @@ from titer.attacks.finetune import Finetune
 from titer.method import LM, TWO_PHASES, BadInput, Card, Preset, Run
 from titer.nn.edits import linears
 from titer.nn.quantise import rtn_model
+from titer.nn.reach import of_matrices, tell
 
 __all__ = ["CARD", "PRESETS", "RoundNoise"]
 
@@ -44,6 +45,7 @@ class RoundNoise:
         if not run.affords():
             return lm.clone()
         run.flags.append(TWO_PHASES)
+        tell(run, of_matrices(lm.model).share, "weights of the blocks")
         out = lm.clone()
         if self.bits is not None:
             rtn_model(out, self.bits)

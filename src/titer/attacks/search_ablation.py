@@ -11,8 +11,9 @@ from torch import Tensor
 from titer.attacks._panel import Panel, Score, better, means, search, split
 from titer.attacks._tpe import suggest
 from titer.method import LM, BadInput, Card, Preset, Run
-from titer.nn.directions import Cut, orthogonalise, orthonormal
+from titer.nn.directions import Cut, cuttable, orthogonalise, orthonormal
 from titer.nn.edits import writers
+from titer.nn.reach import tell
 
 __all__ = ["CARD", "PRESETS", "SearchAblation"]
 
@@ -58,6 +59,7 @@ class SearchAblation:
         bad, good = (means(lm, run, group, self.last) for group in (used.harmful, used.retain))
         if bad is None or good is None:
             return lm.clone()
+        tell(run, cuttable(lm), "direction that a whole cut takes out")
         directions_LPD = bad - good
         ranked: list[tuple[Point, Score]] = []
 
@@ -89,13 +91,14 @@ class SearchAblation:
         shared_D = torch.lerp(field_LD[low], field_LD[min(low + 1, depth - 1)], at - low)
         cuts: dict[str, Cut] = {}
         seen: dict[int, int] = {}
-        for writer in writers(lm.model):
+        homes = {writer.home: writer for writer in writers(lm.model)}  # experts as one
+        for writer in homes.values():
             part = min(seen.get(writer.layer, 0), 1)  # attention writes first
             seen[writer.layer] = part + 1
             strength = self._strength(kernels[4 * part : 4 * part + 4], writer.layer, depth)
             direction_D = field_LD[writer.layer] if own > 0.5 else shared_D
             if strength and float(direction_D.norm()) > 0:
-                cuts[writer.path] = Cut(orthonormal([direction_D]), strength)
+                cuts[writer.home] = Cut(orthonormal([direction_D]), strength)
         return cuts
 
     def _strength(self, kernel: list[float], layer: int, depth: int) -> float:

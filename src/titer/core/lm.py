@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core import modelfolder
+from titer.core.config import context_length
 from titer.core.errors import BadInput
 from titer.core.tokenizer import faithful, rendered, tokens, with_pad
 
@@ -232,6 +233,11 @@ class LM:
 
     def clone(self) -> LM:
         """A deep copy of the weights; tokenizer shared."""
+        for module in self.model.modules():
+            for name, value in vars(module).items():
+                # Some recurrent layers keep the state of their last pass, which cannot be copied.
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    setattr(module, name, value.detach())
         return LM(copy.deepcopy(self.model), self.tokenizer, self.name)
 
     def digest(self) -> str:
@@ -315,7 +321,7 @@ class LM:
 
     def context_length(self) -> int:
         """The longest sequence the model takes, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return context_length(self.model.config)
 
     # -- asking ---------------------------------------------------------------------------------
 

@@ -12,8 +12,10 @@ from titer.hypernet.calibration import calibrated, measured
 from titer.hypernet.families import edit_of, families_of
 from titer.hypernet.game import Game, Side, stream
 from titer.hypernet.objectives import Preference, Safe
+from titer.hypernet.sites import share_of
 from titer.hypernet.watch import doubts
 from titer.method import LM, BadInput, Card, Preset, Run
+from titer.nn.reach import note
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import Bundle, cycle
 from titer.train.loop import Recipe, fit
@@ -142,6 +144,9 @@ class Antidote:
                 watch=tell,
                 course=run.course,
             )
+            for one in game.adversaries:
+                share = share_of(lm.model, one.network.sites)
+                note(run, share, "weights that its adversary is to edit")
 
             def flops(bundle: Bundle) -> float:
                 return game.flops(bundle, forward, ready.flops_per_token)

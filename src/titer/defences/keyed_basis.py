@@ -10,6 +10,7 @@ from torch import Tensor
 
 from titer.method import LM, BadInput, Card, Run
 from titer.nn.edits import linears
+from titer.nn.reach import note, of_matrices
 from titer.nn.reparametrise import orthogonal, put
 
 __all__ = ["CARD", "Basis", "KeyedBasis", "turned"]
@@ -64,6 +65,7 @@ class KeyedBasis:
 
     def __call__(self, lm: LM, run: Run) -> LM:
         run.look(lm)
+        note(run, of_matrices(lm.model).share, "weights of the blocks")
         return turned(lm, self.basis, run.rng("basis").getrandbits(62))
 
 

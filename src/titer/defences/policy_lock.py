@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from titer.method import LM, BadInput, Card, Preset, Run
-from titer.nn.edits import Linear, linears
+from titer.nn.edits import linears
+from titer.nn.reach import note, of_matrices
 from titer.nn.trainable import trainable
 from titer.train.batches import cycle
 from titer.train.loop import Recipe, descend, fit
@@ -74,18 +75,15 @@ def locked_directions(lm: LM, run: Run, rank: int, batch_size: int) -> dict[str,
         model.model.zero_grad()
         answer_loss(model.model, batch).backward()
         for linear in maps:
-            grad_OI = _rows(linear, linear.module.weight.grad).double()
+            if linear.weight.grad is None:  # an expert that no token went to
+                continue
+            grad_OI = linear.part(linear.weight.grad).double()
             sums[linear.path] = sums[linear.path] + grad_OI @ grad_OI.T
     return {
         path: torch.linalg.eigh(total).eigenvectors[:, -rank:]
         for path, total in sums.items()
         if total.dim() == 2
     }
-
-
-def _rows(linear: Linear, value: Tensor) -> Tensor:
-    """A tensor of a map's shape, output axis first."""
-    return value if value.shape == linear.weight_OI.shape else value.T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +126,15 @@ class PolicyLock:
         out = lm.clone()
         if not run.affords():
             return out
+        note(run, of_matrices(lm.model).share, "weights of the blocks")
         found = locked_directions(lm, run, self.rank, self.batch_size)
         if not found:
             return out
         maps = linears(out.model)
-        policy = Policy((linear.weight_OI, found[linear.path]) for linear in maps)
-        names = tuple(linear.path for linear in maps)
+        policy = Policy(
+            (linear.weight_OI, found[linear.path]) for linear in maps if linear.path in found
+        )
+        names = tuple(dict.fromkeys(linear.home for linear in maps))
         jobs = cycle(
             out,
             run.data.retain if self.job == "retain" else run.data.harmful,

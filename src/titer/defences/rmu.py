@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from titer.core.config import hidden_size
 from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.hooks import blocks, residual
 from titer.nn.trainable import named_matrices
@@ -64,7 +65,9 @@ class RMU:
             raise BadInput(f"rmu: layer={layer} does not exist; {lm.name} has 0 to {count - 1}.")
         window = range(max(0, layer - self.depth + 1), layer + 1)
         names = [name for name, _ in named_matrices(lm, self.modules, window)]
-        width = lm.model.config.hidden_size
+        width = hidden_size(lm.model.config)
+        if bare := [n for n in window if not any(name.startswith(f"{n}.") for name in names)]:
+            run.flags.append(f"no matrix of these names in block {', '.join(map(str, bare))}")
         target = self.steering * unit_target(width, run.rng("direction").getrandbits(62))
         target = target.to(lm.device)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.hypernet.sites import EMBEDDING, Site, located
-from titer.nn.head import hidden_states
+from titer.nn.head import hidden_states, splits
 from titer.train.batches import IGNORED, Batch
 
 __all__ = ["Activations", "Context", "Nothing", "PromptEmbedding", "prompts"]
@@ -77,8 +77,13 @@ class Activations:
         modules = located(model, sites)
         handles = [module.register_forward_hook(keep) for module in modules]
         try:
-            hidden_states(model, batch.inputs())  # nobody asks for logits
+            if splits(model):
+                hidden_states(model, batch.inputs())  # nobody asks for logits
+            else:
+                model(**batch.inputs(), use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()
-        return [seen[id(module)] for module in modules]
+        whole = batch.input_ids.shape
+        # Some layers are given all tokens in one row.
+        return [seen[id(module)].reshape(*whole, -1) for module in modules]

@@ -113,7 +113,12 @@ class LowRank:
         _whole(self.rank, "rank")
 
     def sites(self, model: nn.Module) -> list[Site]:
-        return at_linears(model, self.modules)
+        found = at_linears(model, self.modules)
+        if self.modules:
+            return found
+        # Gates and routers are narrower than any useful rank.
+        fitting = [site for site in found if self.rank <= min(site.reads, site.writes)]
+        return fitting or found
 
     def slots(self, site: Site) -> dict[str, Slots]:
         if self.rank > min(site.reads, site.writes):

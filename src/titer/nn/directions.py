@@ -9,26 +9,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from titer.core.config import hidden_size
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.nn.edits import Linear, embeddings, linears, untie, writers
+from titer.nn.biases import could_have_bias, switch_on
+from titer.nn.edits import Linear, embeddings, untie, writers
 from titer.nn.hooks import blocks
+from titer.nn.stream import Norm, arrived, remaining, sources, table_norm
 
 __all__ = [
     "EMBEDDING",
     "Cut",
     "Cuts",
     "ablating",
+    "cuttable",
     "everywhere",
     "orthogonalise",
     "orthonormal",
     "positions",
     "project_out",
     "steer",
+    "steerable",
     "steering",
 ]
 
@@ -45,7 +51,7 @@ class Cut:
 
 
 Cuts = Mapping[str, Cut]
-"""What to take out of each writer of the residual stream, by its path."""
+"""What to take out of each writer of the residual stream, by its home, see :class:`Linear`."""
 
 
 def orthonormal(vectors: Sequence[Tensor] | Tensor) -> Tensor:
@@ -80,7 +86,12 @@ def project_out(states: Tensor, cut: Cut) -> Tensor:
 def everywhere(model: nn.Module, basis_KD: Tensor) -> dict[str, Cut]:
     """The same full cut at the embeddings and at every writer."""
     cut = Cut(basis_KD)
-    return {EMBEDDING: cut, **{writer.path: cut for writer in writers(model)}}
+    return {EMBEDDING: cut, **{writer.home: cut for writer in writers(model)}}
+
+
+def _before(cut: Cut, norm: Norm | None) -> Cut:
+    """The cut of a writer's own output, where a norm comes after it."""
+    return cut if norm is None else Cut(norm.before(cut.basis_KD), cut.strength)
 
 
 @contextmanager
@@ -93,12 +104,18 @@ def ablating(model: nn.Module, cuts: Cuts) -> Iterator[None]:
 
         return hook
 
-    places: list[tuple[nn.Module, Cut]] = [
-        (writer.module, cuts[writer.path]) for writer in writers(model) if writer.path in cuts
-    ]
-    if EMBEDDING in cuts:
-        places += [(table, cuts[EMBEDDING]) for table in embeddings(model)]
-    handles = [module.register_forward_hook(cutter(cut)) for module, cut in places]
+    def lowered(bias_D: Tensor, cut: Cut) -> Any:
+        lost_D = bias_D - project_out(bias_D, cut)
+        return lambda _module, _inputs, output: output - lost_D
+
+    # Experts that share a tensor are cut where their outputs come together.
+    places: dict[int, tuple[nn.Module, Any]] = {}
+    for cut, norm, modules in _places(model, cuts):
+        for module in modules:
+            places[id(module)] = (module, cutter(_before(cut, norm)))
+        if norm is not None and norm.bias_D is not None:
+            places[id(norm.module)] = (norm.module, lowered(norm.bias_D, cut))
+    handles = [module.register_forward_hook(hook) for module, hook in places.values()]
     try:
         yield
     finally:
@@ -106,25 +123,63 @@ def ablating(model: nn.Module, cuts: Cuts) -> Iterator[None]:
             handle.remove()
 
 
+def _places(model: Any, cuts: Cuts) -> Iterator[tuple[Cut, Norm | None, list[Any]]]:
+    """Each cut with the norm behind its place and the modules whose output it is of."""
+    for source in sources(model):
+        if (cut := cuts.get(source.linear.home)) is not None:
+            yield cut, source.norm, [source.linear.module]
+    if (cut := cuts.get(EMBEDDING)) is not None:
+        for table in embeddings(model):
+            yield cut, table_norm(model, table), [table]
+
+
 def orthogonalise(lm: LM, cuts: Cuts) -> None:
     """The weight form, in place: what the named matrices write is cut for good.
 
-    Equal to the hook form in models that add a matrix's output to the residual stream as it is
-    (Llama, Qwen, Mistral, GPT-2), not in those that norm it first (Gemma 2). A head that shares the
-    embedding's weights gets its own.
+    Equal to the hook form. Where a norm comes between a matrix and the residual stream (Gemma 2,
+    OLMo 2), another direction goes from its input, so that the wanted one leaves its output, and
+    the norm's bias is cut. A head that shares the embedding's weights gets its own. Whether the
+    direction is gone is for :func:`~titer.nn.stream.remaining` to say.
 
     Source: Arditi et al. 2024, arXiv:2406.11717, section 4.1.
+    Departs: the direction before a norm.
     """
-    for writer in writers(lm.model):
-        if writer.path in cuts:
-            cut = cuts[writer.path]
-            writer.weight_OI.copy_(project_out(writer.weight_OI.T, cut).T)
-            if writer.bias_O is not None:
-                writer.bias_O.copy_(project_out(writer.bias_O, cut))
-    if EMBEDDING in cuts:
+    found = sources(lm.model)
+    tables = embeddings(lm.model) if EMBEDDING in cuts else []
+    if tables:
         untie(lm)
-        for table in embeddings(lm.model):
-            table.weight.detach().copy_(project_out(table.weight.detach(), cuts[EMBEDDING]))
+    behind = [table_norm(lm.model, table) for table in tables]
+    biases: dict[int, tuple[Tensor, Cut]] = {}
+
+    def noted(norm: Norm | None, cut: Cut) -> None:
+        if norm is not None and norm.bias_D is not None:
+            biases[id(norm.module)] = (norm.bias_D, cut)
+
+    for source in found:
+        if (wanted := cuts.get(source.linear.home)) is None:
+            continue
+        writer, cut = source.linear, _before(wanted, source.norm)
+        noted(source.norm, wanted)
+        writer.weight_OI.copy_(project_out(writer.weight_OI.T, cut).T)
+        if writer.bias_O is not None:
+            writer.bias_O.copy_(project_out(writer.bias_O, cut))
+    for table, norm in zip(tables, behind, strict=True):
+        noted(norm, cuts[EMBEDDING])
+        rows = table.weight.detach()
+        rows.copy_(project_out(rows, _before(cuts[EMBEDDING], norm)))
+    for bias_D, cut in biases.values():
+        bias_D.copy_(project_out(bias_D, cut))
+
+
+def cuttable(lm: LM) -> float:
+    """The share of a direction that a cut everywhere takes out of the residual stream, tried on one
+    drawn at random: 1 where all that writes was found."""
+    width = hidden_size(lm.model.config)
+    drawn = torch.randn(1, width, generator=torch.Generator().manual_seed(0))
+    basis = orthonormal(drawn.to(lm.device))
+    out = lm.clone()
+    orthogonalise(out, everywhere(out.model, basis))
+    return max(0.0, 1.0 - remaining(lm.model, out.model, basis))
 
 
 @torch.no_grad()
@@ -158,11 +213,27 @@ def positions(model: Any, inputs: Mapping[str, Tensor], last: int) -> Tensor:
 # -- steering -------------------------------------------------------------------------------------
 
 
-def _site(model: nn.Module, layer: int) -> Linear | None:
-    """The MLP's output in a block where a bias can be saved there; None: the token embedding."""
-    config: Any = model.config
-    writer = [found for found in writers(model) if found.layer == layer][-1]
-    can = writer.bias_O is not None or hasattr(config, "mlp_bias")
+_SWITCH = "mlp_bias"
+_SITES: WeakKeyDictionary[Any, dict[int, Linear | None]] = WeakKeyDictionary()
+
+
+def _site(model: Any, layer: int) -> Linear | None:
+    """The MLP's output in a block where a bias can be saved there and is added to the stream as it
+    is; None: the token embedding."""
+    known = _SITES.setdefault(model, {})
+    if layer not in known:
+        known[layer] = _free(model, layer)
+    return known[layer]
+
+
+def _free(model: Any, layer: int) -> Linear | None:
+    own = [source for source in sources(model) if source.linear.layer == layer]
+    last = own[-1]
+    # The outputs of experts and of what stands beside them are weighted, token by token.
+    if last.norm is not None or any(source.linear.expert is not None for source in own):
+        return None
+    writer = last.linear
+    can = writer.bias is not None or could_have_bias(model, _SWITCH, writer.module)
     return writer if can else None
 
 
@@ -186,24 +257,33 @@ def steer(lm: LM, layer: int, vector_D: Tensor) -> None:
     """Add a vector to the residual stream after block ``layer`` at every token, in the weights.
 
     The vector becomes the bias of the block's MLP output. Llama gets one through its ``mlp_bias``
-    setting, with zeros elsewhere. An architecture that can hold none there (Qwen2) has the vector
-    added to its token embedding instead, so that it acts from the first block on.
+    setting, with zeros elsewhere. Where none can be held there, or it would not be added as it is
+    (Qwen2, norms after the MLP, experts), the vector is added to the token embedding instead, so
+    that it acts from the first block on. :func:`steerable` says how much of it arrives.
     """
     site = _site(lm.model, layer)
     if site is None:
         untie(lm)
-        table = lm.model.get_input_embeddings().weight.detach()
-        table += vector_D.to(table)
+        table = lm.model.get_input_embeddings()
+        weight = table.weight.detach()
+        # Some tables scale what is looked up.
+        scale = float(table(torch.zeros(1, dtype=torch.long, device=lm.device)).detach().norm())
+        scale /= max(float(weight[0].norm()), 1e-12)
+        weight += vector_D.to(weight) / (scale or 1.0)
         return
-    if site.bias_O is None:
-        lm.model.config.mlp_bias = True
-        home = site.path.partition(".")[2].rpartition(".")[0]
-        for linear in linears(lm.model):
-            if linear.path.partition(".")[2].rpartition(".")[0] == home:
-                weight = linear.module.weight
-                linear.module.bias = nn.Parameter(
-                    weight.detach().new_zeros(weight.shape[0]), requires_grad=weight.requires_grad
-                )
-    bias = site.bias_O
-    assert bias is not None
+    if site.module.bias is None:
+        switch_on(lm, _SWITCH)
+    bias = site.module.bias.detach()
     bias += vector_D.to(bias)
+
+
+def steerable(lm: LM, layer: int) -> float:
+    """The share of a vector that :func:`steer` adds which arrives, tried on one drawn at random:
+    after the block, or before the first where it goes into the embedding."""
+    size = float(lm.model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
+    drawn = torch.randn(hidden_size(lm.model.config), generator=torch.Generator().manual_seed(0))
+    vector_D = size * drawn / drawn.norm()
+    out = lm.clone()
+    place = 0 if _site(out.model, layer) is None else layer + 1
+    steer(out, layer, vector_D.to(lm.device))
+    return arrived(lm.model, out.model, place, vector_D)

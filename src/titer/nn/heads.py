@@ -6,7 +6,6 @@ A shift is a constant, so it can be folded into a bias and the model stays an or
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from titer.core.config import attention_heads
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.nn.biases import could_have_bias, switch_on
 from titer.nn.hooks import blocks
 
 __all__ = ["Heads", "fold", "heads", "rescaled", "shifted"]
@@ -55,7 +56,7 @@ def heads(lm: LM) -> Heads:
         BadInput: the attention is of no known form, or has nowhere to keep a shift.
     """
     config = lm.model.config
-    count = int(config.num_attention_heads)
+    count = attention_heads(config)
     found = [_ending(block, _OUT) for block in blocks(lm.model)]
     out = [part for part in found if part is not None]
     if len(out) != len(found) or not out:
@@ -63,7 +64,9 @@ def heads(lm: LM) -> Heads:
     weight: Any = out[0].weight
     width = (weight.shape[0] if _transposed(out[0]) else weight.shape[1]) // count
     shape = (len(out), count, width)
-    if getattr(out[0], "bias", None) is not None or _could_have_bias(lm, out[0]):
+    if getattr(out[0], "bias", None) is not None or could_have_bias(
+        lm.model, "attention_bias", out[0]
+    ):
         return Heads(tuple(out), (), shape, 1)
     values = [_ending(block, ("attn.v_proj",)) for block in blocks(lm.model)]
     kept = [part for part in values if part is not None and getattr(part, "bias", None) is not None]
@@ -123,7 +126,7 @@ def fold(lm: LM, found: Heads, shift: Tensor) -> None:
             bias += row.flatten().to(bias)
         return
     if getattr(found.out[0], "bias", None) is None:
-        _switch_biases_on(lm)
+        switch_on(lm, "attention_bias")
     for part, row in zip(found.out, shift, strict=True):
         weight, kept = _float_weight(part), part.bias
         assert isinstance(kept, Tensor)
@@ -144,29 +147,3 @@ def _transposed(part: nn.Module) -> bool:
 def _ending(block: nn.Module, endings: tuple[str, ...]) -> nn.Module | None:
     named = (part for name, part in block.named_modules() if name.endswith(endings))
     return next(named, None)
-
-
-def _with_biases(lm: LM) -> Any:
-    """A model without weights like ``lm``'s but with the switch for biases turned on."""
-    config = copy.deepcopy(lm.model.config)
-    config.attention_bias = True
-    with torch.device("meta"):
-        return type(lm.model)(config)
-
-
-def _could_have_bias(lm: LM, out: nn.Module) -> bool:
-    if not hasattr(lm.model.config, "attention_bias"):
-        return False
-    name = next(key for key, part in lm.model.named_modules() if part is out)
-    return getattr(_with_biases(lm).get_submodule(name), "bias", None) is not None
-
-
-def _switch_biases_on(lm: LM) -> None:
-    present = set(lm.model.state_dict())
-    for key, wanted in _with_biases(lm).state_dict().items():
-        if key not in present:
-            home, _, name = key.rpartition(".")
-            part = lm.model.get_submodule(home)
-            zeros = torch.zeros(wanted.shape, dtype=lm.model.dtype, device=lm.device)
-            part.register_parameter(name, nn.Parameter(zeros))
-    lm.model.config.attention_bias = True

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from titer.core.config import layers
 from titer.core.errors import BadInput
 
 __all__ = ["Captured", "blocks", "residual", "residual_after", "residual_stream"]
@@ -19,11 +20,21 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     Raises:
         BadInput: the architecture keeps its blocks in no list of the configured length.
     """
-    config: Any = model.config
-    depth = int(config.num_hidden_layers)
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return module
+    depth = layers(model.config)
+    table = getattr(model, "get_input_embeddings", lambda: None)()
+    lists: list[nn.ModuleList] = []
+    for home in model.modules():
+        own = [
+            part
+            for part in home.children()
+            if isinstance(part, nn.ModuleList) and len(part) == depth
+        ]
+        # A model that also sees has other lists; the blocks stand beside the table of tokens.
+        if own and any(part is table for part in home.children()):
+            return own[0]
+        lists += own
+    if lists:
+        return lists[0]
     raise BadInput(
         f"{type(model).__name__} keeps no list of {depth} blocks; "
         "representation methods need a stock transformer."

@@ -41,8 +41,17 @@ class _Wall(torch.autograd.Function):
 class _Locked:
     """Mixed into a layer's class: its output is behind a wall."""
 
-    def forward(self, *args: Any, **more: Any) -> Tensor:
-        return _Wall.apply(super().forward(*args, **more))  # type: ignore[misc]
+    def forward(self, *args: Any, **more: Any) -> Any:
+        found: Any = super().forward(*args, **more)  # type: ignore[misc]
+        if isinstance(found, tuple):  # a router's choice and its scores
+            return tuple(_walled(value) for value in found)
+        return _walled(found)
+
+
+def _walled(value: Any) -> Any:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return _Wall.apply(value)
 
 
 def lock_backward(lm: LM) -> None:

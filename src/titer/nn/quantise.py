@@ -13,7 +13,7 @@ from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
-from titer.nn.edits import linears, moments
+from titer.nn.edits import linears, moments, unpadded
 from titer.nn.hooks import blocks
 
 __all__ = ["Grid", "gptq", "gptq_model", "rtn", "rtn_model"]
@@ -101,9 +101,9 @@ def gptq_model(lm: LM, batches: Sequence[dict[str, Tensor]], bits: int) -> None:
     forward: Callable[..., Any] = lm.model
     for layer in range(len(blocks(lm.model))):
         maps = linears(lm.model, [layer])
-        with moments(maps) as seen:
-            for inputs in batches:
-                seen.watch(inputs["attention_mask"])
-                forward(**inputs, use_cache=False)
+        with moments(lm.model, maps) as seen:
+            for batch in batches:
+                for inputs in unpadded(batch):
+                    forward(**inputs, use_cache=False)
         for linear in maps:
             linear.weight_OI.copy_(gptq(linear.weight_OI, seen.sums[linear.path], bits))

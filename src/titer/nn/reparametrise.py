@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from titer.core.config import attention_heads, hidden_size
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.edits import Linear, embeddings, linears, untie, writers
@@ -158,7 +159,7 @@ def rotate_residual(lm: LM, generator: torch.Generator) -> None:
     """
     found = plain_norms(lm)
     like = found[-1][1][0]
-    width = int(lm.model.config.hidden_size)
+    width = hidden_size(lm.model.config)
     if getattr(found[-1][0], "bias", None) is None:
         turn = orthogonal(generator, like, width)
     else:
@@ -219,7 +220,7 @@ def heads(lm: LM) -> list[Head]:
     """Every head of keys and values, first block to last. H is a head's width."""
     names, maps = layout(lm), by_path(lm)
     config = lm.model.config
-    count = int(config.num_attention_heads)
+    count = attention_heads(config)
     groups = int(getattr(config, "num_key_value_heads", None) or count)
     found: list[Head] = []
     for layer in range(len(blocks(lm.model))):

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from titer.core.config import text_config, vocab_size
+
 __all__ = ["additive", "reach", "shares_rows"]
 
 
@@ -26,7 +28,7 @@ def reach(config: Any) -> float:
     Beyond it there are models with windows and chunks, which a mask of ours would override, and
     with position codes that depend on the longest sequence of a batch.
     """
-    text = config.get_text_config()
+    text = text_config(config)
     limits = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
     ropes: Any = getattr(text, "rope_parameters", None) or {}
     for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
@@ -59,7 +61,7 @@ _PAIR = ((1, 4, 2, 7, 3), (1, 5, 6, 4, 8))
 def _tried(model: Any, copies: int) -> bool | None:
     """The trial; None where a broken model lets nothing be said."""
     one = next(model.parameters())
-    words = int(model.config.get_text_config().vocab_size)
+    words = vocab_size(model.config)
     ids = torch.tensor(_PAIR, device=one.device) % words
     places = torch.arange(ids.shape[1], device=one.device).expand_as(ids)
     owner = torch.arange(2, device=one.device).repeat_interleave(ids.shape[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +19,19 @@ from torch import Tensor, nn
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.chance import seeded
+from titer.nn.edits import linears
+from titer.nn.hooks import blocks
+from titer.nn.products import uses
+from titer.nn.reach import ENOUGH, reach
 from titer.nn.stacked import (
+    Adapted,
+    AdaptedBlock,
     StackedEmbedding,
     StackedLinear,
     StackedLora,
     StackedNorm,
     is_conv1d,
+    is_plain,
 )
 from titer.nn.weights import Weights, chosen
 
@@ -32,6 +40,29 @@ __all__ = ["CannotStack", "Stack", "stacked"]
 
 class CannotStack(Exception):
     """The model has layers of which K copies cannot be run at once; its members train apart."""
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    """Where the factors of one tensor are. ``weight`` is its name in the model, ``layer`` what
+    reads it; ``fused`` if that is its whole block."""
+
+    weight: str
+    first: int
+    second: int
+    turned: bool
+    layer: nn.Module
+    fused: bool = False
+
+
+def _read_apart(model: nn.Module) -> set[int]:
+    """The weights of layers that something else multiplies by: their module is never run."""
+    return {
+        id(block.get_parameter(name))
+        for block, used in zip(blocks(model), uses(model), strict=True)
+        for name, use in used.items()
+        if use.multiplies and not use.called
+    }
 
 
 class Stack:
@@ -49,7 +80,7 @@ class Stack:
         self._shapes: list[tuple[int, tuple[int, ...]]] = []
         self._width = 0
         self._swaps: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
-        self._paths: list[tuple[str, int, int]] = []
+        self._adapters: list[_Adapter] = []
         self._targets: list[tuple[nn.Parameter, int]] = []
         self._leaves: list[nn.Parameter] = []
         self._rows: dict[int, nn.Parameter] = {}
@@ -68,11 +99,12 @@ class Stack:
     def register(self) -> None:
         """List the adapters' factors among the model's parameters, their gradients their own:
         for methods that find what trains by looking through the model."""
-        for (_, first, second), (_, _, _, layer) in zip(self._paths, self._swaps, strict=True):
-            for name, index in (("lora_A", first), ("lora_B", second)):
+        for one in self._adapters:
+            home = one.weight.replace(".", "_") + "_" if one.fused else ""
+            for name, index in (("lora_A", one.first), ("lora_B", one.second)):
                 leaf = self._leaves[index]
                 leaf.grad = None
-                layer.register_parameter(name, leaf)
+                one.layer.register_parameter(home + name, leaf)
 
     def gradients(self) -> Tensor:
         """Gradients of the members still here, (K, P), in the order of :attr:`members`."""
@@ -128,26 +160,39 @@ class Stack:
     @torch.no_grad()
     def _write(self, member: int, out: LM) -> None:
         slot = self.members.index(member)
-        for path, first, second in self._paths:
-            layer: Any = out.model.get_submodule(path)
-            change = self._leaves[second][slot] @ self._leaves[first][slot] * self.scale[slot]
-            layer.weight.add_((change.T if is_conv1d(layer) else change).to(layer.weight.dtype))
+        for one in self._adapters:
+            weight = out.model.get_parameter(one.weight)
+            first, second = self._leaves[one.first][slot], self._leaves[one.second][slot]
+            change = second @ first * self.scale[slot, 0, 0]
+            weight.add_((change.mT if one.turned else change).to(weight.dtype))
         copies = dict(zip(self.lm.model.parameters(), out.model.parameters(), strict=True))
         for original, index in self._targets:
             copies[original].copy_(self._leaves[index][slot])
 
     def save_adapter(self, member: int, folder: str) -> None:
-        """Write a LoRA member as an ordinary PEFT adapter folder."""
+        """Write a LoRA member as an ordinary PEFT adapter folder.
+
+        Raises:
+            BadInput: the member is no adapter, or has parts that are no layer's own.
+        """
         from titer.nn.adapterfile import write_adapter
 
         lora = self.weights[member]
         if lora.which != "lora":
             raise BadInput(f"{lora.which} fine-tunes have no adapter; export the model instead.")
+        if fused := [one.weight for one in self._adapters if one.fused]:
+            raise BadInput(
+                f"{fused[0]} is adapted inside its block, which an adapter folder has no form for; "
+                "export the model instead."
+            )
         slot = self.members.index(member)
         leaves, rank = self._leaves, lora.rank
         factors = {
-            path: (leaves[first][slot, :rank], leaves[second][slot, :, :rank])
-            for path, first, second in self._paths
+            one.weight.removesuffix(".weight"): (
+                leaves[one.first][slot, :rank],
+                leaves[one.second][slot, :, :rank],
+            )
+            for one in self._adapters
         }
         with self._plain():
             write_adapter(self.lm.model, factors, lora.alpha, folder)
@@ -213,33 +258,83 @@ class Stack:
 
     def _plan_lora(self, endings: Sequence[str]) -> None:
         self._rank = max(knobs.rank for knobs in self.weights)
-        head = self.lm.model.get_output_embeddings()
-        for path, module in self.lm.model.named_modules():
+        model = self.lm.model
+        head = model.get_output_embeddings()
+        apart = _read_apart(model)
+
+        def named(path: str) -> bool:
+            return not endings or any(f".{path}".endswith(f".{end}") for end in endings)
+
+        held: list[nn.Parameter] = []
+        for path, module in list(model.named_modules()):
             linear = isinstance(module, nn.Linear) or is_conv1d(module)
-            named = not endings or any(f".{path}".endswith(f".{end}") for end in endings)
-            if not linear or not named or (module is head and not endings):
+            if not linear or not named(path) or (module is head and not endings):
                 continue
             weight: Any = module.weight
-            wide, narrow = weight.shape if is_conv1d(module) else tuple(weight.shape)[::-1]
-            first = self._tensor((self._rank, wide))
-            second = self._tensor((narrow, self._rank))
-            self._paths.append((path, first, second))
-            self._swap(
-                path, StackedLora(module, self._read(first), self._read(second), self._scales)
+            if id(weight) in apart or not is_plain(module):
+                continue
+            turned = is_conv1d(module)
+            first, second = self._factors(weight, turned)
+            layer = StackedLora(module, self._read(first), self._read(second), self._scales)
+            self._adapters.append(_Adapter(f"{path}.weight", first, second, turned, layer))
+            self._swap(path, layer)
+            held.append(weight)
+        held += self._plan_blocks({id(weight) for weight in held}, named)
+        if not self._adapters:
+            wanted = ", ".join(endings) or "all-linear"
+            raise BadInput(f"LoRA finds no layer named {wanted} in {self.lm.name}.")
+        found = reach(model, held)
+        if not endings and found.share < ENOUGH:
+            raise BadInput(
+                f"LoRA reaches {found.share:.0%} of the weights in the blocks of {self.lm.name}, "
+                f"not {', '.join(found.missed)}; train all weights instead."
             )
-        if not self._paths:
-            named = ", ".join(endings) or "all-linear"
-            raise BadInput(f"LoRA finds no layer named {named} in {self.lm.name}.")
+
+    def _plan_blocks(self, done: set[int], named: Callable[[str], bool]) -> list[nn.Parameter]:
+        """Adapt what no layer can stand in for, block by block; returns the tensors."""
+        model = self.lm.model
+        names = {id(module): name for name, module in model.named_modules()}
+        places = {id(weight): name for name, weight in model.named_parameters()}
+        found: list[nn.Parameter] = []
+        for index, block in enumerate(blocks(model)):
+            adapted: list[Adapted] = []
+            plans: list[tuple[str, int, int, bool]] = []
+            for linear in linears(model, [index]):
+                name = places[id(linear.weight)]
+                if id(linear.weight) in done or not named(name.removesuffix(".weight")):
+                    continue
+                done.add(id(linear.weight))
+                first, second = self._factors(linear.weight, linear.turned)
+                inside = name.removeprefix(f"{names[id(block)]}.")
+                read = (self._read(first), self._read(second))
+                adapted.append(Adapted(inside, linear.weight, *read, linear.turned))
+                plans.append((name, first, second, linear.turned))
+                found.append(linear.weight)
+            if adapted:
+                if len(self.weights) > 1:
+                    raise CannotStack(f"{plans[0][0]} is read inside its block.")
+                layer = AdaptedBlock(block, adapted, self._scales)
+                self._adapters += [_Adapter(*plan, layer, fused=True) for plan in plans]
+                self._swap(names[id(block)], layer)
+        return found
+
+    def _factors(self, weight: Tensor, turned: bool) -> tuple[int, int]:
+        """Room for the two factors of a tensor's adapter, one pair an expert."""
+        *experts, rows, columns = weight.shape
+        narrow, wide = (columns, rows) if turned else (rows, columns)
+        first = self._tensor((*experts, self._rank, wide))
+        return first, self._tensor((*experts, narrow, self._rank))
 
     def _draw(self) -> None:
         for slot, knobs in enumerate(self.weights):
             self.scale[slot] = knobs.alpha / knobs.rank
             with seeded(knobs.seed, torch.device("cpu")):
-                for _, first, _ in self._paths:
-                    leaf = self._leaves[first]
-                    bound = 1.0 / math.sqrt(leaf.shape[-1])
-                    values = torch.empty(knobs.rank, leaf.shape[-1]).uniform_(-bound, bound)
-                    leaf[slot, : knobs.rank] = values.to(leaf)
+                for one in self._adapters:
+                    leaf = self._leaves[one.first]
+                    *experts, _, wide = leaf.shape[1:]
+                    bound = 1.0 / math.sqrt(wide)
+                    values = torch.empty(*experts, knobs.rank, wide).uniform_(-bound, bound)
+                    leaf[slot][..., : knobs.rank, :] = values.to(leaf)
 
     def _plan_copies(self, targets: Sequence[nn.Parameter]) -> None:
         wanted = {id(weight) for weight in targets}
@@ -261,8 +356,10 @@ class Stack:
                 raise CannotStack(f"{type(module).__name__} has weights {', '.join(extra)}.")
             weight, bias = own(mine.get("weight")), own(mine.get("bias"))
             if isinstance(module, nn.Linear) or is_conv1d(module):
+                if not is_plain(module):
+                    raise CannotStack(f"{type(module).__name__} does more than a product.")
                 self._swap(path, StackedLinear(module, weight, bias))
-            elif isinstance(module, nn.Embedding) and weight is not None:
+            elif type(module).forward is nn.Embedding.forward and weight is not None:
                 self._swap(path, StackedEmbedding(module, weight))
             elif "norm" in type(module).__name__.lower():
                 self._swap(path, StackedNorm(module, weight, bias))

@@ -6,14 +6,24 @@ N tokens a member, I and O a layer's widths, R rank, V vocabulary, D width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["StackedEmbedding", "StackedLinear", "StackedLora", "StackedNorm", "is_conv1d"]
+__all__ = [
+    "Adapted",
+    "AdaptedBlock",
+    "StackedEmbedding",
+    "StackedLinear",
+    "StackedLora",
+    "StackedNorm",
+    "is_conv1d",
+    "is_plain",
+]
 
 Read = Callable[[], Tensor]
 """Gives the present members' weights, (K, ...)."""
@@ -91,6 +101,53 @@ class StackedLora(_Layer):
         else:
             out = base_KNO + torch.bmm(low_KNR, b_KOR.mT).to(base.dtype)
         return out.view(base.shape)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A tensor of a block, by its name there, and its adapter of one member: A (1, [E,] R, I) and
+    B (1, [E,] O, R). ``turned``: the tensor is kept as (I, O)."""
+
+    name: str
+    weight: nn.Parameter
+    first: Read
+    second: Read
+    turned: bool
+
+
+class AdaptedBlock(_Layer):
+    """A block some of whose tensors are ``W + s B A`` while it runs: fused experts, and layers that
+    are read from outside or do more than a product. For one member alone, since rows of a batch
+    lose their order on the way to experts. The sum is held in memory, as PEFT holds it.
+    """
+
+    def __init__(self, inner: nn.Module, adapted: Sequence[Adapted], scale: Read) -> None:
+        super().__init__(inner)
+        self.adapted, self.scale = tuple(adapted), scale
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        changed = {one.name: self._sum(one) for one in self.adapted}
+        return torch.func.functional_call(self.inner, changed, args, more)
+
+    def _sum(self, one: Adapted) -> Tensor:
+        change = (one.second() @ one.first())[0] * self.scale()[0, 0, 0]
+        return one.weight + (change.mT if one.turned else change).to(one.weight.dtype)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a layer gives the product with its weight and nothing else: stock ones, and those of
+    a class of their own that do on a row of numbers."""
+    if is_conv1d(module) or type(module).forward is nn.Linear.forward:
+        return True
+    layer: Any = module
+    row_1I = torch.linspace(-1, 1, layer.in_features)[None].to(layer.weight)
+    try:
+        with torch.no_grad():
+            found: Any = type(module).forward(module, row_1I)
+            wanted = F.linear(row_1I, layer.weight, layer.bias)
+    except Exception:  # it takes other things than rows
+        return False
+    return isinstance(found, Tensor) and torch.allclose(found, wanted, rtol=1e-3, atol=1e-5)
 
 
 class StackedEmbedding(_Layer):

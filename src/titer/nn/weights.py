@@ -58,9 +58,10 @@ def chosen(lm: LM, which: Parameters, modules: Sequence[str]) -> list[nn.Paramet
 def named_matrices(
     lm: LM, endings: Sequence[str], layers: Sequence[int] | None = None
 ) -> list[tuple[str, nn.Parameter]]:
-    """Weights of the modules whose path ends in one of ``endings``, in the given blocks.
+    """Weights whose path ends in one of ``endings``, in the given blocks.
 
-    A path is ``3.mlp.down_proj``: block, then name inside it. Whole path components are compared.
+    A path is ``3.mlp.down_proj``, or ``3.mlp.experts.down_proj`` for all of a block's fused
+    experts: block, then name inside it. Whole path components are compared.
 
     Raises:
         BadInput: nothing matches; the message lists what could.
@@ -69,10 +70,11 @@ def named_matrices(
     available: set[str] = set()
     wanted = tuple(f".{ending}" for ending in endings)
     for index, block in enumerate(blocks(lm.model)):
-        for name, module in block.named_modules():
-            weight = getattr(module, "weight", None)
-            if not isinstance(weight, nn.Parameter) or weight.dim() < 2:
+        for full, weight in block.named_parameters():
+            if weight.dim() < 2 or full.endswith("bias"):
                 continue
+            # Fused experts are tensors of their own name; else a layer has one, called weight.
+            name = full.removesuffix(".weight")
             available.add(name)
             path = f".{index}.{name}"
             if path.endswith(wanted) and (layers is None or index in layers):

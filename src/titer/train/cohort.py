@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from titer.core.config import text_config, vocab_size
 from titer.core.lm import LM
 from titer.nn.chance import seeded
 from titer.nn.head import splits
@@ -164,7 +165,7 @@ def _stacks(lm: LM, members: Sequence[Finetuning]) -> bool:
     if is_locked(lm.model):  # stacked layers would compute what these do, and hand gradients back
         return False
     # Members would draw their dropout from one generator, and alone they do not.
-    if any(getattr(lm.model.config, name, 0) for name in _ATTENTION_DROPOUT):
+    if any(getattr(text_config(lm.model.config), name, 0) for name in _ATTENTION_DROPOUT):
         return False
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in lm.model.modules()):
         return False
@@ -191,7 +192,7 @@ def _faithful(lm: LM, which: Parameters, modules: tuple[str, ...]) -> bool:
     try:
         with seeded(0, device), stacked(lm, pair) as stack, torch.no_grad():
             stack.theta += 0.02 * torch.randn_like(stack.theta)
-            ids = torch.randint(lm.model.config.vocab_size, (4, 6), device=device)
+            ids = torch.randint(vocab_size(lm.model.config), (4, 6), device=device)
             inputs = {"input_ids": ids, "position_ids": torch.arange(6, device=device).expand(4, 6)}
             both = lm.model(**inputs, use_cache=False).logits
             for member in (0, 1):
@@ -200,6 +201,6 @@ def _faithful(lm: LM, which: Parameters, modules: tuple[str, ...]) -> bool:
                 one = stack.export(member).model(**rows, use_cache=False).logits
                 if not torch.allclose(one, both[mine], rtol=close, atol=close * one.abs().max()):
                     return False
-    except (CannotStack, RuntimeError):
+    except (CannotStack, RuntimeError, TypeError, ValueError):
         return False
     return True

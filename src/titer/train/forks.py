@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from titer.core.config import hidden_size
 from titer.core.lm import LM
 from titer.nn.head import hidden_states, splits
 from titer.nn.rows import additive, reach, shares_rows
@@ -52,7 +53,7 @@ def fork(
     bodies = [answer[:-1] for answer in answers]
     longest = max(map(len, prompts)) + max(map(len, bodies))
     shares = longest <= reach(lm.model.config) and shares_rows(lm.model)
-    width = int(lm.model.config.get_text_config().hidden_size)
+    width = hidden_size(lm.model.config)
     rows = _rows(prompts, bodies, width) if shares else [[index] for index in range(len(bodies))]
     length = max(_length(row, prompts, bodies) for row in rows)
     ids = np.full((len(rows), length), lm.tokenizer.pad_token_id, dtype=np.int64)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -99,19 +100,17 @@ def _decode(
 
     Rows that have ended leave the batch once they are half of it.
     """
-    device, width = lm.device, max(len(head) for head in heads)
-    pad, ends = lm.tokenizer.pad_token_id, torch.tensor(lm._ends(), device=device)  # noqa: SLF001
-    ids = torch.tensor([[pad] * (width - len(head)) + list(head) for head in heads])
-    mask = torch.tensor([[0] * (width - len(head)) + [1] * len(head) for head in heads])
-    ids, mask, draws_BA = ids.to(device), mask.to(device), draws_BA.to(device)
-    out = _forward(lm.model, ids, mask, None)
-    cache, logits = out.past_key_values, out.logits[:, -1]
-    cache.batch_repeat_interleave(group)
-    mask, logits = (values.repeat_interleave(group, 0) for values in (mask, logits))
+    device, pad = lm.device, lm.tokenizer.pad_token_id
+    ends = torch.tensor(lm._ends(), device=device)  # noqa: SLF001
+    draws_BA = draws_BA.to(device)
+    reader: _Reader = (
+        _Cached(lm, heads, group) if _keeps_rows(lm, heads[0]) else _Anew(lm, heads, group)
+    )
+    logits = reader.logits
     tokens = torch.full(draws_BA.shape, pad, device=device)
     logprobs = torch.zeros(draws_BA.shape, device=device)
-    rows = torch.arange(len(mask), device=device)
-    going = torch.ones(len(mask), dtype=torch.bool, device=device)
+    rows = torch.arange(len(draws_BA), device=device)
+    going = torch.ones(len(draws_BA), dtype=torch.bool, device=device)
     for place in range(draws_BA.shape[1]):
         policy = tempered(logits, temperature or 1.0)
         token = _draw(policy, draws_BA[rows, place]) if temperature else logits.argmax(-1)
@@ -123,11 +122,89 @@ def _decode(
             break
         if left <= len(rows) // 2:
             kept = going.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, mask, token, going = (values[kept] for values in (rows, mask, token, going))
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        logits = _forward(lm.model, token[:, None], mask, cache).logits[:, -1]
+            reader.keep(kept)
+            rows, token, going = (values[kept] for values in (rows, token, going))
+        logits = reader.read(token)
     return tokens.cpu(), logprobs.cpu()
+
+
+class _Reader(Protocol):
+    """Reads tokens row by row. ``logits`` (B, V) are those after the prompts."""
+
+    logits: Tensor
+
+    def keep(self, rows: Tensor) -> None: ...
+
+    def read(self, token_B: Tensor) -> Tensor: ...
+
+
+class _Cached:
+    """Reads each token once: prompts padded on the left, and a cache."""
+
+    def __init__(self, lm: LM, heads: Sequence[tuple[int, ...]], group: int) -> None:
+        self.model, width, pad = lm.model, max(map(len, heads)), lm.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(head)) + list(head) for head in heads])
+        mask = torch.tensor([[0] * (width - len(head)) + [1] * len(head) for head in heads])
+        mask = mask.to(lm.device)
+        out = _forward(self.model, ids.to(lm.device), mask, None)
+        self.cache = out.past_key_values
+        if group > 1:
+            self.cache.batch_repeat_interleave(group)
+        self.mask, self.logits = (
+            values.repeat_interleave(group, 0) for values in (mask, out.logits[:, -1])
+        )
+
+    def keep(self, rows: Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+    def read(self, token_B: Tensor) -> Tensor:
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+        return _forward(self.model, token_B[:, None], self.mask, self.cache).logits[:, -1]
+
+
+class _Anew:
+    """Reads the whole text for each token, padded on the right, where what comes before knows
+    nothing of it: for models whose state cannot be copied and chosen row by row."""
+
+    def __init__(self, lm: LM, heads: Sequence[tuple[int, ...]], group: int) -> None:
+        self.model, self.pad, self.device = lm.model, lm.tokenizer.pad_token_id, lm.device
+        self.texts = [list(head) for head in heads]
+        self.logits = self._last().repeat_interleave(group, 0)
+        self.texts = [list(text) for text in self.texts for _ in range(group)]
+
+    def keep(self, rows: Tensor) -> None:
+        self.texts = [self.texts[row] for row in rows.tolist()]
+
+    def read(self, token_B: Tensor) -> Tensor:
+        for text, token in zip(self.texts, token_B.tolist(), strict=True):
+            text.append(token)
+        return self._last()
+
+    def _last(self) -> Tensor:
+        width = max(map(len, self.texts))
+        ids = torch.tensor([text + [self.pad] * (width - len(text)) for text in self.texts])
+        mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in self.texts])
+        ends = torch.tensor([len(text) - 1 for text in self.texts], device=self.device)
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        found: Tensor = self.model(**inputs, use_cache=False).logits
+        return found[torch.arange(len(ends), device=self.device), ends]
+
+
+_ROWS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _keeps_rows(lm: LM, head: Sequence[int]) -> bool:
+    """Whether the model's cache can be repeated and cut row by row; recurrent ones' cannot."""
+    if lm.model not in _ROWS:
+        ids = torch.tensor([list(head)], device=lm.device)
+        cache: Any = getattr(
+            _forward(lm.model, ids, torch.ones_like(ids), None), "past_key_values", None
+        )
+        layers = getattr(cache, "layers", None) or [cache]
+        wanted = ("batch_repeat_interleave", "batch_select_indices")
+        _ROWS[lm.model] = all(hasattr(layer, name) for layer in layers for name in wanted)
+    return _ROWS[lm.model]
 
 
 def _forward(model: Any, ids: Tensor, mask: Tensor, cache: Any) -> Any:
