@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core import modelfolder
+from titer.core.config import context_length
 from titer.core.errors import BadInput
 from titer.core.tokenizer import faithful, rendered, tokens, with_pad
 
@@ -315,7 +316,7 @@ class LM:
 
     def context_length(self) -> int:
         """The longest sequence the model takes, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return context_length(self.model.config)
 
     # -- asking ---------------------------------------------------------------------------------
 

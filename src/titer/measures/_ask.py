@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from titer.core.config import vocab_size
 from titer.core.lm import LM, Encoded
 from titer.measures._tree import Block, plan
 from titer.nn.rows import reach
@@ -79,7 +80,7 @@ _LOGITS = 2**28
 
 
 def _tokens(lm: LM, copies: int) -> int:
-    words = int(lm.model.config.get_text_config().vocab_size)
+    words = vocab_size(lm.model.config)
     return max(1, min(_TOKENS.get(lm.device.type, 8192), _LOGITS // words) // copies)
 
 
@@ -159,7 +160,7 @@ def _takes_trees(lm: LM, copies: int) -> bool:
 
 def _tried(lm: LM, copies: int) -> bool | None:
     """The trial; None where a broken model lets nothing be said."""
-    words = int(lm.model.config.get_text_config().vocab_size)
+    words = vocab_size(lm.model.config)
     rows = [Encoded(tuple(token % words for token in ids), 2) for ids in _SAMPLE]
     plain = _sums(plain_scores(lm, rows, copies=copies))
     if not bool(plain.isfinite().all()):

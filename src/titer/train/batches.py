@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from titer.core.config import hidden_size
 from titer.core.data import Example
 from titer.core.errors import BadInput
 from titer.core.lm import LM, Encoded, Template
@@ -158,7 +159,7 @@ def pack(lm: LM, groups: Sequence[Drawn]) -> Batch:
     pad, device = lm.tokenizer.pad_token_id, lm.device
     sequences = [[row for _, row in group.rows] for group in groups]
     lengths = [[len(row.ids) for row in group] for group in sequences]
-    length, bins = layout(lengths, int(lm.model.config.hidden_size))
+    length, bins = layout(lengths, hidden_size(lm.model.config))
     most = max(map(len, lengths))
     alone = {len(shared) for shared in bins} == {len(group) for group in lengths} == {most}
     longest = max(max(group) for group in lengths)

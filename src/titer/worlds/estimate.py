@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from titer.core.config import DEPTHS, WIDTHS, setting
 from titer.core.errors import BadInput
 
 __all__ = ["Needed", "Work", "estimate"]
@@ -119,19 +120,11 @@ def _dimensions(
     shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
 ) -> tuple[int, int, int]:
     """Width, blocks and vocabulary; from the config under its usual names, else from shapes."""
-
-    def named(*keys: str, default: int) -> int:
-        for key in keys:
-            value = config.get(key)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-        return default
-
     matrices = [shape for shape in shapes.values() if len(shape) == 2]
     largest = max(matrices, key=math.prod, default=(1, 1))
-    width = named("hidden_size", "n_embd", "d_model", default=min(largest))
-    layers = named("num_hidden_layers", "n_layer", "n_layers", default=max(1, len(matrices) // 7))
-    return width, layers, named("vocab_size", default=max(largest))
+    width = setting(config, *WIDTHS) or min(largest)
+    layers = setting(config, *DEPTHS) or max(1, len(matrices) // 7)
+    return width, layers, setting(config, "vocab_size") or max(largest)
 
 
 def _in_matmuls(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> int:
