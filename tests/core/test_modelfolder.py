@@ -324,7 +324,7 @@ def test_the_blocks_that_predict_ahead_are_told_and_not_counted(folder, whole):
     change(folder / "config.json", num_nextn_predict_layers=1)
     assert faults(folder) == []
     assert tensor_shapes(folder) == tensor_shapes(whole)
-    assert any("2 tensors are not read and not counted" in note for note in notes(folder))
+    assert any("2 tensors are no part of the language model" in note for note in notes(folder))
     assert notes(whole) == []
 
 

@@ -90,7 +90,7 @@ def notes(folder: Path) -> list[str]:
     for kind in dict.fromkeys(idle.values()):
         names = [name for name in idle if idle[name] == kind]
         found.append(
-            f"{len(names):,} tensors are not read and not counted, as they are {kind}: "
+            f"{len(names):,} tensors are no part of the language model and not counted ({kind}): "
             f"{listed(names)}."
         )
     return found

@@ -201,10 +201,10 @@ def tensor_entries(folder: Path) -> dict[str, Any]:
 def tensor_shapes(
     folder: Path, config: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that the model reads, from the file headers alone.
+    """The shape of every tensor of the language model, from the file headers alone.
 
-    What lies in the files and is not read (see :func:`unread`) is no weight of the model: it must
-    choose no budget. ``config`` is the content of ``config.json``, read where it is not given.
+    What else lies in the files (see :func:`unread`) must choose no budget. ``config`` is the
+    content of ``config.json``, read where it is not given.
     """
     entries = tensor_entries(folder)
     known = read_json(folder / "config.json") if config is None else config
@@ -217,8 +217,8 @@ def tensor_shapes(
 
 
 def unread(shapes: Mapping[str, Iterable[int]], config: Mapping[str, Any]) -> dict[str, str]:
-    """Tensors that may lie in a model's files though no causal language model reads them, and what
-    they are. This is the whole list: any other tensor that is not read refuses the model.
+    """Tensors that may lie in a model's files though they are no part of its language model, and
+    what they are. This is the whole list: any other tensor that is not read refuses the model.
     """
     depth = setting(config, *DEPTHS)
     ahead = setting(config, "num_nextn_predict_layers", "num_mtp_layers") or 0
