@@ -20,6 +20,9 @@ DATA = Path(__file__).parents[1] / "data"
 ADDED = ("standing", "reason", "doubts")
 """What an attack's record holds beyond what it held then: its validity, as values."""
 
+LATER = {"S21"}
+"""Checks that were not made then."""
+
 
 def _then(verdict: dict[str, Any]) -> dict[str, Any]:
     """A verdict as it was written then: without what was added, and without what is put
@@ -31,6 +34,7 @@ def _then(verdict: dict[str, Any]) -> dict[str, Any]:
         for attack in model["attacks"]:
             for name in ADDED:
                 attack.pop(name, None)
+        model["checks"] = [one for one in model["checks"] if one["id"] not in LATER]
         for check in model["checks"]:
             del check["question"]
     return verdict

@@ -313,10 +313,18 @@ class LM:
     def encode(
         self, prompt: str, answer: str, *, template: Template = "native", limit: int | None = None
     ) -> Encoded:
-        """Prompt and answer as training sees them, cut on the right to ``limit`` tokens."""
+        """Prompt and answer as training sees them, in at most ``limit`` tokens.
+
+        As where a model is asked, a prompt is cut on the left and keeps half of the room; only an
+        answer that is longer than the rest loses its end.
+        """
         head = self.prompt_ids(prompt, template)
-        ids = [*head, *self.answer_ids(answer, end=True, template=template)]
-        return Encoded(tuple(ids[:limit]), len(head))
+        tail = self.answer_ids(answer, end=True, template=template)
+        if limit is not None and len(head) + len(tail) > limit:
+            kept = max(limit - len(tail), min(len(head), limit // 2))
+            head = head[len(head) - kept :]
+            tail = tail[: limit - kept]
+        return Encoded((*head, *tail), len(head))
 
     def context_length(self) -> int:
         """The longest sequence the model takes, in tokens."""

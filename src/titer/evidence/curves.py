@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from titer.core import Spent
 from titer.core.protocol import EPSILON, KAPPAS, MARGIN
+from titer.core.records import Cut
 from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
@@ -111,6 +112,7 @@ class Trajectory:
     losses: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    cut: Cut | None = None
 
     @property
     def horizon(self) -> float:

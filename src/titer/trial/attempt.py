@@ -12,7 +12,8 @@ from titer.core.data import Data, World
 from titer.core.errors import BadInput, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, Watch
-from titer.core.records import Status, Trace, Trial
+from titer.core.records import Cut, Status, Trace, Trial
+from titer.measures._room import cut_of
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, probes, task_probes
 from titer.trial.recorder import Recorder
@@ -96,8 +97,15 @@ class Attempt:
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
             weights=weights,
             cohort=cohort,
+            cut=self._cut() if status == "ok" else None,
         )
         return trace, self.recorder.generations, out
+
+    def _cut(self) -> Cut:
+        """What of the lines that the attack is made for, and of the questions, was too long."""
+        lines = self.run.data.unrelated if self.trial.task else self.run.data.harmful
+        asked = ((probe.build(), probe.items) for probe in self.recorder.asked)
+        return cut_of(self.lm, lines, asked)
 
 
 def attack(
