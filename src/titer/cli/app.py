@@ -24,7 +24,9 @@ from titer.cli.options import (
     Verbose,
 )
 from titer.cli.output import say, say_or_print, settings_of, tell_warnings, use_device
+from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
+from titer.core.files import room
 
 app = typer.Typer(
     name="titer",
@@ -45,7 +47,8 @@ Set = Annotated[
 def main() -> None:
     """Run the command line; exit 0 done, 2 the user's input, 1 our fault."""
     try:
-        app(standalone_mode=True)
+        with stoppable(), room():
+            app(standalone_mode=True)
     except BadInput as error:
         for fault in error.faults:
             say(f"titer: {fault}", err=True)
@@ -53,9 +56,6 @@ def main() -> None:
     except TiterError as error:
         say(f"titer: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("titer: stopped; the same command goes on where this one ended.", err=True)
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
