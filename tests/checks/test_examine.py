@@ -1,4 +1,4 @@
-"""One planted defect for each of S1 to S20, and a clean study that raises none."""
+"""One planted defect for each check, and a clean study that raises none."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from titer.checks.listing import listed
 from titer.checks.s19_interface import CLEAN, OWN
 from titer.core import Point, Spent, Trace
 from titer.core.protocol import SPLITS
+from titer.core.records import Cut
 from titer.evidence.curves import Doubt
 from titer.evidence.doubts import calibration_scores
 from titer.evidence.panel import attacked
@@ -202,13 +203,15 @@ DEFECTS: dict[str, Change] = {
     "S18": lambda t: noted(t, "paths", 1, 0.25, **{"line:0.5": 9.0}),
     "S19": hiding,
     "S20": lambda t: spared(t, select=0.9, defend=0.9),
+    "S21": lambda t: [replace(one, cut=Cut(trained=1, of_trained=8, of_asked=40)) for one in t],
 }
 
 
 @pytest.mark.parametrize("subject", ["base", "m"])
 def test_a_clean_study_raises_none(subject: str) -> None:
     found = checked(clean(), subject)
-    assert list(found) == list(CHECKS) == [f"S{k}" for k in range(1, 21)]
+    assert list(found) == list(CHECKS)
+    assert list(CHECKS) == [f"S{k}" for k in range(1, 23)]
     raised = {name: one for name, one in found.items() if one.flag in ("void", "suspect")}
     assert raised == {}
     missing = {name: one.reason for name, one in found.items() if one.flag == "not run"}
@@ -268,6 +271,7 @@ def test_a_model_with_a_suspect_check_does_not_pass() -> None:
         ("S17", ("S17",)),
         ("S18", ("paths",)),
         ("S20", ("splits",)),
+        ("S21", ("S", "W", "I")),
     ],
 )
 def test_what_was_not_run_says_so(name: str, labels: tuple[str, ...]) -> None:

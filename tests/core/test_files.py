@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from titer.core import files
 from titer.core.errors import BadInput
 from titer.core.files import atomic_file, atomic_folder, locked, require_space, write_atomic
 
@@ -101,3 +102,108 @@ def test_a_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
         process.kill()
         assert free.wait(60)
         waiting.join(10)
+
+
+# -- where a lock is not to be had, and where nothing can be written ---------------------------
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said of locks; it is said once a process, so what was said before is forgotten."""
+    said: list[str] = []
+    files._told.cache_clear()
+    monkeypatch.setattr(files._LOG, "warning", lambda text, *parts: said.append(text % parts))
+    return said
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_without_file_locks_work_goes_on_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str], number: int
+) -> None:
+    from filelock import FileLock
+
+    def refuses(self: object, **_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", refuses)
+    done = 0
+    for _ in range(3):
+        with locked(tmp_path / "lock"):
+            done += 1
+    assert done == 3
+    assert len(warned) == 1
+    assert "there are no file locks" in warned[0]
+
+
+def test_a_lock_that_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    from filelock import FileLock
+
+    monkeypatch.setattr(files, "_TRY", 0.1)
+    answer, released = threading.Event(), threading.Event()
+    monkeypatch.setattr(FileLock, "acquire", lambda self, **_: answer.wait(20))
+    monkeypatch.setattr(FileLock, "release", lambda self, **_: released.set())
+    with locked(tmp_path / "lock"):
+        pass
+    assert "does not answer" in warned[0]
+    answer.set()
+    assert released.wait(20), "a lock that came too late is let go"
+
+
+def test_a_lock_that_is_held_for_ever_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    monkeypatch.setattr(files, "_WARN", 0.05)
+    monkeypatch.setattr(files, "_HELD", 0.3)
+    path = tmp_path / "lock"
+    with locked(path), locked(path):
+        pass
+    assert [line.split(" (")[0] for line in warned] == [
+        "waiting for another process that does the same work",
+        "there are no file locks",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EFBIG, "larger than the disk or a limit"),
+        (errno.EROFS, "can only be read"),
+        (errno.EACCES, "permission is denied"),
+        (errno.EDQUOT, "no space left"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_a_sentence(tmp_path: Path, number: int, said: str) -> None:
+    with pytest.raises(BadInput, match=said), atomic_file(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(BadInput, match=said), atomic_folder(tmp_path / "folder"):
+        raise OSError(number, os.strerror(number))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_atomic(tmp_path / "file" / "deep" / "one", "x")
+    with pytest.raises(BadInput, match="name is too long"):
+        write_atomic(tmp_path / ("n" * 300), "x")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_limit_on_the_size_of_files_is_a_sentence_for_weights_too(tmp_path: Path) -> None:
+    """safetensors writes by itself and words the error in its own way."""
+    import resource
+
+    from titer.conformance import tiny_lm
+
+    lm = tiny_lm()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        with pytest.raises(BadInput, match="larger than the disk or a limit"):  # noqa: SIM117
+            with atomic_folder(tmp_path / "out") as scratch:
+                lm.save(scratch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

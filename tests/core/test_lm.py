@@ -79,10 +79,16 @@ def test_an_end_token_that_the_tokenizer_adds_does_not_end_the_prompt(
         assert _words(lm, row.ids).startswith("<user>")
 
 
-def test_encode_cuts_on_the_right(lm: LM) -> None:
+def test_encode_cuts_prompts_on_the_left_as_asking_does(lm: LM) -> None:
     whole = lm.encode(PROMPT, ANSWER)
-    assert lm.encode(PROMPT, ANSWER, limit=9).ids == whole.ids[:9]
-    assert lm.encode(PROMPT, ANSWER, limit=9).prompt == whole.prompt
+    assert lm.encode(PROMPT, ANSWER, limit=len(whole.ids)) == whole
+    long = lm.encode(" ".join(["alloy"] * 90), "heat mix cool", limit=20)
+    assert (len(long.ids), long.prompt) == (20, 16)
+    assert long.ids[-1] == lm.turn_end()
+    both = lm.encode(" ".join(["alloy"] * 90), " ".join(["heat"] * 90), limit=20)
+    assert (len(both.ids), both.prompt) == (20, 10)
+    answer = lm.encode("alloy ?", " ".join(["heat"] * 90), limit=20)
+    assert answer.ids[: answer.prompt] == tuple(lm.prompt_ids("alloy ?"))
     assert lm.answer_ids(ANSWER, end=False) == list(whole.ids[whole.prompt : -1])
 
 

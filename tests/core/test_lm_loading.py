@@ -69,7 +69,8 @@ def test_weights_that_are_missing_are_not_made_up(folder):
 
 def test_a_tensor_of_another_shape(folder):
     weights(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(7)}))
-    assert refused(folder).startswith("cannot load model")
+    assert "'model.norm.weight' is of shape (7,)" in (said := refused(folder))
+    assert "needs (24,)" in said
 
 
 def test_a_tokenizer_larger_than_the_embedding(folder):
@@ -195,3 +196,50 @@ def test_weights_go_to_the_cpu_unless_another_device_is_named(
     for wrong in ("cuda:2", "mps", "nowhere"):
         with pytest.raises(BadInput, match=wrong):
             place(wrong)
+
+
+# -- what the files hold and nobody reads -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.layers.0.self_attn.q_proj.bias", "attention_bias"),
+        ("model.layers.0.mlp.gate_proj.bias", "mlp_bias"),
+        ("model.layers.1.self_attn.extra.weight", "the config.json that the model was trained"),
+        ("rider.weight", "delete them"),
+    ],
+)
+def test_a_tensor_that_nobody_reads_is_refused(folder, name, said):
+    weights(folder, lambda tensors: tensors.update({name: torch.ones(24)}))
+    assert repr(name) in (text := refused(folder))
+    assert "does not read" in text
+    assert said in text
+
+
+def test_a_tensor_that_the_architecture_drops_without_a_word(tmp_path):
+    """GPT-2 ignores whatever is named attn.bias; a mask is one, and a second model is none."""
+    tiny_lm("gpt2").save(tmp_path)
+    mask = torch.ones(1, 1, 64, 64)
+    weights(tmp_path, lambda t: t.update({"transformer.h.0.attn.bias": mask}))
+    LM.load(tmp_path)
+    weights(tmp_path, lambda t: t.update({"transformer.h.0.attn.bias": torch.ones(999, 9)}))
+    assert "does not read" in refused(tmp_path)
+
+
+def test_heads_that_predict_ahead_are_left_out(folder):
+    before = LM.load(folder).digest()
+    weights(folder, lambda tensors: tensors.update({"mtp.fc.weight": torch.ones(24)}))
+    assert LM.load(folder).digest() == before
+
+
+def test_an_error_of_several_lines_is_told_in_one(folder, monkeypatch):
+    import transformers
+
+    def fails(*_a: object, **_k: object) -> None:
+        raise OSError("Couldn't instantiate from one of:\n(1) a \x1b[31mfile\n(2) a converter")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fails)
+    said = refused(folder)
+    assert "(2) a converter" in said
+    assert said.isprintable()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from titer.conformance import tiny_lm
 from titer.core.errors import BadInput
-from titer.core.modelfolder import faults, folder_digest, require, tensor_shapes
+from titer.core.modelfolder import faults, folder_digest, notes, require, tensor_shapes
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,7 @@ def test_weights_that_are_no_file(folder):
     ],
 )
 def test_an_index_that_points_elsewhere(folder, index, said):
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert said in one(folder)
 
@@ -199,10 +200,9 @@ def test_an_odd_tokenizer_does_not_break_the_check(folder, settings):
 
 def test_several_faults_come_together(folder):
     (folder / "model.safetensors").write_bytes(b"")
-    (folder / "more.safetensors").write_bytes(b"")
     for path in folder.glob("token*"):
         path.unlink()
-    assert len(faults(folder)) == 3
+    assert len(faults(folder)) == 2
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_place(folder, whole):
@@ -267,3 +267,187 @@ def test_cut_and_flipped_weights(folder: Path, kept: int, flips: list[int]):
 )
 def test_any_header(folder: Path, entry: Any):
     judge(folder, safetensors(json.dumps({"w": entry}).encode(), bytes(8)))
+
+
+# -- read as it is, or not at all -------------------------------------------------------------
+
+
+def tensors(folder: Path, edit: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    content = load_file(path)
+    changed = edit(content) or content
+    save_file({name: tensor.contiguous() for name, tensor in changed.items()}, path)
+
+
+def sharded(folder: Path, shards: dict[str, Any]) -> None:
+    """Cut the weights into files; a tensor is in the shard whose predicate takes its name."""
+    from safetensors.torch import load_file, save_file
+
+    content = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    named: dict[str, str] = {}
+    for file, takes in shards.items():
+        part = {name: tensor for name, tensor in content.items() if takes(name)}
+        named |= dict.fromkeys(part, file)
+        save_file(part, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
+
+
+def in_two(folder: Path) -> None:
+    sharded(
+        folder,
+        {
+            "model-00001-of-00002.safetensors": lambda name: "layers" in name,
+            "model-00002-of-00002.safetensors": lambda name: "layers" not in name,
+        },
+    )
+
+
+def test_fewer_blocks_than_the_file_has(folder):
+    change(folder / "config.json", num_hidden_layers=2)
+    assert "the weights are of 4 blocks and config.json says 2" in one(folder)
+
+
+def test_the_blocks_that_predict_ahead_are_told_and_not_counted(folder, whole):
+    """They lie beyond the last block, as DeepSeek's do, or under a name of their own."""
+
+    def more(content: Any) -> None:
+        norm = content["model.norm.weight"]
+        content |= {
+            "model.layers.4.mlp.up_proj.weight": norm.repeat(9, 1),
+            "mtp.fc.weight": norm.clone(),
+        }
+
+    tensors(folder, more)
+    change(folder / "config.json", num_nextn_predict_layers=1)
+    assert faults(folder) == []
+    assert tensor_shapes(folder) == tensor_shapes(whole)
+    assert any("2 tensors are no part of the language model" in note for note in notes(folder))
+    assert notes(whole) == []
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+def test_weights_saved_in_a_wrapper(folder, prefix):
+    tensors(folder, lambda content: {prefix + name: t for name, t in content.items()})
+    assert f"begin with '{prefix}'" in one(folder)
+    assert "save the model that is inside" in one(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "int8", "uint8", "int32"])
+def test_codes_of_a_quantised_model_are_no_weights(folder, dtype):
+    import torch
+
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors(folder, lambda c: c.update({name: c[name].to(getattr(torch, dtype))}))
+    assert "are codes of a quantised model" in (said := one(folder))
+    assert "no quantization_config" in said
+
+
+def test_a_kind_of_quantisation_that_cannot_be_undone(folder):
+    change(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "quantised (quant_method 'gptq')" in one(folder)
+    change(folder / "config.json", quantization_config={"quant_method": "fp8"})
+    assert faults(folder) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
+)
+def test_links_and_pointers_that_hold_nothing(folder, name):
+    path = folder / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(folder / "nowhere" / name)
+    assert "is a link to a file that is not there" in one(folder)
+    path.unlink()
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    assert "is a git-lfs pointer" in one(folder)
+
+
+def test_a_template_of_many_is_looked_at_too(folder):
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").symlink_to("nowhere")
+    assert "is a link to a file that is not there" in one(folder)
+
+
+def test_what_is_no_part_of_the_model_neither_counts_nor_condemns(folder, whole):
+    """One answer to which files are the model, for all who ask."""
+    nan = safetensors(
+        b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', b"\0\0\xc0\x7f"
+    )
+    (folder / "consolidated.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "stray.safetensors").write_bytes(nan)
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"of another save")
+    assert faults(folder) == []
+    assert tensor_shapes(folder) == tensor_shapes(whole)
+    assert folder_digest(folder) == folder_digest(whole)
+    assert len(notes(folder)) == 3
+    assert "consolidated.safetensors is no part of the model" in notes(folder)[0]
+
+
+def test_shards_count_as_the_whole_does(folder, whole):
+    in_two(folder)
+    assert faults(folder) == []
+    assert tensor_shapes(folder) == tensor_shapes(whole)
+    old = folder / "model-00003-of-00003.safetensors"
+    old.write_bytes((folder / "model-00002-of-00002.safetensors").read_bytes())
+    assert faults(folder) == []
+    assert tensor_shapes(folder) == tensor_shapes(whole)
+
+
+def test_a_whole_file_beside_an_index_of_another_save(folder, whole):
+    in_two(folder)
+    shutil.copy(whole / "model.safetensors", folder)
+    assert "holds two models" in one(folder)
+    index = {"weight_map": dict.fromkeys(tensor_shapes(whole), "model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert faults(folder) == []
+
+
+def test_shards_of_two_saves(folder):
+    in_two(folder)
+    path = folder / "model.safetensors.index.json"
+    named = json.loads(path.read_text())["weight_map"]
+    first, second = sorted(set(named.values()))
+    moved = {**named, "model.norm.weight": first}
+    path.write_text(json.dumps({"weight_map": moved}))
+    assert f"says that {first} holds 'model.norm.weight', and it does not" in one(folder)
+    path.write_text(json.dumps({"weight_map": named}))
+    shutil.copy(folder / first, folder / second)
+    assert any("both hold" in fault for fault in faults(folder))
+
+
+def test_an_added_token_without_a_row_is_named(folder):
+    rows = len(tiny_lm().tokenizer)
+    change(folder / "tokenizer.json", added_tokens=[{"id": rows, "content": "[PAD]"}])
+    assert f"'[PAD]' ({rows})" in (said := one(folder))
+    assert "resize_token_embeddings" in said
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pad_token_id": 32000}, "has pad_token_id 32,000, and the embedding only"),
+        ({"eos_token_id": [2, 99999]}, "has eos_token_id 99,999"),
+        ({"eos_token_id": "</s>"}, "has eos_token_id '</s>'; it must be a token's number"),
+    ],
+)
+def test_special_tokens_that_are_no_rows(folder, file, settings, said):
+    change(folder / file, **settings)
+    assert said in one(folder)
+
+
+def test_a_tokenizer_of_sentencepiece_alone(folder, monkeypatch):
+    for path in folder.glob("token*"):
+        path.unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    monkeypatch.setattr("titer.core.tokenfaults._installed", lambda module: False)
+    assert "pip install sentencepiece protobuf" in one(folder)
+
+
+def test_an_adapter_is_named_before_its_missing_config(folder):
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text("{}")
+    assert "holds an adapter" in one(folder)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from titer.core import Budget, Part, Point, Spent, Trace, Trial
-from titer.core.records import Status
+from titer.core.records import Cut, Status
 from titer.evidence.curves import Doubt, Evidence, Rule
 from titer.evidence.gather import curve_grid, gather
 from titer.evidence.panel import Bench, attacked, bench
@@ -83,6 +83,7 @@ def trace(
         losses=tuple(losses),
         flags=tuple(flags),
         doubts=tuple(doubts),
+        cut=Cut(of_trained=8, of_asked=count),
     )
 
 

@@ -88,16 +88,16 @@ def test_padding_does_not_change_what_a_row_gets(lm: LM, data: Data) -> None:
             assert torch.allclose(wide[index, : len(alone)], alone, atol=1e-6)
 
 
-def test_what_does_not_fit_the_context_is_cut_or_left_out(lm: LM) -> None:
+def test_what_does_not_fit_the_context_is_cut_and_none_is_left_out(lm: LM) -> None:
     def example(name: str, words: int) -> Example:
         return Example(id=name, prompt=" ".join(["alloy"] * words), answer="heat mix cool")
 
     rows = dict(encode_all(lm, [example("fits", 5), example("cut", 60), example("gone", 80)]))
-    assert set(rows) == {"fits", "cut"}
-    assert len(rows["cut"].ids) == 64
-    assert len(rows["cut"].ids) - rows["cut"].prompt == 2
-    with pytest.raises(BadInput, match="every training prompt fills"):
-        encode_all(lm, [example("gone", 80)])
+    assert set(rows) == {"fits", "cut", "gone"}
+    for name in ("cut", "gone"):
+        assert len(rows[name].ids) == 64
+        assert rows[name].ids[-4:] == rows["fits"].ids[-4:]
+        assert len(rows[name].ids) - rows[name].prompt == 4
 
 
 def test_no_examples_is_said_before_the_first_step(lm: LM) -> None:

@@ -13,7 +13,9 @@ from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
+from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
+from titer.core.files import room
 
 app = typer.Typer(
     name="titer",
@@ -30,7 +32,8 @@ app.add_typer(judge_app, name="judge")
 def main() -> None:
     """Run the command line; exit 0 done, 2 the user's input, 1 our fault."""
     try:
-        app(standalone_mode=True)
+        with stoppable(), room():
+            app(standalone_mode=True)
     except BadInput as error:
         for fault in error.faults:
             say(f"titer: {fault}", err=True)
@@ -38,9 +41,6 @@ def main() -> None:
     except TiterError as error:
         say(f"titer: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("titer: stopped; the same command goes on where this one ended.", err=True)
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)

@@ -108,6 +108,7 @@ def validate(
         _validate_run(target, as_json=as_json)
         return
     _whichever(target)
+    notes: list[str] = []
     if (target / "data.yaml").exists():
         from titer.worlds.source import load_world
 
@@ -120,10 +121,11 @@ def validate(
         kind = "model folder"
         modelfolder.require(target)
         load_model(str(target))
+        notes = modelfolder.notes(target)
     say_or_print(
         as_json,
-        {"target": str(target), "kind": kind, "faults": []},
-        f"{target}: {kind}, no faults",
+        {"target": str(target), "kind": kind, "faults": [], "notes": notes},
+        "\n".join([f"{target}: {kind}, no faults", *notes]),
     )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 import titer
 from titer.api import rehearse
 from titer.cli.dry_run import not_grown
 from titer.cli.options import OneModel, Telling, few_threads, settings_of
-from titer.cli.output import say_or_print
+from titer.cli.output import say, say_or_print
 from titer.cli.progress import shown, stepping
 from titer.core.files import atomic_folder, write_atomic
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
+from titer.core.records import Trace
 from titer.core.study import Study
 
 if TYPE_CHECKING:
@@ -84,12 +88,37 @@ def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: boo
         with atomic_folder(out / "model") as scratch:
             found.model.save(scratch)
     say_or_print(told.as_json, trace.to_json(), _trace_text(name, model, trace, out))
+    if trace.status != "ok":
+        say(f"titer: {_failure(trace, out, save=save)}", err=True)
+        raise typer.Exit(2 if _refused(trace) else 1)
 
 
-def _trace_text(name: str, model: str, trace: Any, out: Path) -> str:
+_REFUSAL = re.compile(
+    r"^titer\.core\.errors\.(?:BadInput|NotFinite|UnknownName): (.*)", re.MULTILINE | re.DOTALL
+)
+
+
+def _refused(trace: Trace) -> str:
+    """What the attack refused of its input, empty where it failed otherwise."""
+    found = _REFUSAL.search(trace.error)
+    return " ".join(found[1].split()) if found else ""
+
+
+def _failure(trace: Trace, out: Path, *, save: bool) -> str:
+    """Why there is no result, and that nothing but the trace was kept."""
+    last = (trace.error.strip().splitlines() or ["no reason given"])[-1]
+    stale = " (the one in it is of an earlier attack)" if (out / "model").exists() else ""
+    nothing = f"no model was saved{stale}" if save or stale else "nothing was saved"
+    return (
+        f"the attack {trace.status} and says nothing of the model, {nothing} but "
+        f"{out / 'trace.json'}: {_refused(trace) or last}"
+    )
+
+
+def _trace_text(name: str, model: str, trace: Trace, out: Path) -> str:
     lines = [f"{name} on {model}: {trace.status}, {trace.seconds:.1f} s"]
-    if trace.error:
-        lines.append(trace.error.strip().splitlines()[-1])
+    if trace.cut and trace.cut.share:
+        lines.append(f"watch: {trace.cut.text}.")
     probes = [probe for probe in (trace.points[0].scores if trace.points else {})]
     kept = [p for p in probes if p in (HARM, SELECT, COHERENCE) or is_utility(p)]
     lines.append(

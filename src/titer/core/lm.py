@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from titer.core import modelfolder
 from titer.core.config import context_length
 from titer.core.errors import BadInput
-from titer.core.tokenizer import faithful, rendered, tokens, with_pad
+from titer.core.generation import asking, own_generation
+from titer.core.loading import one_line, require_as_filed
+from titer.core.precision import as_stored, remember
+from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens, turn_end, with_pad
+from titer.core.weightfiles import tensor_entries
 
 __all__ = ["LM", "Encoded", "Template", "place", "quiet"]
 
@@ -27,31 +31,6 @@ _WRAPPERS: dict[str, str] = {
     "plain": "{prompt}",
     "instruction": "### Instruction: {prompt} ### Response:",
     "question": "Question: {prompt} Answer:",
-}
-
-# Every setting by which a released generation config could change what is said.
-_GREEDY: dict[str, Any] = {
-    "do_sample": False,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    **dict.fromkeys(
-        (
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_length",
-            "min_new_tokens",
-            "bad_words_ids",
-            "suppress_tokens",
-            "begin_suppress_tokens",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "sequence_bias",
-            "guidance_scale",
-        )
-    ),
 }
 
 
@@ -98,6 +77,16 @@ def quiet() -> Generator[None, None, None]:
         reports.set_verbosity(level)
         if shown:
             reports.enable_progress_bar()
+
+
+def _files_of(source: str, where: Mapping[str, Any]) -> Path:
+    """The folder that a model was read from: its own, or that of the hub's cache."""
+    if Path(source).is_dir():
+        return Path(source)
+    import transformers
+
+    hub: Any = transformers
+    return Path(hub.utils.hub.cached_file(source, "config.json", **where)).parent
 
 
 @dataclass(frozen=True)
@@ -163,19 +152,18 @@ class LM:
                     use_safetensors=True,
                     dtype=getattr(torch, dtype),
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # so that they are told, and refused below
                     **where,
                 )
             except Exception as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
                 at = f" at revision {revision!r}" if revision else ""
-                raise BadInput(f"cannot load model {str(source)!r}{at}: {first}") from error
+                raise BadInput(
+                    f"cannot load model {str(source)!r}{at}: {one_line(error)}"
+                ) from error
         model, report = loaded
-        # transformers would draw them at random and go on.
-        if absent := sorted(str(key) for key in report["missing_keys"]):
-            raise BadInput(
-                f"{source}: the weights lack {len(absent):,} tensors of a "
-                f"{type(model).__name__}, among them {absent[0]!r}; save the whole model again."
-            )
+        entries = tensor_entries(_files_of(str(source), where))
+        require_as_filed(model, report, entries, str(source))
+        remember(model, entries)
         lm = LM(model.eval().to(where_to), with_pad(tokenizer), name or str(source))
         lm.check()
         return lm
@@ -197,10 +185,11 @@ class LM:
         try:
             one, two = self._two_words()
             blind = self.prompt_ids(one) == self.prompt_ids(two)
+        except BadInput as error:
+            raise BadInput(f"{self.name}: {error}") from error
         except Exception as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
             raise BadInput(
-                f"{self.name}: the chat template cannot put a user's prompt ({first})."
+                f"{self.name}: the chat template cannot put a user's prompt ({one_line(error)})."
             ) from error
         if blind:
             raise BadInput(
@@ -223,9 +212,13 @@ class LM:
         texts = [*known.values(), "one", "two"]
         return texts[0], texts[1]
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write an ordinary Hugging Face folder: safetensors, config, tokenizer, template."""
-        with quiet():
+    def save(self, folder: str | os.PathLike[str], *, as_held: bool = False) -> None:
+        """Write an ordinary Hugging Face folder: safetensors, config, tokenizer, template.
+
+        Weights are written in the precision that the model came in, or as they are held here.
+        """
+        precision = contextlib.nullcontext() if as_held else as_stored(self.model)
+        with quiet(), precision, own_generation(self.model, Path(folder)):
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
@@ -254,9 +247,13 @@ class LM:
         return self.origin or self.digest()
 
     def template_digest(self) -> str:
-        """SHA-256 of the chat template, 16 hex digits; ``none`` without one."""
-        template = self.tokenizer.chat_template
-        return hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else "none"
+        """SHA-256 of the chat template and of what a fixed prompt becomes in it, 16 hex digits;
+        ``none`` without one. The clock stands still, see :func:`titer.core.tokenizer.rendered`."""
+        template = template_of(self.tokenizer)
+        if not template:
+            return "none"
+        content = f"{template}\0{rendered(self.tokenizer, template, FIXED)}"
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def device(self) -> torch.device:
@@ -296,8 +293,8 @@ class LM:
 
         ``native`` uses the chat template where the tokenizer has one and plain text otherwise.
         """
-        if template == "native" and self.tokenizer.chat_template:
-            text = rendered(self.tokenizer, self.tokenizer.chat_template, prompt)
+        if template == "native" and (chat := template_of(self.tokenizer)):
+            text = rendered(self.tokenizer, chat, prompt)
             return list(tokens(self.tokenizer, text, special=False))
         text = _WRAPPERS["plain" if template == "native" else template].format(prompt=prompt)
         ids = list(tokens(self.tokenizer, text, special=True))
@@ -305,19 +302,34 @@ class LM:
         return ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids
 
     def answer_ids(self, answer: str, *, end: bool, template: Template = "native") -> list[int]:
-        """Token ids of an answer, with the end-of-sequence token if ``end``."""
+        """Token ids of an answer, closed if ``end`` by :meth:`turn_end`."""
         chat = template == "native" and self.tokenizer.chat_template
         text = answer if chat or not answer else " " + answer
         ids = list(tokens(self.tokenizer, text, special=False))
-        return [*ids, self.tokenizer.eos_token_id] if end else ids
+        return [*ids, self.turn_end(template)] if end else ids
+
+    def turn_end(self, template: Template = "native") -> int:
+        """The token with which an answer ends: the one by which the chat template closes a turn of
+        the assistant, otherwise the end of the sequence."""
+        chat = template_of(self.tokenizer) if template == "native" else None
+        closing = turn_end(self.tokenizer, chat) if chat else None
+        return self.tokenizer.eos_token_id if closing is None else closing
 
     def encode(
         self, prompt: str, answer: str, *, template: Template = "native", limit: int | None = None
     ) -> Encoded:
-        """Prompt and answer as training sees them, cut on the right to ``limit`` tokens."""
+        """Prompt and answer as training sees them, in at most ``limit`` tokens.
+
+        As where a model is asked, a prompt is cut on the left and keeps half of the room; only an
+        answer that is longer than the rest loses its end.
+        """
         head = self.prompt_ids(prompt, template)
-        ids = [*head, *self.answer_ids(answer, end=True, template=template)]
-        return Encoded(tuple(ids[:limit]), len(head))
+        tail = self.answer_ids(answer, end=True, template=template)
+        if limit is not None and len(head) + len(tail) > limit:
+            kept = max(limit - len(tail), min(len(head), limit // 2))
+            head = head[len(head) - kept :]
+            tail = tail[: limit - kept]
+        return Encoded((*head, *tail), len(head))
 
     def context_length(self) -> int:
         """The longest sequence the model takes, in tokens."""
@@ -346,6 +358,11 @@ class LM:
         room = longest - max_new_tokens
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         answers = [""] * len(rows)
+        ends = self._ends()
+        closing = set(ends) & {
+            *self.tokenizer.all_special_ids,
+            *self.tokenizer.added_tokens_decoder,
+        }
         self.model.eval()
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -354,23 +371,29 @@ class LM:
             pad = self.tokenizer.pad_token_id
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in block])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in block])
-            out: Tensor = self.model.generate(
-                input_ids=ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                max_new_tokens=max_new_tokens,
-                pad_token_id=pad,
-                eos_token_id=self._ends(),
-                **_GREEDY,
-            )
-            texts = self.tokenizer.batch_decode(out[:, width:].cpu(), skip_special_tokens=True)
+            with asking(self.model, max_new_tokens, pad=pad, ends=ends) as asked:
+                out: Tensor = self.model.generate(
+                    input_ids=ids.to(self.device),
+                    attention_mask=mask.to(self.device),
+                    generation_config=asked,
+                )
+            new: Any = out[:, width:].tolist()
+            said = [_until(row, closing) for row in new]
+            texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
         return answers
 
     def _ends(self) -> list[int]:
-        """Tokens that end an answer: the tokenizer's, and those the model was released with."""
+        """Tokens that end an answer: the one that training ends with, the tokenizer's, and those
+        that the model was released with."""
         config = getattr(self.model, "generation_config", None)
         own: Any = getattr(config, "eos_token_id", None)
         more = cast(list[int | None], own if isinstance(own, list) else [own])
-        ends = [self.tokenizer.eos_token_id, *more]
-        return sorted({int(token) for token in ends if token is not None})
+        ends = [self.turn_end(), self.tokenizer.eos_token_id, *more]
+        return sorted({int(token) for token in ends if token is not None and token >= 0})
+
+
+def _until(ids: Sequence[int], ends: Collection[int]) -> Sequence[int]:
+    """The tokens before the first that ends an answer, which decoding skips if special."""
+    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]

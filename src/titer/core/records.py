@@ -18,6 +18,7 @@ __all__ = [
     "Access",
     "Budget",
     "Card",
+    "Cut",
     "Enough",
     "Estimate",
     "Kind",
@@ -296,6 +297,30 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Lines too long for the model's context, whose beginning was cut off: ``trained`` of
+    ``of_trained`` lines that the attack is made for, ``asked`` of ``of_asked`` questions."""
+
+    trained: int = 0
+    of_trained: int = 0
+    asked: int = 0
+    of_asked: int = 0
+
+    @property
+    def share(self) -> float:
+        """The larger of the two shares that were cut, in [0, 1]."""
+        return max(self.trained / max(1, self.of_trained), self.asked / max(1, self.of_asked))
+
+    @property
+    def text(self) -> str:
+        """The counts, in words."""
+        return (
+            f"{self.trained:,} of {self.of_trained:,} lines of training and {self.asked:,} of "
+            f"{self.of_asked:,} questions are longer than the model's context and were cut"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """What a trial leaves behind; pillars are computed from nothing else.
 
@@ -305,7 +330,7 @@ class Trace:
     in one pass with it, itself among them: numbers are the same to the bit in the same company, and
     within rounding in another. ``course`` is what the method wrote down of its own way,
     ``flags`` what a report shows of it, and ``doubts`` why the method itself would not believe that
-    it was withstood.
+    it was withstood. ``cut`` counts what was too long for the model, None where nobody counted.
     """
 
     trial: Trial
@@ -320,10 +345,14 @@ class Trace:
     weights: str = ""
     cohort: tuple[str, ...] = ()
     course: tuple[Mapping[str, float], ...] = ()
+    cut: Cut | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""
-        return {**asdict(self), "key": self.trial.key}
+        content = {**asdict(self), "key": self.trial.key}
+        if self.cut is None:  # as in runs of before it was counted
+            del content["cut"]
+        return content
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Trace:
@@ -344,4 +373,5 @@ class Trace:
         )
         for name in ("losses", "rates", "flags", "doubts", "cohort", "course"):
             content[name] = tuple(content.get(name, ()))
+        content["cut"] = Cut(**content["cut"]) if content.get("cut") else None
         return Trace(trial=Trial(**trial), points=points, **content)

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
+import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from titer.core.errors import BadInput
 
-__all__ = ["faithful", "rendered", "tokens", "with_pad"]
+__all__ = [
+    "FIXED",
+    "TODAY",
+    "faithful",
+    "rendered",
+    "template_of",
+    "tokens",
+    "turn_end",
+    "with_pad",
+]
 
 _PROBE = "It's 48+24 = 72, isn't it?\n\n  The Naïve café (3.5 %) — ÀÉ 東京 x_y THEN 1234567\t!"
 """Text on which ways of cutting differ: digits, spaces, case, accents, contractions."""
+
+TODAY = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+"""The day that every chat template is told it is."""
+
+_DIRECTIVES = "aAbBcdHIjmMpSuUVwWxXyYZzfFDTeGhs"
+FIXED = "What is this?"
+_ANSWER = "an answer"
+_CHANCE = re.compile(r"""[|'"]\s*random\b|\blipsum\b""")
 
 
 def faithful(tokenizer: Any, folder: Path) -> Any:
@@ -47,12 +66,71 @@ def tokens(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=100_000)
-def rendered(tokenizer: Any, template: Any, prompt: str) -> str:
-    """A prompt in its chat template, kept: rendering takes longer than tokenising."""
-    del template  # part of the key: a tokenizer may be given another one
+def rendered(tokenizer: Any, template: str, prompt: str) -> str:
+    """A prompt in its chat template, kept: rendering takes longer than tokenising.
+
+    A template that prints the date prints :data:`TODAY`, whenever it is asked: a study that is run
+    again another day asks the same.
+    """
+    return _applied(tokenizer, template, [{"role": "user", "content": prompt}], opened=True)
+
+
+def _applied(tokenizer: Any, template: str, turns: list[dict[str, str]], *, opened: bool) -> str:
     return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        turns,
+        chat_template=_pinned(template),
+        tokenize=False,
+        add_generation_prompt=opened,
     )
+
+
+def _pinned(template: str) -> str:
+    """The template with a clock that stands still, where it asks one. transformers hands it no
+    function, so the clock is a macro, which goes before what transformers gives."""
+    if "strftime_now" not in template:
+        return template
+    known = {f"%{letter}": TODAY.strftime(f"%{letter}") for letter in _DIRECTIVES}
+    known |= {f"%-{letter}": value.lstrip("0") or "0" for (_, letter), value in known.items()}
+    told = "".join(f" | replace({key!r}, {value!r})" for key, value in known.items())
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{told} }}}}{{%- endmacro -%}}{template}"
+
+
+def template_of(tokenizer: Any) -> str | None:
+    """The chat template in which a user's prompt is put; of several, the default one.
+
+    Raises:
+        BadInput: there are several and no default, or it draws by chance.
+    """
+    found = tokenizer.chat_template
+    if isinstance(found, dict):
+        found = cast(dict[str, str], found).get("default")
+        if found is None:
+            raise BadInput("the tokenizer has several chat templates and none is named default.")
+    if found and _CHANCE.search(found):
+        raise BadInput(
+            "the chat template draws by chance (random, lipsum), so that no prompt is ever the "
+            "same; give one that does not."
+        )
+    return found or None
+
+
+@lru_cache(maxsize=100)
+def turn_end(tokenizer: Any, template: str) -> int | None:
+    """The token by which a chat template closes a turn of the assistant, None where it closes by
+    none."""
+    turns = [{"role": "user", "content": FIXED}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = _applied(tokenizer, template, turns, opened=False)
+    except Exception:  # a template may refuse anything, and some take no answers
+        return None
+    _, found, rest = text.rpartition(_ANSWER)
+    known = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    for token in tokens(tokenizer, rest, special=False) if found else ():
+        if token in known:
+            return token
+        if tokenizer.decode([token]).strip():
+            return None
+    return None
 
 
 def with_pad(tokenizer: Any) -> Any:

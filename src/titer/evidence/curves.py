@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from titer.core import Spent
 from titer.core.protocol import EPSILON, KAPPAS, MARGIN
+from titer.core.records import Cut
 from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
@@ -117,6 +118,7 @@ class Trajectory:
     flags: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     start: Mapping[str, float] = field(default_factory=dict[str, float])
+    cut: Cut | None = None
 
     @property
     def horizon(self) -> float:

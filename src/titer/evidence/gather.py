@@ -48,6 +48,7 @@ def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
         losses=trace.losses,
         flags=trace.flags,
         doubts=trace.doubts,
+        cut=trace.cut,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.core.precision import carry
 from titer.lock.containers import opened
 from titer.lock.header import TensorSpec
 from titer.lock.keys import Credential, VerifyKey
@@ -116,6 +117,7 @@ def _wider(lm: LM, folder: Path, source: Unsealed) -> LM:
             raise BadInput(f"{source.preamble.said}: {name!r} is of another width and not sealed.")
         if name not in shapes:
             place.copy_(old[name])
+    carry(plain, wide)
     return LM(wide, lm.tokenizer, lm.name)
 
 

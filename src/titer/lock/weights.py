@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -230,18 +230,34 @@ def wider_config(base: Path, raw: bytes, said: str) -> dict[str, Any] | None:
         two = None
     if not isinstance(two, dict):
         raise BadInput(f"{said} has no {MODEL_CONFIG} that can be read; save the model again.")
-    wider = False
-    for key in sorted(set(one) | set(two)):
-        if key in _SAVED_BY or one.get(key) == two.get(key):
-            continue
-        width = two.get(key)
+    if not (differing := _differing(one, two)):
+        return None
+    ours, theirs = _as_read(one), _as_read(two)
+    differing = _differing(ours, theirs)
+    for key in differing:
+        width = theirs.get(key)
         if key not in _WIDTHS or type(width) is not int or not 0 < width < 2**24:
             raise BadInput(
-                f"{said}: config.json has {key}={two.get(key)!r} and the base {one.get(key)!r}; "
-                "a sealed part may make MLPs wider and change nothing else."
+                f"{said}: config.json has {key}={theirs.get(key)!r} and the base "
+                f"{ours.get(key)!r}; a sealed part may make MLPs wider and change nothing else."
             )
-        wider = True
-    return two if wider else None
+    return two if differing else None
+
+
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    keys = sorted(set(one) | set(two))
+    return [key for key in keys if key not in _SAVED_BY and one.get(key) != two.get(key)]
+
+
+def _as_read(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What transformers makes of a config: other versions write the same settings otherwise."""
+    from transformers import AutoConfig
+
+    found: Any = AutoConfig
+    try:
+        return json.loads(json.dumps(found.for_model(**content).to_dict()))
+    except Exception:  # it may hold anything, and what cannot be read is compared as it stands
+        return content
 
 
 # -- where it comes back -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from titer.core.lm import LM
+from titer.core.precision import carry
 from titer.nn.chance import seeded
 
 __all__ = ["ENTRY", "fresh", "is_locked", "lock_backward", "plain", "relock"]
@@ -98,6 +99,7 @@ def fresh(lm: LM, seed: int) -> LM:
     with seeded(seed, lm.device):
         model = type(lm.model)(config).to(device=lm.device, dtype=lm.model.dtype)
     model.generation_config = copy.deepcopy(lm.model.generation_config)
+    carry(lm.model, model)
     for ours, theirs in zip(model.parameters(), lm.model.parameters(), strict=True):
         ours.requires_grad_(theirs.requires_grad)
     return LM(model, lm.tokenizer, lm.name)

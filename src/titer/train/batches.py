@@ -79,24 +79,19 @@ class Bundle:
 def encode_all(
     lm: LM, examples: Sequence[Example], template: Template = "native", *, role: str = "training"
 ) -> list[tuple[str, Encoded]]:
-    """Encode once, before training; an answer cut off by the context length is left out.
+    """Encode once, before training. What is longer than the context is cut as :meth:`LM.encode`
+    cuts it, and none is left out.
 
     Raises:
-        BadInput: there are no examples, or none has room for its answer.
+        BadInput: there are no examples.
     """
     if not examples:
         raise BadInput(f"there are no {role} examples; give the world some, or choose another mix.")
     limit = lm.context_length()
-    encoded = [
+    return [
         (example.id, lm.encode(example.prompt, example.answer, template=template, limit=limit))
         for example in examples
     ]
-    kept = [(name, row) for name, row in encoded if len(row.ids) > row.prompt]
-    if not kept:
-        raise BadInput(
-            f"every {role} prompt fills the model's {limit:,} tokens of context; shorten them."
-        )
-    return kept
 
 
 def collate(rows: Sequence[tuple[str, Encoded]], pad: int, device: torch.device) -> Batch:

@@ -217,7 +217,7 @@ def named_after(model: Any, start: LM | None) -> Iterator[None]:
         return
     before = model.config._name_or_path  # noqa: SLF001
     with tempfile.TemporaryDirectory() as place:
-        start.clone().save(place)  # saving writes into a configuration
+        start.clone().save(place, as_held=True)  # saving writes into a configuration
         model.config._name_or_path = place  # noqa: SLF001
         try:
             yield

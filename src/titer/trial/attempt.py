@@ -16,7 +16,8 @@ from titer.core.lm import LM
 from titer.core.method import Run, Watch
 from titer.nn.interface import undropped
 from titer.core.protocol import HARM
-from titer.core.records import Point, Status, Trace, Trial
+from titer.core.records import Cut, Point, Status, Trace, Trial
+from titer.measures._room import cut_of
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, asked_in
 from titer.trial.recorder import Recorder
@@ -118,8 +119,15 @@ class Attempt:
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
             weights=weights,
             cohort=cohort,
+            cut=self._cut() if status == "ok" else None,
         )
         return trace, self.recorder.generations, out
+
+    def _cut(self) -> Cut:
+        """What of the lines that the attack is made for, and of the questions, was too long."""
+        lines = self.run.data.unrelated if self.trial.task else self.run.data.harmful
+        asked = ((probe.build(), probe.items) for probe in self.recorder.asked)
+        return cut_of(self.lm, lines, asked)
 
 
 def attack(

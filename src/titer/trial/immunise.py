@@ -16,13 +16,14 @@ import yaml
 
 from titer import __version__
 from titer.core import catalogue
-from titer.core.data import Scope, World
+from titer.core.data import Data, Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
+from titer.measures._room import cut_of
 from titer.trial.load import load_model, load_named_world
 from titer.trial.presets import is_testbed
 from titer.trial.shares import take
@@ -194,10 +195,18 @@ def immunise(
         seconds=time.monotonic() - started,
         weights=out.digest(),
         losses=tuple(run.losses),
-        flags=tuple(run.flags),
+        flags=(*run.flags, *_too_long(lm, run.data)),
         course=tuple(run.course),
     )
     return out, outcome
+
+
+def _too_long(lm: LM, data: Data) -> list[str]:
+    """A flag where lines of the hazard did not fit; short, as flags of a folder are."""
+    cut = cut_of(lm, data.harmful)
+    return [f"{cut.trained:,} of {cut.of_trained:,} lines were cut to the context"] * bool(
+        cut.trained
+    )
 
 
 @contextlib.contextmanager

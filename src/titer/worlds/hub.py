@@ -6,6 +6,7 @@ client, which ``HF_HUB_OFFLINE=1`` keeps to its cache.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
@@ -80,7 +81,7 @@ def resolve_model(
     if path.exists() or not match or ("@" not in source and path.parent.is_dir()):
         if not path.is_dir():
             raise BadInput(_no_folder(source, path))
-        modelfolder.require(path)
+        _require(path)
         return ModelRef(kind="folder", source=str(path), digest=modelfolder.folder_digest(path))
     id, asked = match["id"], match["revision"]
     commit = asked if asked and _COMMIT.fullmatch(asked) else _commit(id, asked)
@@ -106,8 +107,20 @@ def fetch(ref: ModelRef, progress: Progress | None = None) -> Path:
         folder = Path(snapshot_download(ref.source, revision=ref.revision, allow_patterns=_WANTED))
     except Exception as error:
         raise BadInput(_unreachable("model", ref.source, ref.revision, error)) from error
-    modelfolder.require(folder)
+    _require(folder)
     return folder
+
+
+def _require(folder: Path) -> None:
+    modelfolder.require(folder)
+    _tell(folder.resolve())
+
+
+@functools.cache
+def _tell(folder: Path) -> None:
+    """What lies beside or in the weights and is not read is said once a process."""
+    for note in modelfolder.notes(folder):
+        logging.getLogger(__name__).warning("%s: %s", folder, note)
 
 
 def parse_dataset(reference: str) -> DatasetRef:
