@@ -28,7 +28,9 @@ def table(models: Sequence[ModelVerdict]) -> str:
     for model in models:
         valid = [row for row in model.attacks.values() if row.standing == "valid"]
         rest = [
-            f"{row.row} ({row.standing}: {row.reason})" for row in model.attacks.values() if row not in valid
+            f"{row.row} ({row.standing}: {row.reason})"
+            for row in model.attacks.values()
+            if row not in valid
         ]
         share = len(valid) / len(model.attacks) if model.attacks else 0.0
         counted = f"{len(valid)} of {len(model.attacks)}"

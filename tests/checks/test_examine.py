@@ -425,7 +425,7 @@ def test_an_interface_that_differs_and_hides_nothing_is_valid() -> None:
 
 def test_what_lets_a_score_be_withheld_says_why() -> None:
     made = list(checked(DEFECTS["S20"](clean())).values())
-    assert str(withheld(made)).startswith("S20 splits-differ: defend 0.9")
+    assert forbidding(made)[0].startswith("S20 splits-differ: defend 0.9")
     assert flags(made) == ("harm differs between splits",)
-    assert withheld(list(checked(clean()).values())) is None
-    assert withheld(list(checked(hiding(clean())).values())) is None, "it is asked and shown"
+    assert forbidding(list(checked(clean()).values())) == ()
+    assert forbidding(list(checked(hiding(clean())).values())) == (), "it is asked and shown"

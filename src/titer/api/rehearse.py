@@ -141,8 +141,9 @@ def again(root: Path, keys: Sequence[str]) -> list[Trial]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What a study would take: ``models`` in all, ``immunisations`` among them. Rows that do not
-    break a model are tried at ``further_rates`` more at most, whose trials are not counted; ``seconds`` of wall
-    clock on so many ``workers``, each with so much memory beside the program."""
+    break a model are tried at ``further_rates`` more at most, whose trials are not counted;
+    ``seconds`` of wall clock on so many ``workers``, each with so much memory beside the program.
+    """
 
     models: tuple[Subject, ...]
     immunisations: int

@@ -34,8 +34,8 @@ class Check:
     """What a check asks, what number it ``measures``, and which value of it raises the flag.
 
     ``scope``: the adversaries about which it then raises a doubt, None where it only tells.
-    ``withholds``: nothing may then be claimed of the model at all. ``flag`` is what a reader is then
-    told first of it.
+    ``withholds``: nothing may then be claimed of the model at all. ``flag`` is what a reader is
+    then told first of it.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""S22: an attacker asks through an interface of his own, and what cannot be asked so is not known."""
+"""S22: an attacker asks through his own interface; what cannot be asked so is not known."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from titer.core.errors import BadInput
+from titer.executors.listing import DEFAULT
 
 __all__ = [
     "AsJson",
@@ -26,8 +27,8 @@ __all__ = [
     "Seed",
     "Settings",
     "ShowAnswers",
-    "Where",
     "Telling",
+    "Where",
     "Workers",
     "few_threads",
     "grouped",

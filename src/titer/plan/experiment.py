@@ -236,7 +236,7 @@ def attacks(
     subjects: Sequence[Subject] | None = None,
     starts: Starts | None = None,
 ) -> list[Trial]:
-    """Every attack on all models, or on some: the control, each row at each rate, and the cross rows.
+    """Every attack on all models, or on some: the control, each row at each rate, cross rows.
 
     A model made with a share of the hazard meets every row on that hazard, with its own seed.
     ``starts`` replaces attacks by the same at another rate.

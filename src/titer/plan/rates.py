@@ -140,8 +140,9 @@ def _at(trial: Trial, rate: float) -> Trial:
 
 
 def _ladders(study: Experiment, traces: Sequence[Trace]) -> Iterator[_Ladder]:
-    """Every setting, through each interface, whose rate is a multiple of a reference rate, and that did not fail for another
-    reason than its rate. A row that sweeps its rates itself has those to begin with."""
+    """Every setting, through each interface, whose rate is a multiple of a reference rate, and that
+    did not fail for another reason than its rate. A row that sweeps its rates itself has those to
+    begin with."""
     rated = {row.id for row in study.rows() if row.preset()[1].lr_scale is not None}
     tried: dict[str, list[Trace]] = {}
     for trace in traces:

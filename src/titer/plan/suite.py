@@ -63,9 +63,9 @@ class Suite:
     """A named, versioned set of rows with the settings that decide a number.
 
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
-    multiples of the reference rate at which each benign task is trained. ``task_steps`` is the budget of a benign
-    task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is asked of each utility
-    suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
+    multiples of the reference rate at which each benign task is trained. ``task_steps`` is the
+    budget of a benign task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is
+    asked of each utility suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
     ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
     best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`). ``rungs`` bounds the
     rates at which a setting is tried on a model until it works there (:mod:`titer.plan.rates`); 1

@@ -17,9 +17,9 @@ from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
 from titer.report import answers, lm_eval
-from titer.run.sound import require_sound
 from titer.report._pages import ANSWERS
 from titer.report.html import current
+from titer.run.sound import require_sound
 from titer.run.store import Store, damage
 from titer.verdict.judge import judge
 from titer.verdict.parts import Cost, Inside, ModelVerdict, Verdict

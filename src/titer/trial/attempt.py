@@ -14,10 +14,10 @@ from titer.core.errors import BadInput, Diverged
 from titer.core.jobs import Passed, Passing
 from titer.core.lm import LM
 from titer.core.method import Run, Watch
-from titer.nn.interface import undropped
 from titer.core.protocol import HARM
 from titer.core.records import Cut, Point, Status, Trace, Trial
 from titer.measures._room import cut_of
+from titer.nn.interface import undropped
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, asked_in
 from titer.trial.recorder import Recorder
