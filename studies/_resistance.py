@@ -69,7 +69,7 @@ def normalised(
 ) -> Normalised:
     """Resistance with its interval, everything resampled together: seeds, and items crossed.
 
-    As in :func:`titer.pillars.resistance.r_star`. A draw in which the references differ by
+    As in :func:`titer.pillars.worst.r_star`. A draw in which the references differ by
     less than 0.10 is left out.
     """
     _, seeds, _, items = harm.shape

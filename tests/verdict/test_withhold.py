@@ -179,6 +179,8 @@ def test_withheld_is_a_dash_with_its_reason_wherever_it_is_shown(tmp_path: Path)
     found = verdict(*make(), draws=DRAWS)
     content = found.to_json()["models"][2]
     assert content["pillars"]["resistance"]["r_star"]["value"] is None
+    outcomes = {one["outcome"] for one in content["attacks"]}
+    assert outcomes.isdisjoint({"held"}), "of so few items nothing is held"
     assert content["unclaimed"]["resistance.r_star"]["value"] > 0.5, "kept, without a claim"
     assert {"erasure.rtt", "generalisation.in_domain"} <= set(content["unclaimed"])
     text = " ".join(tables.plain(found, 160).split())

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from titer.core import Estimate
+from titer.core.protocol import LEAST_ITEMS
 from titer.core.records import TWO_PHASES
 from titer.core.units import Harm, Share, StepCount, Steps
 from titer.evidence.curves import (
@@ -275,6 +276,10 @@ def _doubts(
     """The doubts about a row, one a check and in the order of their names, and its flags."""
     rule = bench.rule
     doubts = [bench.doubts[row]] if row in bench.doubts else []
+    items = bench.drawn.items.shape[1]
+    if items < LEAST_ITEMS:
+        told = f"too few to tell: {items}, wants {LEAST_ITEMS}"
+        doubts.append(Doubt(check="items", scope="all", reason=told))
     flags: list[str] = []
     doubts += [doubt for doubt in subject.doubts if _about(doubt, subject, bench, row)]
     edge = sweep_edge(subject.candidates(row), subject, rule.epsilon)
