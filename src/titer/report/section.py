@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from titer.core.errors import BadInput
 from titer.report import sections
 from titer.verdict.parts import Verdict
 
@@ -102,7 +103,12 @@ def found() -> list[tuple[str, ModuleType]]:
 
 def _ordered(known: Mapping[str, ModuleType]) -> list[str]:
     """Each behind the one that it comes after: of several, one that nothing follows comes first, so
-    that a new section stands where it says. One after a section that is not there comes last."""
+    that a new section stands where it says. One after a section that is not there comes last.
+
+    Raises:
+        BadInput: sections come after one another in a circle.
+    """
+    _no_circle({name: module.SECTION.after for name, module in known.items()})
     following: dict[str, list[str]] = {}
     for name, module in known.items():
         following.setdefault(module.SECTION.after, []).append(name)
@@ -113,6 +119,20 @@ def _ordered(known: Mapping[str, ModuleType]) -> list[str]:
 
     placed = walk("")
     return [*placed, *(name for name in known if name not in placed)]
+
+
+def _no_circle(after: Mapping[str, str]) -> None:
+    for name in after:
+        way = [name]
+        while (before := after.get(way[-1], "")) in after:
+            way.append(before)
+            if before == name:
+                raise BadInput(
+                    f"sections come after one another in a circle: {' after '.join(way)}; give one "
+                    "of them another `after`."
+                )
+            if len(way) > len(after):
+                break  # it leads into a circle, which its members tell
 
 
 def parts(verdict: Verdict) -> list[Part]:
