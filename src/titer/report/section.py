@@ -19,6 +19,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,7 +109,13 @@ def _ordered(known: Mapping[str, ModuleType]) -> list[str]:
     Raises:
         BadInput: sections come after one another in a circle.
     """
-    _no_circle({name: module.SECTION.after for name, module in known.items()})
+    try:
+        TopologicalSorter({name: {one.SECTION.after} for name, one in known.items()}).prepare()
+    except CycleError as error:
+        way = " after ".join(reversed(error.args[1]))
+        raise BadInput(
+            f"sections come after one another in a circle: {way}; give one another `after`."
+        ) from None
     following: dict[str, list[str]] = {}
     for name, module in known.items():
         following.setdefault(module.SECTION.after, []).append(name)
@@ -119,20 +126,6 @@ def _ordered(known: Mapping[str, ModuleType]) -> list[str]:
 
     placed = walk("")
     return [*placed, *(name for name in known if name not in placed)]
-
-
-def _no_circle(after: Mapping[str, str]) -> None:
-    for name in after:
-        way = [name]
-        while (before := after.get(way[-1], "")) in after:
-            way.append(before)
-            if before == name:
-                raise BadInput(
-                    f"sections come after one another in a circle: {' after '.join(way)}; give one "
-                    "of them another `after`."
-                )
-            if len(way) > len(after):
-                break  # it leads into a circle, which its members tell
 
 
 def parts(verdict: Verdict) -> list[Part]:
