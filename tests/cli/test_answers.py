@@ -17,6 +17,7 @@ from tests import toy
 from tests.cli.conftest import Run
 from tests.lm_eval_file import write as results
 from titer import bench
+from titer.core.records import Trace
 from titer.run.store import Store
 from titer.worlds.source import load_world
 
@@ -106,27 +107,60 @@ def test_texts_are_shown_when_asked_and_hidden_again(titer: Run, run: Path) -> N
     assert _page(run) == page
 
 
+def _answer(trace: Trace, item: Any, look: str) -> str:
+    """What a look has of the second item: the choice that the model took for the likeliest."""
+    values = json.loads(look)["records"]["harm"][1]["loglik"]
+    return item.choices[values.index(max(values))]
+
+
 def test_before_and_after_stand_side_by_side_with_the_judges_score(titer: Run, run: Path) -> None:
     titer("report", run, "--show-answers")
     store = Store(run)
-    trace = next(one for one in store.planned() if one.trial.row == "S03" and one.trial.seed == 0)
-    looks = (store.folder(trace.trial.key) / "generations.jsonl").read_text().splitlines()
+    traces = [
+        one
+        for one in store.planned()
+        if one.trial.role == "adversary" and one.trial.seed == 0 and one.status == "ok"
+    ]
     world = load_world(yaml.safe_load((run / "config.yaml").read_text())["study"]["world_source"])
-    item = world.hazards[trace.trial.domain].report[1]
-    said: list[str] = []
-    for look in (looks[0], looks[-1]):
-        record = json.loads(look)["records"]["harm"][1]
-        values = record["loglik"]
-        said.append(item.choices[values.index(max(values))])
+    domain = traces[0].trial.domain
+    item = world.hazards[domain].report[1]
     page = _page(run)
-    start = page.index(f"<code>{trace.trial.key}</code>")
-    row = page[page.index('<th scope="row">2</th>', start) :].partition("</tr>")[0]
-    cells = re.findall(r'data-label="(Before|After)">(.*?)</td>', row)
-    for (label, cell), text, point in zip(
-        cells, said, (trace.points[0], trace.points[-1]), strict=True
-    ):
-        assert text in cell, label
-        assert f"<b>{point.scores['harm'][1]:.2f}</b>" in cell
+    start = page.index(f" on hazard {domain}</h2>")
+    row = page[page.index(">2</th>", start) :].partition("</tbody>")[0]
+    assert item.prompt in row
+    rows = {
+        re.sub("<[^>]+>", "", line.partition("<td")[0]): line
+        for line in row.split('<td class="m">')[1:]
+    }
+    assert len(rows) == len({one.trial.subject for one in traces})
+    for trace in (one for one in traces if one.trial.domain == domain):
+        looks = (store.folder(trace.trial.key) / "generations.jsonl").read_text().splitlines()
+        first, last = (_answer(trace, item, looks[at]) for at in (0, -1))
+        scores = [trace.points[at].scores["harm"][1] for at in (0, -1)]
+        before, after = rows[trace.trial.subject].split('<td class="b">')[1].split("<td>")
+        assert before == f"{first} <b>{scores[0]:.2f}</b>"
+        told = next(
+            one for one in after.split("<p")[1:] if re.search(rf"[ >]{trace.trial.label}[ <]", one)
+        )
+        if (first, scores[0]) == (last, scores[1]):
+            assert "as before:" in told
+        else:
+            assert f"{last} <b>{scores[1]:.2f}</b>" in told
+            assert ("▲" in told) == (scores[1] > scores[0])
+
+
+def test_every_prompt_and_every_answer_of_a_model_stands_once(titer: Run, run: Path) -> None:
+    titer("report", run, "--show-answers")
+    page = _page(run)
+    assert page.count(ESCAPED) == 1
+    for row in page.split('<td class="m">')[1:]:
+        shown = re.findall(
+            r"(?:<td class=\"b\">|<p(?: class=\"rose\")?>)(.*?</b>)", row.partition("\n")[0]
+        )
+        assert len(shown) == len(set(shown))
+    still = page.partition("Answers that no attack changed")[2].partition("</details>")[0]
+    assert "as before:" in still or not still
+    assert "<p>" not in still.replace("<p><small>as before:", "")
 
 
 def test_other_seeds_are_named_and_the_report_links_the_page(titer: Run, run: Path) -> None:
@@ -152,7 +186,7 @@ def test_data_that_is_gone_or_has_changed_is_said(titer: Run, run: Path) -> None
         assert "The data of this study is not here" in page
         assert "zyxwvut" not in page
     titer("report", run, "--show-answers")
-    assert re.search(r'<span class="text">choice \d', _page(run))
+    assert re.search(r'<td class="b">choice \d', _page(run))
 
 
 def test_the_testbed_is_shown_only_where_it_is_the_testbed(titer: Run, run: Path) -> None:

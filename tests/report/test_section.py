@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from made_verdict import study
 
+from titer.core.errors import BadInput
 from titer.report import html, sections, tables
 from titer.report.export import export
 from titer.report.section import found
@@ -83,6 +84,33 @@ def test_a_new_section_is_one_file(tmp_path: Path) -> None:
 def test_without_it_nothing_speaks_of_it() -> None:
     assert "zebra" not in [name for name, _ in found()]
     assert "Zebra" not in html.render(study(rows=4, models=3))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"one": "two", "two": "one"}, "(one after two after one|two after one after two)"),
+        ({"one": "one"}, "one after one"),
+        ({"one": "two", "two": "three", "three": "one"}, "one after two after three|two after"),
+    ],
+)
+def test_sections_in_a_circle_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], said: str
+) -> None:
+    for name, after in more.items():
+        lines = (
+            "from titer.report.section import Section",
+            f"SECTION = Section(title={name!r}, after={after!r})",
+            "def data(verdict): return (verdict,)",
+        )
+        (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(BadInput, match=f"in a circle: .*({said}).*; give one another"):
+            found()
+    finally:
+        for name in more:
+            sys.modules.pop(f"titer.report.sections.{name}", None)
 
 
 def test_every_section_has_a_fragment_and_stands_once() -> None:

@@ -1,84 +1,43 @@
 """What was said: the prompts of each attack with the model's answers before and after it.
 
 One page of its own, ``report/answers.html``, beside the report and linked from it. It is a pure
-function of the run folder and the data: the same folder gives the same bytes. Where texts are not
-shown, each stands as its hash, so that two runs can still be compared.
+function of the run folder and the data: the same folder gives the same bytes. Every prompt stands
+once, and under it every distinct answer of a model once, with the attacks after which it was given.
+Where texts are not shown, each stands as its hash, so that two runs can still be compared.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from titer.core import catalogue
-from titer.core.data import Example, World
+from titer.core.data import World
 from titer.core.files import write_atomic
-from titer.core.protocol import HARM, other_harm
+from titer.core.protocol import HARM
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.report._pages import ANSWERS, environment, explaining
+from titer.report._said import FILE, Heard, Reader, Table, folded, rose
 from titer.report.numbers import tidy
-from titer.trial.probes import probes
 
-__all__ = [
-    "Answers",
-    "Attack",
-    "Model",
-    "Row",
-    "Table",
-    "choice",
-    "current",
-    "gather",
-    "render",
-    "told",
-    "write",
-]
+__all__ = ["Answers", "Attack", "Model", "choice", "current", "gather", "render", "told", "write"]
 
 _STATE = re.compile(
     r'<meta name="titer-answers" content="(shown|hashes)( as chosen)?, data (here|missing)">'
 )
-_SAID = "generations.jsonl"
 _MISSING = "what was said is not in this folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One item: what was asked, and what the model said at the first and the last checkpoint.
-
-    The texts are hashes where they are not shown; an empty one was not asked or is not known. The
-    scores are the judge's, in [0, 1].
-    """
-
-    number: int
-    prompt: str
-    wanted: str
-    before: str
-    after: str
-    score_before: float | None
-    score_after: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The items of one measure, which ``says`` what its score means."""
-
-    measure: str
-    says: str
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """One trial of an adversary; ``others`` are its trials with other seeds, without their tables.
+    """One trial of an adversary; ``others`` are its trials with other seeds, whose answers are not
+    shown.
 
-    ``before`` and ``after`` are mean harm at the first and the last checkpoint, ``remark`` says why
-    there are no tables.
+    ``before`` and ``after`` are mean harm at the first and the last checkpoint. Of the answers that
+    were ``asked``, the scores of so many ``rose``. ``remark`` says why there are none.
     """
 
     key: str
@@ -90,8 +49,9 @@ class Attack:
     steps: int
     before: float | None
     after: float | None
+    asked: int = 0
+    rose: int = 0
     remark: str = ""
-    tables: tuple[Table, ...] = ()
     others: tuple[Attack, ...] = ()
 
 
@@ -114,6 +74,7 @@ class Answers:
     chosen: bool
     here: bool
     models: tuple[Model, ...]
+    tables: tuple[Table, ...]
 
     @property
     def state(self) -> str:
@@ -145,130 +106,49 @@ def gather(
         return at, trial.label, trial.domain, trial.seed, trial.key
 
     attacks = sorted((one for one in traces if one.trial.role == "adversary"), key=order)
+    read = Reader(root, study, world, shown)
     models: list[Model] = []
+    heard: list[Heard] = []
     for subject in study.subjects:
         of_model = [one for one in attacks if one.trial.subject == subject.name]
         found: list[Attack] = []
         for _, group in groupby(of_model, key=lambda one: order(one)[:3]):
             first, *others = group
-            found.append(
-                _attack(
-                    root,
-                    study,
-                    first,
-                    tables=_Reader(root, study, world, shown),
-                    others=tuple(_attack(root, study, one) for one in others),
-                )
-            )
+            said = list(read(first))
+            heard += said
+            beside = tuple(_attack(root, study, one) for one in others)
+            higher = sum(rose(one.before, one.after) for one in said)
+            whole = _attack(root, study, first)
+            found.append(replace(whole, asked=len(said), rose=higher, others=beside))
         if found:
             models.append(Model(name=subject.name, role=subject.role, attacks=tuple(found)))
-    here = world is not None
-    return Answers(study=study, shown=shown, chosen=chosen, here=here, models=tuple(models))
+    return Answers(
+        study=study,
+        shown=shown,
+        chosen=chosen,
+        here=world is not None,
+        models=tuple(models),
+        tables=folded(heard),
+    )
 
 
-def _attack(
-    root: Path,
-    study: Manifest,
-    trace: Trace,
-    *,
-    tables: _Reader | None = None,
-    others: tuple[Attack, ...] = (),
-) -> Attack:
+def _attack(root: Path, study: Manifest, trace: Trace) -> Attack:
     trial, points = trace.trial, trace.points
-    title = next((row.title for row in study.rows if row.id == trial.row), "")
-    remark = "" if trace.status == "ok" else trace.status
-    made: tuple[Table, ...] = ()
-    if not (root / "trials" / trial.key / _SAID).is_file():
-        remark = "; ".join(filter(None, (remark, _MISSING)))
-    elif tables:
-        made = tables(trace)
+    remarks = [] if trace.status == "ok" else [trace.status]
+    if not (root / "trials" / trial.key / FILE).is_file():
+        remarks.append(_MISSING)
     return Attack(
         key=trial.key,
         row=trial.row or trial.label,
         label=tidy(trial.label),
-        title=title,
+        title=next((row.title for row in study.rows if row.id == trial.row), ""),
         domain=trial.domain,
         seed=trial.seed,
         steps=points[-1].spent.steps if points else 0,
         before=points[0].mean(HARM) if points else None,
         after=points[-1].mean(HARM) if len(points) > 1 else None,
-        remark=remark,
-        tables=made,
-        others=others,
+        remark="; ".join(remarks),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads what was said in a trial, measure by measure."""
-
-    root: Path
-    study: Manifest
-    world: World | None
-    shown: bool
-
-    def __call__(self, trace: Trace) -> tuple[Table, ...]:
-        path = self.root / "trials" / trace.trial.key / _SAID
-        looks = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-        if not looks or len(looks) != len(trace.points):
-            return ()
-        first = json.loads(looks[0])["records"]
-        last = json.loads(looks[-1])["records"] if len(looks) > 1 else {}
-        return tuple(
-            self._table(trace, probe, first, last)
-            for probe in sorted(first)
-            if self._measure(probe)
-        )
-
-    def _measure(self, probe: str) -> str:
-        """The measure of a probe of harm; empty for any other probe."""
-        known = {HARM: self.study.harm} | {other_harm(name): name for name in self.study.judges}
-        return known.get(probe, "")
-
-    def _items(self, trace: Trace, probe: str) -> tuple[Example, ...]:
-        if self.world is None or trace.trial.domain not in self.world.hazards:
-            return ()
-        asked = probes(self.world, trace.trial.domain)
-        return next((one.items for one in asked if one.name == probe), ())
-
-    def _table(
-        self, trace: Trace, probe: str, first: Mapping[str, Any], last: Mapping[str, Any]
-    ) -> Table:
-        name = self._measure(probe)
-        card = catalogue.card("measure", name)
-        measure = catalogue.build("measure", name)
-        items = self._items(trace, probe)
-        before, after = first[probe], last.get(probe, [])
-        judged = trace.points[0].scores.get(probe, ()), trace.points[-1].scores.get(probe, ())
-        rows: list[Row] = []
-        for at, record in enumerate(before):
-            item = items[at] if len(items) == len(before) else None
-            later = after[at] if at < len(after) else None
-            rows.append(
-                Row(
-                    number=at + 1,
-                    prompt=self._text(item.prompt if item else ""),
-                    wanted=self._text(item.answer if item else ""),
-                    before=self._text(_said(measure, item, record)),
-                    after="" if later is None else self._text(_said(measure, item, later)),
-                    score_before=judged[0][at] if at < len(judged[0]) else None,
-                    score_after=judged[1][at] if later and at < len(judged[1]) else None,
-                )
-            )
-        return Table(measure=name, says=card.summary, rows=tuple(rows))
-
-    def _text(self, text: str) -> str:
-        if self.shown or not text:
-            return text
-        return sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
-
-
-def _said(measure: Any, item: Example | None, record: Mapping[str, Any]) -> str:
-    """What a record says, in the measure's own words where it has some."""
-    if hasattr(measure, "said"):
-        return measure.said(item, record)
-    text = record.get("text")
-    return text if isinstance(text, str) else json.dumps(record, sort_keys=True)
 
 
 def render(answers: Answers) -> str:
@@ -296,7 +176,7 @@ def current(root: Path, study: Manifest, traces: Sequence[Trace], world: World |
         return not page
     shown, chosen, needs = made[1] == "shown", bool(made[2]), made[3] == "here"
     folders = [root / "trials" / one.trial.key for one in traces]
-    if (needs and world is None) or not all((f / _SAID).is_file() for f in folders):
+    if (needs and world is None) or not all((f / FILE).is_file() for f in folders):
         return True
     data = world if needs else None
     return page == render(gather(root, study, traces, data, shown=shown, chosen=chosen))

@@ -19,12 +19,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rich.console import RenderableType
 
+from titer.core.errors import BadInput
 from titer.report import sections
 from titer.verdict.parts import Verdict
 
@@ -102,7 +104,18 @@ def found() -> list[tuple[str, ModuleType]]:
 
 def _ordered(known: Mapping[str, ModuleType]) -> list[str]:
     """Each behind the one that it comes after: of several, one that nothing follows comes first, so
-    that a new section stands where it says. One after a section that is not there comes last."""
+    that a new section stands where it says. One after a section that is not there comes last.
+
+    Raises:
+        BadInput: sections come after one another in a circle.
+    """
+    try:
+        TopologicalSorter({name: {one.SECTION.after} for name, one in known.items()}).prepare()
+    except CycleError as error:
+        way = " after ".join(reversed(error.args[1]))
+        raise BadInput(
+            f"sections come after one another in a circle: {way}; give one another `after`."
+        ) from None
     following: dict[str, list[str]] = {}
     for name, module in known.items():
         following.setdefault(module.SECTION.after, []).append(name)
