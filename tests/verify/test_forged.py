@@ -233,6 +233,11 @@ def _model_left_out(run: Path) -> None:
     (run / "plan.json").write_text(json.dumps([e for e in plan if e["subject"] != "npo"], indent=1))
 
 
+def _control_left_out(run: Path) -> None:
+    """The suite has a known-broken control, which nobody has seen."""
+    config(run, lambda study: study["suite_settings"].update(controls=["npo+permute"]))
+
+
 def _larger_cap(run: Path) -> None:
     path = run / "study.yaml"
     path.write_text(path.read_text().replace("cap: 2", "cap: 300"))
@@ -281,6 +286,7 @@ FOUND: dict[str, tuple[Forge, str, str]] = {
     "a picked seed": (_picked_seed, "suite", "study.yaml asks for [0]"),
     "a picked seed without the question": (_picked_seed_and_no_question, "suite", "picks none"),
     "a model left out": (_model_left_out, "suite", "study.yaml asks for npo"),
+    "a control left out": (_control_left_out, "suite", "npo+permute in every study"),
     "a larger cap": (_larger_cap, "suite", "study.yaml asks for 300"),
     "another defence": (_another_defence, "model", "is not what its titer.json says was made"),
     "doubts of its own": (_less_doubtful, "model", "something else than config.yaml"),

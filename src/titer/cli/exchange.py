@@ -151,8 +151,9 @@ def _validate_run(root: Path, *, as_json: bool) -> None:
     from titer.worlds.source import find_world
 
     found = findings(root)
-    layout = any(one.check == "layout" and one.kind == "fault" for one in found)
-    if not layout and (told := stale(root, find_world)):
+    # No verdict is made of a folder that readers refuse.
+    spoilt = {one.check for one in found if one.kind == "fault"}
+    if not spoilt & {"layout", "model", "trial"} and (told := stale(root, find_world)):
         found.append(Finding(check="result", where=told[0], says=told[1]))
     faults = [one for one in found if one.kind == "fault"]
     count = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else "no faults"

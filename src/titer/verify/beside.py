@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from titer.core import catalogue
 from titer.core.diagnoses import diagnosis
+from titer.core.errors import BadInput
 from titer.core.protocol import HARM, SELECT, TASK, is_utility
 from titer.core.records import Trace, Trial, content_key
 from titer.run.sound import released, untouched
@@ -65,7 +67,7 @@ def _starts(traces: Mapping[str, Trace]) -> Iterator[Told]:
     asked = {
         key: [trace.trial.model, _asked(trace.trial)]
         for key, trace in traces.items()
-        if trace.points and not diagnosis(trace.trial)
+        if trace.points and not diagnosis(trace.trial) and not _unlocks(trace.trial)
     }
     for keys in _by(asked):
         says = {key: repr(sorted(traces[key].points[0].scores.items())) for key in keys}
@@ -74,6 +76,15 @@ def _starts(traces: Mapping[str, Trace]) -> Iterator[Told]:
         for key in keys:
             if not _agree(traces[usual], traces[key]):
                 yield key, f"says of its model before the attack what trials/{usual} does not."
+
+
+def _unlocks(trial: Trial) -> bool:
+    """Whether an attack may take a lock off before it looks, so that it begins with another model;
+    what nobody knows here may too."""
+    try:
+        return catalogue.card("attack", trial.attack.name).family == "locks"
+    except BadInput:
+        return True
 
 
 def _agree(one: Trace, other: Trace) -> bool:

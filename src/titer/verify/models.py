@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest, slices, weight_files
-from titer.core.records import Part, Trace
+from titer.core.records import Budget, Part, Spent, Trace
 from titer.core.study import Manifest, Subject
 from titer.plan.subjects import is_testbed
 from titer.run.sound import released
@@ -96,12 +98,17 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
     try:
         facts, wanted = making(folder, testbed=base is not None and is_testbed(base))
         said = str(facts["weights"])
+        spent = Spent(**facts["spent"])
         names = "+".join(part.name for part in wanted.parts)
     except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         yield f"has no titer.json that says how it was made: {damage(error)}."
         return
     if weights and weights != {said}:
         yield f"has weights {said} by its titer.json, and {_or(weights)} by the trials on it."
+    if over := spent.over(Budget(steps=wanted.steps)):
+        yield f"cost more than its defence may spend, by its titer.json: {over[0]}."
+    if not all(math.isfinite(used) and used >= 0 for used in asdict(spent).values()):
+        yield "cost what nothing costs, by its titer.json."
     if wanted.key != folder.name:
         yield f"is not what its titer.json says was made: that would be models/{wanted.key}."
     for what, ours, theirs in (
