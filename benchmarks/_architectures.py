@@ -15,8 +15,8 @@ __all__ = ["ARCHITECTURES", "Architecture"]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A model of two blocks or three. ``model`` and ``config`` are names in transformers, ``traits``
-    what sets it apart, ``fields`` those of its config."""
+    """A model of two blocks or three. ``model`` and ``config`` are names in transformers,
+    ``traits`` what sets it apart, ``fields`` those of its config."""
 
     name: str
     traits: str
@@ -135,26 +135,34 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         },
     ),
     _of(
-        "bloom", "ALiBi, norm after the embedding", "Bloom",
+        "bloom",
+        "ALiBi, norm after the embedding",
+        "Bloom",
         {"hidden_size": 24, "n_layer": 2, "n_head": 4},
-    ),  # fmt: skip
+    ),
     _of(
-        "mpt", "ALiBi", "Mpt",
+        "mpt",
+        "ALiBi",
+        "Mpt",
         {"d_model": 24, "n_layers": 2, "n_heads": 4, "max_seq_len": 64, "expansion_ratio": 2},
-    ),  # fmt: skip
+    ),
     _of(
-        "falcon", "parallel, linear layers of its own", "Falcon",
+        "falcon",
+        "parallel, linear layers of its own",
+        "Falcon",
         {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4},
-    ),  # fmt: skip
+    ),
     _of("phi", "parallel, biases", "Phi", {**_PLAIN, "hidden_size": 32}),
     _of("phi3", "fused projections", "Phi3", _PLAIN),
     _of("gemma", "scaled embedding, tied", "Gemma", _OWN_WIDTH),
     _of("gemma2", "norms after, soft caps", "Gemma2", _OWN_WIDTH),
     _of(
-        "gemma3", "nested, sees images", "Gemma3",
+        "gemma3",
+        "nested, sees images",
+        "Gemma3",
         {"text_config": _OWN_WIDTH, "vision_config": _VISION, "mm_tokens_per_image": 4},
         model="Gemma3ForConditionalGeneration",
-    ),  # fmt: skip
+    ),
     _of("olmo2", "norms after", "Olmo2", _PLAIN),
     _of("cohere", "parallel, scaled logits, tied", "Cohere", _PLAIN),
     _of("granite", "multipliers", "Granite", _PLAIN),
@@ -163,14 +171,18 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _of("granitemoe", "experts", "GraniteMoe", {**_PLAIN, **_LOCAL}),
     _of("mixtral", "experts", "Mixtral", {**_PLAIN, **_LOCAL}),
     _of(
-        "qwen2_moe", "experts, a gated shared one", "Qwen2Moe",
+        "qwen2_moe",
+        "experts, a gated shared one",
+        "Qwen2Moe",
         {**_PLAIN, **_ROUTED, "shared_expert_intermediate_size": 32},
-    ),  # fmt: skip
+    ),
     _of("qwen3_moe", "experts", "Qwen3Moe", {**_OWN_WIDTH, **_ROUTED}),
     _of("gpt_oss", "turned experts with biases, sinks", "GptOss", {**_OWN_WIDTH, **_LOCAL}),
     _of("deepseek_v3", "latent attention, experts and a shared one", "DeepseekV3", _LATENT),
     _of(
-        "llama4", "turned experts, chunks", "Llama4",
+        "llama4",
+        "turned experts, chunks",
+        "Llama4",
         {
             **_OWN_WIDTH,
             **_LOCAL,
@@ -179,14 +191,18 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "interleave_moe_layer_step": 1,
         },
         config="Llama4TextConfig",
-    ),  # fmt: skip
+    ),
     _of("mamba", "recurrent", "Mamba", _STATE),
     _of(
-        "mamba2", "recurrent", "Mamba2",
+        "mamba2",
+        "recurrent",
+        "Mamba2",
         {**_STATE, "num_heads": 6, "head_dim": 8, "n_groups": 1, "chunk_size": 8},
-    ),  # fmt: skip
+    ),
     _of(
-        "jamba", "hybrid, experts", "Jamba",
+        "jamba",
+        "hybrid, experts",
+        "Jamba",
         {
             **_PLAIN,
             "num_experts": 2,
@@ -198,9 +214,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "use_mamba_kernels": False,
             "mamba_d_state": 4,
         },
-    ),  # fmt: skip
+    ),
     _of(
-        "recurrent_gemma", "hybrid, gates of three axes", "RecurrentGemma",
+        "recurrent_gemma",
+        "hybrid, gates of three axes",
+        "RecurrentGemma",
         {
             **_WIDE,
             **_HEADS,
@@ -209,15 +227,19 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "attention_window_size": 32,
             "head_dim": 6,
         },
-    ),  # fmt: skip
+    ),
     _of(
-        "lfm2", "hybrid, convolutions", "Lfm2",
+        "lfm2",
+        "hybrid, convolutions",
+        "Lfm2",
         {**_PLAIN, "layer_types": ["conv", "full_attention"]},
-    ),  # fmt: skip
+    ),
     _of(
-        "qwen3_next", "hybrid, experts, a gated shared one", "Qwen3Next",
+        "qwen3_next",
+        "hybrid, experts, a gated shared one",
+        "Qwen3Next",
         {**_DELTA, **_ROUTED, "shared_expert_intermediate_size": 16},
-    ),  # fmt: skip
+    ),
     _of("qwen3_5", "hybrid", "Qwen3_5", _DELTA, config="Qwen3_5TextConfig"),
-)  # fmt: skip
+)
 """Dense and with experts, hybrid and recurrent, ALiBi, norms after, soft caps, nested, tied."""

@@ -11,6 +11,7 @@ as it was saved, or weights that were to change and did not, without a word.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,9 +31,10 @@ from titer.core.method import Run
 from titer.core.records import Budget
 from titer.nn.hooks import blocks
 
-__all__ = ["KEPT", "METHODS", "Cell", "Method", "kept", "measured", "tried"]
+__all__ = ["GROUPS", "KEPT", "METHODS", "Cell", "Method", "kept", "measured", "tried"]
 
 KEPT = Path(__file__).parent / "results" / "architectures.json"
+PAGE_WRITER = Path(__file__).parents[1] / "docs" / "models.py"
 STEPS = 2
 _SMALL = {"prompts": 4, "held": 2}
 
@@ -90,7 +92,8 @@ METHODS: tuple[Method, ...] = (
     _attack("latent_pgd", fields=_FEW, saved=True),
     _attack("lofit", fields={"heads": 2, **_FEW}, saved=True),
     _attack("prune", fields={**_SMALL, "p": (0.0,), "q": (0.3,)}),
-    _attack("prune", title="prune: Wanda", fields={"score": "wanda", **_SMALL, "p": (0.0,), "q": (0.3,)}),
+    _attack("prune", title="prune: Wanda",
+            fields={"score": "wanda", **_SMALL, "p": (0.0,), "q": (0.3,)}),
     _attack("remove_rank", fields={**_SMALL, "ranks": (1,), "keep": 0.5}),
     _attack("quantise", title="quantise: nearest",
             fields={**_SMALL, "methods": ("rtn",), "bits": (3,)}, whole=True),
@@ -131,6 +134,29 @@ METHODS: tuple[Method, ...] = (
     _defence("spectral_brake"),
     _defence("backward_lock"),
 )  # fmt: skip
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Attacks that train": (
+        "finetune", "jailbreak_tune", "preference", "reinforce", "regularise",
+        "project_gradient", "precondition", "orthogonalised", "distil", "break_repair",
+        "kick_settle", "outliers", "transfer", "interpolate", "lofit",
+    ),
+    "Attacks on weights and representations": (
+        "ablate", "search_ablation", "steer", "latent_pgd", "prune", "remove_rank", "quantise",
+        "round_noise", "random_search", "reinitialise", "inject_block", "hypernet",
+    ),
+    "Attacks on the input and on locks": (
+        "gcg", "soft_prompt", "in_context", "guess_keys", "public_base", "plain_modules", "fold",
+        "reparametrise",
+    ),
+    "Defences": (
+        "npo", "simnpo", "wga", "grad_diff", "rmu", "ilu", "sam", "random_smoothing", "undo",
+        "random_mapping", "antidote", "policy_lock", "keyed_basis", "gain_lock", "spectral_brake",
+        "backward_lock",
+    ),
+}  # fmt: skip
+"""The methods of each table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +245,7 @@ def main(names: Sequence[str]) -> None:
     print(f"{time.process_time() - started:.0f} s of a processor")
     if not names:
         KEPT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        subprocess.run([sys.executable, str(PAGE_WRITER)], check=True)
 
 
 if __name__ == "__main__":

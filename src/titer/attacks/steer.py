@@ -22,8 +22,8 @@ class Steer:
     attacker's own held-out answers choose as in ``ablate``. Means are those at the prompt's last
     token; α = 1 takes the harmful mean to the benign one. The vector acts at every token and ends
     up in the weights: as the bias of the block's MLP output (Llama by its ``mlp_bias`` setting), or
-    in the token embedding where an architecture can save no such bias (Qwen2) or would not add it as
-    it is (norms after the MLP, experts), from the first block on. Nothing is trained.
+    in the token embedding where an architecture can save no such bias (Qwen2) or would not add it
+    as it is (norms after the MLP, experts), from the first block on. Nothing is trained.
 
     Source: Arditi et al. 2024, arXiv:2406.11717, section 2.4 (activation addition, subtracted).
     Departs: strengths other than 1; chosen by the likelihood of harmful answers.

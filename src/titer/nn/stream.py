@@ -158,8 +158,8 @@ def sources(model: Any) -> list[Source]:
                 if behind not in norms:
                     norms[behind] = _norm(model.get_submodule(behind), width)
                 norm = norms[behind]
-            # Experts' outputs are summed first, and what gives the sum is further out. Elsewhere that
-            # may be a module that has added the stream already (Bloom).
+            # Experts' outputs are summed first, and what gives the sum is further out. Elsewhere
+            # that may be a module that has added the stream already (Bloom).
             name = name.rpartition(".")[0] if linear.layer in routed else ""
         found.append(Source(linear, norm))
     return found
@@ -194,8 +194,8 @@ def _stream(model: Any) -> list[Tensor]:
 
 
 def remaining(before: Any, after: Any, basis_KD: Tensor) -> float:
-    """The share of a subspace that is left in the stream of ``after``, of what ``before`` had there,
-    by length, at the place where most is left."""
+    """The share of a subspace that is left in the stream of ``after``, of what ``before`` had
+    there, by length, at the place where most is left."""
     shares: list[float] = []
     for was, now in zip(_stream(before), _stream(after), strict=True):
         basis = basis_KD.to(was)
