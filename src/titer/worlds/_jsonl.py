@@ -12,6 +12,7 @@ from titer.core.data import Example
 from titer.core.errors import BadInput, nearest
 from titer.worlds import hub
 from titer.worlds._schema import Source
+from titer.worlds._sniff import require_lines, require_own_shape
 
 __all__ = ["Needs", "Row", "confined", "read_source"]
 
@@ -57,7 +58,10 @@ def read_source(folder: Path, source: Source, needs: Needs, faults: list[str]) -
         )
         return found
     try:
-        for line, raw in _records(folder, source):
+        for index, (line, raw) in enumerate(_records(folder, source)):
+            if index == 0 and isinstance(raw, Mapping):
+                first = cast(Mapping[str, object], raw)
+                require_own_shape(first, source.fields, KEYS, f"{source.file}, line {line}")
             example = _example(raw, f"{source.file}, line {line}", source, line, needs, wrong)
             if example is not None:
                 found.append(Row(example, source.file, line))
@@ -102,6 +106,7 @@ def _records(folder: Path, source: Source) -> Iterator[tuple[int, object]]:
         yield from enumerate(hub.dataset_rows(source.file, source.limit), start=1)
         return
     path = confined(folder, source.file)
+    require_lines(path, source.file)
     count = 0
     with path.open("rb") as file:
         for number, data in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), b""), start=1):
@@ -125,7 +130,7 @@ def _parse(data: bytes) -> object:
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
-        return ValueError("it is not UTF-8")
+        return ValueError("it is not UTF-8 (if it comes from Windows: iconv -f CP1252 -t UTF-8)")
     except json.JSONDecodeError as error:
         return ValueError(f"it is not valid JSON ({error.msg} at column {error.colno})")
     except (ValueError, RecursionError) as error:

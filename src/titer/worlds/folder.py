@@ -89,6 +89,7 @@ def load(folder: str | os.PathLike[str]) -> World:
     reading.faults += _repeated_ids(reading.roles)
     reading.faults += _overlaps(reading.roles, list(manifest.hazards))
     reading.faults += _leaks(reading.roles)
+    reading.faults += _both_ways(reading.roles)
     if reading.faults:
         raise BadInput(*reading.faults)
     return world
@@ -227,6 +228,31 @@ def _overlaps(roles: Mapping[str, list[Row]], hazards: Sequence[str]) -> Iterato
             ]
             more = f", and so do {len(pairs) - _SHOWN:,} more pairs" * (len(pairs) > _SHOWN)
             yield f"hazards.{name}: {one} and {two} overlap: {'; '.join(told)}{more}."
+
+
+def _both_ways(roles: Mapping[str, list[Row]]) -> Iterator[str]:
+    """What is benign for a defence is no line of the hazard: it would be pulled both ways, and
+    would be shown what the attacker trains on."""
+    harmful = {
+        _text(row.example): (role, row)
+        for role, rows in roles.items()
+        if role.startswith("hazards.") and role.endswith((".defend", ".attack"))
+        for row in rows
+    }
+    found: dict[tuple[str, str], list[str]] = {}
+    for role, rows in roles.items():
+        if role != "retain" and not role.startswith(("environments.", "tasks.", "utility.")):
+            continue
+        for row in rows:
+            split, line = harmful.get(_text(row.example), ("", row))
+            if split:
+                found.setdefault((role, split), []).append(f"{row.place} is {line.place}")
+    for (role, split), places in found.items():
+        more = f", and {len(places) - _SHOWN:,} more" * (len(places) > _SHOWN)
+        yield (
+            f"{role} is benign and holds what {split} holds: "
+            f"{'; '.join(places[:_SHOWN])}{more}; take the lines out of one of them."
+        )
 
 
 def _leaks(roles: Mapping[str, list[Row]]) -> Iterator[str]:
