@@ -28,7 +28,7 @@ CHECK = Check(
 OWN = "through its own interface"
 CLEAN = "through the undefended model's interface"
 UNDEFENDED = "undefended weights through its interface"
-"""The looks that are taken, by row: of the release, of its weights alone, of its interface alone."""
+"""The looks by row: at the release, at its weights alone, at its interface alone."""
 
 
 def read(case: Case) -> Found:
