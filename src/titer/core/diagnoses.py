@@ -1,8 +1,9 @@
 """The diagnoses: looks at a model that no attack takes, in the shape of a trial.
 
 ``weights`` asks about a model as it stands; ``paths`` fine-tunes it and the undefended model, and
-asks about the way between; ``splits`` asks about every split of the hazard. A diagnosis is planned like any trial and so has a part, whose name is
-reserved: no method of the catalogue is called so. This file alone knows those names.
+asks about the way between; ``splits`` asks about every split of the hazard. A diagnosis is planned
+like any trial and so has a part, whose name is reserved: no method of the catalogue is called so.
+This file alone knows those names.
 """
 
 from __future__ import annotations

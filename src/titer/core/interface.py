@@ -65,7 +65,7 @@ class _Told:
 
 
 def differences(folder: Path, other: Path) -> tuple[str, ...]:
-    """What of a model's interface is not that of ``other``, a phrase a part; empty where nothing is.
+    """What of a model's interface is not that of ``other``, a phrase a part; else nothing.
 
     Files that are alike to the byte are not opened.
 
@@ -121,15 +121,17 @@ def _renumbered(tokenizer: Any, ids: Mapping[str, int]) -> Any | None:
         while waiting:
             value: Any = waiting.pop()
             if isinstance(value, dict):
-                if {"ids", "tokens"} <= value.keys():
-                    value["ids"] = [ids[token] for token in value["tokens"]]
-                waiting += value.values()
+                named = cast(dict[str, Any], value)
+                if {"ids", "tokens"} <= named.keys():
+                    named["ids"] = [ids[token] for token in named["tokens"]]
+                waiting += named.values()
             elif isinstance(value, list):
-                if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
-                    value[1] = ids[value[0]]
-                waiting += value
+                pair = cast(list[Any], value)
+                if len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int):
+                    pair[1] = ids[pair[0]]
+                waiting += pair
     moved = copy.deepcopy(tokenizer)
-    moved._tokenizer = Tokenizer.from_str(json.dumps(whole))
+    moved._tokenizer = Tokenizer.from_str(json.dumps(whole))  # noqa: SLF001 (it has no other way)
     return moved
 
 

@@ -2,7 +2,8 @@
 
 A diagnosis has the shape of a trial: a key, a trace, a cost. ``weights`` (S6, S11, S12) asks
 about the model as it stands; ``paths`` (S10, S18) fine-tunes it and the undefended model, and
-asks about the way between; ``splits`` (S20) asks about every split of the hazard. Numbers go into the points' ``logs``; pillars judge them.
+asks about the way between; ``splits`` (S20) asks about every split of the hazard. Numbers go into
+the points' ``logs``; pillars judge them.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ def fabula(seed: int = 0, salt: str = "") -> World:
     With a ``salt`` the entities of each hazard that no defender sees are dealt anew between the
     attacker, the selection and the report, so that nobody can have trained against the report.
 
-    The same seed and salt give the same content, to the byte. Entities and facts are new for each seed;
-    phrasings, attributes and values are the same. A hazard split holds facts, which have
+    The same seed and salt give the same content, to the byte. Entities and facts are new for each
+    seed; phrasings, attributes and values are the same. A hazard split holds facts, which have
     ``choices``, and recipes, which have ``steps``.
     """
     everybody = _population(seed)
