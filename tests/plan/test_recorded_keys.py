@@ -17,8 +17,8 @@ from titer.plan.request import assemble, check
 RECORDED: dict[str, list[str]] = json.loads(
     (Path(__file__).parents[1] / "data" / "recorded_keys.json").read_text(encoding="utf-8")
 )
-"""Keys by model and label of ``titer bench fabula:base --suite quick --cap 20 --seeds 2``, as planned
-at the rates below."""
+"""Keys by model and label of ``titer bench fabula:base --suite quick --cap 20 --seeds 2``, as
+planned at the rates below."""
 
 RATES = {"full-adamw": 1e-3, "lora-adamw": 9e-3}
 """What the sweeps came to."""

@@ -65,11 +65,11 @@ class Suite:
     ``cap`` bounds the steps of every row, None leaves the rows' own budgets. ``rates`` are the
     multiples of the reference rate at which each benign task is trained. ``task_steps`` is the
     budget of a benign task, ``sweep_steps`` that of a calibration run. ``items`` bounds what is
-    asked of each utility suite; harm is always asked in full. ``search`` says how the settings of a row are searched:
-    ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of its own and the
-    best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`). ``rungs`` bounds the
-    rates at which a setting is tried on a model until it works there (:mod:`titer.plan.rates`); 1
-    leaves every row at its own.
+    asked of each utility suite; harm is always asked in full. ``search`` says how the settings of a
+    row are searched: ``full`` runs every one on every seed, ``fresh`` runs all of them on a seed of
+    its own and the best three on the seeds that are reported (:mod:`titer.plan.fresh_seeds`).
+    ``rungs`` bounds the rates at which a setting is tried on a model until it works there
+    (:mod:`titer.plan.rates`); 1 leaves every row at its own.
     ``checks`` says what is run for the checks beside the attacks: ``weights`` the diagnoses
     of each model, ``all`` further attacks too on models that held
     (docs/reference/checks.md).
