@@ -73,19 +73,29 @@ def _silent() -> Study:
     return _points(_study(), mute)
 
 
-def _capped(steps: int) -> Study:
+def _capped(steps: int, **shapes: Shape) -> Study:
     """Every training cut to so many steps, as by ``--cap``."""
 
     def cut(_trace: Trace, point: Point) -> Point | None:
         return point if point.spent.steps <= steps else None
 
-    facts, traces = _points(_study(), cut)
+    facts, traces = _points(_study(shapes), cut)
     return replace(facts, suite_settings={"cap": steps}), traces
 
 
 def _capped_without_tasks(steps: int) -> Study:
     facts, traces = _capped(steps)
     return facts, [trace for trace in traces if not trace.trial.task]
+
+
+def _idle() -> Study:
+    """The undefended model is trained as long as attackers train, and learns nothing."""
+
+    def blunt(trace: Trace, point: Point) -> Point:
+        scores = {k: (0.0,) * len(v) if k == "task" else v for k, v in point.scores.items()}
+        return replace(point, scores=scores) if trace.trial.task else point
+
+    return _points(_study(), blunt)
 
 
 def _void(*rows: str, **shapes: Shape) -> Study:
@@ -128,10 +138,14 @@ CASES: dict[str, tuple[Callable[[], Study], str]] = {
         "S15 unusable: far_2",
     ),
     "mute": (_silent, "S15 mute: 0.00 of its free answers are language"),
-    "a step each": (lambda: _capped(1), "fine-tuning had 1 step, in which the undefended model"),
+    "a step each": (lambda: _capped(1), "fine-tuning was cut to 1 step, and nothing shows"),
     "fewer than twice what is needed": (
-        lambda: _capped(3),
-        "3 steps, and the undefended model takes 3 to learn a benign task; 2 times as many",
+        lambda: _capped(30, undefended=replace(SHAPES["undefended"], slow=1.6)),
+        "fine-tuning had 30 steps, and the undefended model takes 24 to learn half of a benign",
+    ),
+    "nothing is ever learned": (
+        _idle,
+        "fine-tuning had 300 steps, which do nothing to the undefended model",
     ),
     "cut, and nothing to tell by": (
         lambda: _capped_without_tasks(10),
@@ -194,7 +208,7 @@ def test_withheld_is_a_dash_with_its_reason_wherever_it_is_shown(tmp_path: Path)
     assert why in page.split('<section id="pillars">')[1]
     frame = found.to_frame()
     for column in CLAIMED:
-        assert frame[column].isna()["solid"]
+        assert str(frame.loc["solid", column]) in ("nan", "None")
     assert frame.loc["solid", "word"] == "withheld"
     export(found, tmp_path)
     lines = csv.DictReader(io.StringIO((tmp_path / "tables/pillars.csv").read_text("utf-8")))

@@ -88,13 +88,14 @@ def judge(
     }
     met = [_meet(study, subject, arenas, seed) for subject in study.models]
     caught = _controls_caught(met, study.domains[0])
-    judged = [
-        _model(_ground(study, one, ordered, arenas, draws, seed, caught), one, caught)
-        for one in met
-    ]
+    grounds = [_ground(study, one, ordered, arenas, draws, seed, caught) for one in met]
+    judged = [_model(ground, one, caught) for ground, one in zip(grounds, met, strict=True)]
     trusted = battery(study, judged)
     mend = {one.trial.row for one in ordered if catalogue.repairs(one.trial.attack.name)}
-    models = tuple(_spoken(model, study, trusted, caught, mend) for model in judged)
+    models = tuple(
+        _spoken(model, ground, trusted, caught, mend)
+        for model, ground in zip(judged, grounds, strict=True)
+    )
     main = arenas.get(study.domains[0])
     panels = {
         one.subject.name: panel
@@ -246,8 +247,7 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
     subject, mine, arena = ground.subject, ground.mine, ground.arena
     titles = {row.id: row.title for row in ground.study.rows}
     results = [one.result for one in mine.rows]
-    findings = settled(met.findings, caught)
-    model = ModelVerdict(
+    return ModelVerdict(
         name=subject.name,
         source=subject.source,
         digest=subject.digest,
@@ -256,7 +256,7 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         domain=ground.own,
         claim="",
         flags=(*_flags(ground, met), *flags(met.findings), *subject.doubts),
-        checks={one.id: one for one in findings},
+        checks={one.id: one for one in settled(met.findings, caught)},
         course=subject.course,
         withheld=mine.withheld,
         pillars={name: one.score(ground) for name, one in listed().items()},
@@ -264,24 +264,26 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         attacks={one.row: replace(one, title=titles.get(one.row, one.row)) for one in results},
         curves={one.curve.row: one.curve for one in mine.rows if one.curve},
     )
-    why = reasons(ground, findings)
-    return quieten(model, why) if why else model
 
 
 def _spoken(
     model: ModelVerdict,
-    study: Manifest,
+    ground: Ground,
     trusted: Battery | None,
     caught: bool | None,
     repairs: Collection[str],
 ) -> ModelVerdict:
-    """A model with what the study as a whole has to say about it, and with its claim."""
+    """A model with what the study as a whole has to say about it, without what may not be claimed,
+    and with its claim."""
     if caught is False:
         model = replace(model, flags=(*model.flags, "control-not-caught"))
+    why = [reasons(ground, tuple(model.checks.values()))]
     if trusted and not trusted.valid and model.role == "defended":
-        held = [one.name for one in trusted.controls if not one.broken]
-        model = quieten(model, f"the suite is invalid: it did not break {', '.join(held)}")
-    return replace(model, claim=claim(model, study, repairs))
+        held = ", ".join(one.name for one in trusted.controls if not one.broken)
+        why.insert(0, f"the suite is invalid: it did not break {held}")
+    if any(why):
+        model = quieten(model, "; ".join(filter(None, why)))
+    return replace(model, claim=claim(model, ground.study, repairs))
 
 
 def _rule(study: Manifest) -> Rule:

@@ -84,10 +84,8 @@ def _tuned(ground: Ground) -> frozenset[str]:
 def quieten(model: ModelVerdict, why: str) -> ModelVerdict:
     """The model with every number withheld that speaks for it, and these numbers without a claim.
 
-    ``passes`` may still say that the model failed. What was withheld for another reason stays so.
+    ``passes`` may still say that the model failed.
     """
-    if model.withheld and why != model.withheld:
-        why = f"{why}; {model.withheld}"
     silent: dict[str, Estimate] = {}
     pillars = {
         name: _quiet(found, why, name, silent, claimed=False)
