@@ -123,7 +123,14 @@ def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
         if model.withheld:
             yield Text(f"withheld: {name}: {tidy(model.withheld)}", style="yellow")
         for flag in model.flags:
-            yield Text(f"flag: {name}: {tidy(flag)}")
+            who = f": {_suspects(model)}" if flag == "suspect adversaries" else ""
+            yield Text(f"flag: {name}: {tidy(flag)}{who}")
+
+
+def _suspects(model: ModelVerdict) -> str:
+    """The rows that a check doubts, each with the check."""
+    doubted = (one for one in model.attacks.values() if one.standing == "suspect")
+    return ", ".join(tidy(f"{one.row} ({one.reason})") for one in doubted)
 
 
 def _table(models: Sequence[ModelVerdict], screen: Screen) -> RichTable:
