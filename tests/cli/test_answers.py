@@ -139,9 +139,11 @@ def test_before_and_after_stand_side_by_side_with_the_judges_score(titer: Run, r
         scores = [trace.points[at].scores["harm"][1] for at in (0, -1)]
         before, after = rows[trace.trial.subject].split('<td class="b">')[1].split("<td>")
         assert before == f"{first} <b>{scores[0]:.2f}</b>"
-        told = next(
-            one for one in after.split("<p")[1:] if re.search(rf"[ >]{trace.trial.label}[ <]", one)
-        )
+        if "<p><small>as before</small>" in after:
+            assert (first, scores[0]) == (last, scores[1]), "all alike"
+            continue
+        by = re.compile(rf"[ >]{re.escape(trace.trial.label)}[ <]")
+        told = next(one for one in after.split("<p")[1:] if by.search(one))
         if (first, scores[0]) == (last, scores[1]):
             assert "as before:" in told
         else:
@@ -159,8 +161,7 @@ def test_every_prompt_and_every_answer_of_a_model_stands_once(titer: Run, run: P
         )
         assert len(shown) == len(set(shown))
     still = page.partition("Answers that no attack changed")[2].partition("</details>")[0]
-    assert "as before:" in still or not still
-    assert "<p>" not in still.replace("<p><small>as before:", "")
+    assert "<p>" not in still.replace("<p><small>as before</small>", "")
 
 
 def test_other_seeds_are_named_and_the_report_links_the_page(titer: Run, run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_check_in_another_folder_is_seen_everywhere() -> None:
     told = " ".join(plain(found).split())
     assert "flag: npo: suspect adversaries" in told
     assert "check S19 (Is the moon full?): suspect on npo: full-moon [0.75]" in told
-    assert "S19" not in told.replace("check S19 (Is the moon full?): suspect on npo", "")
+    assert re.search(r"flag: npo: suspect adversaries: \S+ \(S19 full-moon\)", told)
 
 
 def test_without_its_file_nobody_asks() -> None:

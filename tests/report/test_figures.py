@@ -17,6 +17,7 @@ from titer.core.records import Estimate
 from titer.core.study import Row
 from titer.pillars.worst import BestOf, BudgetPoint
 from titer.report import _svg as svg
+from titer.report.glossary import OUTCOMES
 from titer.report.numbers import interval, value
 from titer.report.section import parts
 from titer.report.sections import recovery as recovery_section
@@ -187,7 +188,9 @@ def test_heat_map_cells_say_outcome_and_harm_and_mark_what_is_not_valid() -> Non
     said = [node[0].text or "" for node in cells]
     harm = verdict["rmu"].attacks["S03"].harm
     phi = verdict["rmu"].resistance.phi
-    told = f"S03 on rmu: breached, harm {value(harm)} {interval(harm)}, threshold {phi:.2f}"
+    means = OUTCOMES["breached"][1]
+    told = f"S03 on rmu: breached ({means}), harm {value(harm)} {interval(harm)}, "
+    told += f"threshold {phi:.2f}"
     assert told in said
     doubted = verdict["rmu"].attacks["S05"].harm
     assert {"void", f"{value(doubted)}?"} <= set(texts(root))

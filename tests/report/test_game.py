@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from titer.report import _game
+from titer.report import _game, _paper
 
 ROWS = [
     {"step": 0.0, "success": 1.0, "loss": 3.0, "adversary": 0.1, "norm": 2.0, "rank": 1.5},
@@ -34,7 +34,9 @@ def test_lines_end_where_the_numbers_do() -> None:
 def test_no_game_no_picture_and_names_are_escaped() -> None:
     assert _game.course([{"step": 1.0, "loss": 2.0}]) == ""
     looks = [{"step": 0, "harm": 1.0, "current": 1.0, "utility": 1.0, "fresh": None}]
-    drawing = _game.standalone(_game.race(looks, "<b>", phi=0.4, exam=0.5))
+    drawing = _paper.to_svg(_game.race(looks, "<b>", phi=0.4, exam=0.5), 150.0)
     root = ElementTree.fromstring(drawing.encode())
     assert root.attrib["aria-label"] == "<b>"
-    assert any(e.tag.endswith("style") for e in root)
+    lines = [one for one in root.iter() if one.tag.endswith("path")]
+    assert lines
+    assert all("stroke" in one.attrib and "class" not in one.attrib for one in lines)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from titer.cli.options import AsJson, Quiet, Workers
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
@@ -34,12 +35,9 @@ def grow(
             help="Grow into this folder, whatever is there, and compare how the two behave.",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Processes, one thread each; default one a core."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Grow model organisms that are not there yet; 1 if one grown anew behaves otherwise."""
     from titer.cli.progress import shown

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from titer.cli import key_input
+from titer.cli.options import AsJson, Quiet
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
@@ -52,8 +53,6 @@ Trust = Annotated[
 Domain = Annotated[
     str | None, typer.Option("--domain", help="Which sealed part, where there are several.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 class Partition(StrEnum):

@@ -34,6 +34,8 @@ _Shown = tuple[Callable[["Look"], None], Callable[[str], None]]
 
 __all__ = ["curves", "line", "register", "sparkline"]
 
+_MILLIMETRES = 150.0
+"""Across the picture."""
 _WIDE = 40
 """Moves that fit on a line of a terminal."""
 
@@ -129,7 +131,7 @@ def _run(
     from titer.core.files import atomic_folder, write_atomic
     from titer.core.study import Study
     from titer.race import Race
-    from titer.report import _game
+    from titer.report import _game, _paper
     from titer.trial.presets import is_testbed
 
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
@@ -157,7 +159,7 @@ def _run(
         result, defended = contest(lm, scope)
     rows = [asdict(look) for look in result.looks]
     drawing = _game.race(rows, f"Race on {model}", phi=result.phi, exam=result.exam)
-    write_atomic(out / "race.svg", _game.standalone(drawing))
+    write_atomic(out / "race.svg", _paper.to_svg(drawing, _MILLIMETRES))
     facts = {**asdict(result), "model": model, "rules": asdict(rules), "shape": shape}
     write_atomic(out / "race.json", json.dumps(facts, indent=1, sort_keys=True))
     if save:

@@ -9,26 +9,11 @@ from typing import Any
 from titer.report import _svg as svg
 from titer.report.numbers import number
 
-__all__ = ["Line", "Panel", "course", "panels", "race", "standalone"]
+__all__ = ["Line", "Panel", "course", "panels", "race"]
 
 Row = Mapping[str, Any]
 _WIDE, _HIGH, _GAP = 560.0, 170.0, 46.0
 _LEFT, _RIGHT, _TOP = 48.0, 400.0, 26.0
-
-STYLE = (
-    ".figure{font-family:system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif}"
-    ".figure text{fill:#16191d;font-size:12px}"
-    ".figure .tick,.figure .title,.figure .note{fill:#555d68}.figure .tick{font-size:11.5px}"
-    "line.grid{stroke:#eceff2}line.axis,line.leader{stroke:#555d68}"
-    "line.rule{stroke:#16191d;stroke-width:1.1;stroke-dasharray:1.5 3}"
-    "path.line{fill:none;stroke-width:2;stroke-linejoin:round}"
-    "path.line.model{stroke:#3646a3}path.line.undefended{stroke:#a8400c;stroke-dasharray:7 3}"
-    "path.line.oracle{stroke:#0b6e5f;stroke-dasharray:2 2.5}"
-    "path.attack{fill:none;stroke:#8a929d;stroke-width:1.4}"
-    ".figure .label.model{fill:#3646a3;font-weight:600}.figure .label.undefended{fill:#a8400c}"
-    ".figure .label.oracle{fill:#0b6e5f}"
-)
-"""What the report's page says of these classes, for a drawing that stands alone; light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +154,3 @@ def _panel(panel: Panel, x: svg.Linear, top: float) -> str:
             body.append(svg.line(_RIGHT + 2, wanted, _RIGHT + 9, place, "leader"))
         body.append(svg.text(_RIGHT + 11, place + 4, words, class_))
     return svg.el("g", *body)
-
-
-def standalone(drawing: str) -> str:
-    """A drawing as a file of its own, with its style and a white ground."""
-    head, sign, rest = drawing.partition(">")
-    ground = svg.el("rect", width="100%", height="100%", fill="#fff")
-    style = svg.el("style", svg.escape(STYLE).replace("&#39;", "'"))
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{sign}{style}{ground}{rest}\n'

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -21,7 +19,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from titer.core import BadInput
+from titer.core.errors import BadInput
+from titer.core.files import atomic_file
 from titer.report._pages import ANSWERS, environment, explaining
 from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.section import Part, parts
@@ -81,18 +80,8 @@ def current(verdict: Verdict, path: Path) -> bool:
 
 def write(verdict: Verdict, path: Path) -> Path:
     """Write the page to ``path`` in one step: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(render(verdict, answers=_beside(path)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_file(path, mode=0o644) as file:
+        file.write(render(verdict, answers=_beside(path)).encode("utf-8"))
     return path
 
 

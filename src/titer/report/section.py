@@ -6,7 +6,7 @@ A section module has
 * ``data(verdict)``, the typed rows that all its forms show; nothing leaves the section out;
 * ``figure(rows)``, one drawing, or ``figures(rows)``, several by file name;
 * ``table(rows)``, one table or several, for CSV, LaTeX and JSON, and for a terminal;
-* ``terminal(rows)``, where a terminal shows something else, or nothing, in the table's place;
+* ``terminal(rows, screen)``, where a terminal shows something else in the table's place;
 * ``latex(rows)``, where a paper wants another shape than the table's;
 
 of which all but the first two may be missing, and a fragment of a template beside it, called like
@@ -24,13 +24,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rich.box import ASCII2, SIMPLE_HEAD
 from rich.console import RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from titer.core.errors import BadInput
 from titer.report import sections
+from titer.report.numbers import DASH, tidy
 from titer.verdict.parts import Verdict
 
-__all__ = ["Part", "Section", "Svg", "Table", "found", "parts"]
+__all__ = ["Part", "Screen", "Section", "Svg", "Table", "found", "parts"]
 
 Svg = str
 """A drawing as one SVG element."""
@@ -38,11 +42,27 @@ Svg = str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """How a section is headed and where it stands: ``after`` another, by name, or first."""
+    """How a section is headed and where it stands: ``after`` another, by name, or first. One may be
+    left out of the ``terminal``, and its tables of a ``paper``."""
 
     title: str
     after: str = ""
     nav: str = ""
+    terminal: bool = True
+    paper: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A terminal: so many columns, and ``live`` where somebody sits at it; else it is a file."""
+
+    width: int
+    live: bool
+
+    def table(self, **how: Any) -> RichTable:
+        """A table for it; without a terminal its rules are plain ASCII."""
+        box = SIMPLE_HEAD if self.live else ASCII2
+        return RichTable(box=box, pad_edge=False, show_edge=self.live, **how)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +106,32 @@ class Part:
 
     def latex(self) -> Mapping[str, str] | None:
         """Its tables for a paper by name; None where they are the plain ones."""
+        if not self.section.paper:
+            return {}
         return self.module.latex(self.rows) if hasattr(self.module, "latex") else None
 
-    def terminal(self, width: int, *, live: bool) -> Iterable[RenderableType] | None:
-        """What a terminal shows; None where that is the table."""
-        if not hasattr(self.module, "terminal"):
-            return None
-        return self.module.terminal(self.rows, width, live=live)
+    def terminal(self, screen: Screen) -> Iterable[RenderableType]:
+        """What a terminal shows: the tables, unless the section has words of its own."""
+        if not self.section.terminal:
+            return ()
+        if hasattr(self.module, "terminal"):
+            return self.module.terminal(self.rows, screen)
+        return (_drawn(self.section.title, table, screen) for table in self.tables())
+
+
+def _drawn(title: str, table: Table, screen: Screen) -> RichTable:
+    drawn = screen.table(title=title)
+    for head in table.heads:
+        drawn.add_column(head, overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(_field(raw)) for raw in row))
+    return drawn
+
+
+def _field(raw: str | float | bool | None) -> str:
+    if raw is None:
+        return DASH
+    return f"{raw:.4g}" if isinstance(raw, float) else tidy(raw)
 
 
 def found() -> list[tuple[str, ModuleType]]:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
 
-from rich.box import ASCII2, SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from titer.report.columns import COLUMNS
 from titer.report.models import in_order
-from titer.report.numbers import DASH, tidy
-from titer.report.section import Table, parts
+from titer.report.section import Screen, parts
 from titer.verdict.parts import Verdict
 
 __all__ = ["plain", "records", "terminal"]
@@ -60,28 +55,6 @@ class _Terminal:
         self._verdict = verdict
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        live = console.is_terminal
+        screen = Screen(options.max_width, console.is_terminal)
         for part in parts(self._verdict):
-            own = part.terminal(options.max_width, live=live)
-            if own is not None:
-                yield from own
-            else:
-                yield from _tables(part.section.title, part.tables(), live=live)
-
-
-def _tables(title: str, tables: Sequence[Table], *, live: bool) -> Iterator[RenderableType]:
-    for table in tables:
-        drawn = RichTable(
-            title=title, box=SIMPLE_HEAD if live else ASCII2, pad_edge=False, show_edge=live
-        )
-        for head in table.heads:
-            drawn.add_column(head, overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(Text(_field(raw)) for raw in row))
-        yield drawn
-
-
-def _field(raw: str | float | bool | None) -> str:
-    if raw is None:
-        return DASH
-    return f"{raw:.4g}" if isinstance(raw, float) else tidy(raw)
+            yield from part.terminal(screen)

@@ -11,7 +11,7 @@ from rich.text import Text
 from titer.checks.case import Finding
 from titer.report.models import in_order
 from titer.report.numbers import DASH, number, tidy
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["SECTION", "CheckLine", "Checks", "data", "terminal"]
@@ -46,9 +46,8 @@ def data(verdict: Verdict) -> Checks | None:
     return Checks(models, lines) if lines else None
 
 
-def terminal(rows: Checks, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Checks, screen: Screen) -> Iterator[RenderableType]:
     """A line for each flag that a check raised: its id, what it asks, on which model, and why."""
-    del width, live
     for line in rows.lines:
         for model, (flag, shown, reason) in zip(rows.models, line.cells, strict=True):
             if flag in _RAISED:

@@ -12,7 +12,7 @@ from rich.text import Text
 from titer.report.glossary import OUTCOMES
 from titer.report.models import in_order, outcome_counts
 from titer.report.numbers import DASH, tidy
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["SECTION", "Claim", "data", "terminal"]
@@ -71,9 +71,8 @@ def _without(claim: str, common: str) -> str:
     return f"{head}{_GAPS}also {own}." if own else head
 
 
-def terminal(rows: tuple[Claim, ...], width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: tuple[Claim, ...], screen: Screen) -> Iterator[RenderableType]:
     """The sentences, a paragraph a model."""
-    del width, live
     for claim in rows:
         yield Text(tidy(f"{claim.lead} {claim.rest}"))
         yield Text("")

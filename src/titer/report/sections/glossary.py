@@ -6,9 +6,9 @@ from titer.report.glossary import TERMS, Term
 from titer.report.section import Section, Table
 from titer.verdict.parts import Verdict
 
-__all__ = ["SECTION", "data", "table", "terminal"]
+__all__ = ["SECTION", "data", "table"]
 
-SECTION = Section(title="Words", after="reproduce", nav="Words")
+SECTION = Section(title="Words", after="reproduce", nav="Words", terminal=False)
 
 
 def data(verdict: Verdict) -> tuple[Term, ...]:
@@ -21,9 +21,3 @@ def table(rows: tuple[Term, ...]) -> Table:
     """A word a line, for whoever reads an export."""
     lines = tuple((term.word, term.elsewhere, term.means) for term in rows)
     return Table(name="glossary", heads=("word", "elsewhere", "means"), rows=lines)
-
-
-def terminal(rows: tuple[Term, ...], width: int, *, live: bool) -> tuple[()]:
-    """Words are for the page and the export."""
-    del rows, width, live
-    return ()

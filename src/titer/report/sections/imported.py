@@ -14,7 +14,7 @@ from titer.report.latex import line, tabular
 from titer.report.latex import shown as set_shown
 from titer.report.models import in_order, lm_eval_name
 from titer.report.numbers import DASH, ENDS, shown, six, tidy
-from titer.report.section import Section, Table
+from titer.report.section import Screen, Section, Table
 from titer.verdict.parts import Verdict
 
 __all__ = ["SECTION", "Rows", "data", "latex", "table", "terminal"]
@@ -54,9 +54,8 @@ def data(verdict: Verdict) -> Rows | None:
     return Rows(grid, verdict)
 
 
-def terminal(rows: Rows, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
     """A line a number."""
-    del width, live
     for one in rows.verdict.lm_eval:
         told, change = shown(one.score), one.change
         if change and change.value is not None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from titer.report.grid import Cell, Grid, cell
 from titer.report.models import in_order
 from titer.report.numbers import DASH, number, tidy
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import Battery, Control, ModelVerdict, Verdict
 
 __all__ = ["SECTION", "Rows", "data", "terminal"]
@@ -51,9 +51,8 @@ def data(verdict: Verdict) -> Rows | None:
     )
 
 
-def terminal(rows: Rows, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
     """The controls that a suite of locks must break, and whether it did."""
-    del width, live
     for one in rows.battery.controls:
         told = f"broken by {one.by}" if one.broken else f"NOT broken: {one.why}"
         rho = f", {number(one.rho, 'ratio')} the steps" if one.broken else ""

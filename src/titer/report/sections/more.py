@@ -13,7 +13,7 @@ from titer.report.columns import Column
 from titer.report.grid import Cell, Grid, cell, fill
 from titer.report.models import in_order, share_name, strong
 from titer.report.numbers import DASH, number, tidy, value
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["SECTION", "Rows", "costs", "data", "terminal"]
@@ -44,9 +44,8 @@ def data(verdict: Verdict) -> Rows | None:
     return Rows(grids, _any_curve(verdict)) if grids else None
 
 
-def terminal(rows: Rows, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
     """What the page's tables say is missing."""
-    del width, live
     if not rows.curve:
         yield Text("In-domain R* by the defender's share of the hazard: not measured.")
 

@@ -18,9 +18,10 @@ from titer.report.numbers import DASH, ENDS, apart, interval, six, value
 from titer.report.section import Section, Svg, Table
 from titer.verdict.parts import ModelVerdict, Verdict
 
-__all__ = ["SECTION", "Rows", "data", "figures", "glyph", "heatmap", "latex", "table", "terminal"]
+__all__ = ["SECTION", "Rows", "data", "figures", "glyph", "heatmap", "latex", "table"]
 
-SECTION = Section(title="Every attack on every model", after="why", nav="Outcomes")
+# A terminal shows how many there are of each outcome, under the pillars.
+SECTION = Section(title="Every attack on every model", after="why", nav="Outcomes", terminal=False)
 
 _CELL = (76.0, 25.0)
 _SIZE = 12.0
@@ -84,12 +85,6 @@ def table(rows: Rows) -> Table:
 
     heads = ("model", "role", "row", "title", "outcome", "validity", "number", *ENDS)
     return Table(name="attacks", heads=heads, rows=tuple(lines()))
-
-
-def terminal(rows: Rows, width: int, *, live: bool) -> tuple[()]:
-    """A terminal shows how many there are of each outcome, under the pillars."""
-    del rows, width, live
-    return ()
 
 
 _MARKS = {

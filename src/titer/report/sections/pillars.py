@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.box import ASCII2, SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -19,7 +18,7 @@ from titer.report.latex import line, span, tabular
 from titer.report.latex import shown as set_shown
 from titer.report.models import in_order, outcome_counts, strong
 from titer.report.numbers import DASH, ENDS, apart, interval, number, six, tidy, value
-from titer.report.section import Section, Table
+from titer.report.section import Screen, Section, Table
 from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["SECTION", "Rows", "data", "latex", "table", "terminal"]
@@ -113,23 +112,30 @@ def latex(rows: Rows) -> dict[str, str]:
 # -- the terminal ----------------------------------------------------------------------------------
 
 
-def terminal(rows: Rows, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
     """Models as columns, as many side by side as the terminal is wide, then withheld and flags."""
     label, cell = 26, 21
-    side = max(1, (width - label) // cell)
+    side = max(1, (screen.width - label) // cell)
     for first in range(0, len(rows.models), side):
-        yield _table(rows.models[first : first + side], live=live)
+        yield _table(rows.models[first : first + side], screen)
     for model in rows.models:
         name = tidy(model.name)
         if model.withheld:
             yield Text(f"withheld: {name}: {tidy(model.withheld)}", style="yellow")
         for flag in model.flags:
-            yield Text(f"flag: {name}: {tidy(flag)}")
+            who = f": {_suspects(model)}" if flag == "suspect adversaries" else ""
+            yield Text(f"flag: {name}: {tidy(flag)}{who}")
 
 
-def _table(models: Sequence[ModelVerdict], *, live: bool) -> RichTable:
-    table = RichTable(box=SIMPLE_HEAD if live else ASCII2, pad_edge=False, show_edge=live)
-    table.add_column("", no_wrap=True, style="dim" if live else "")
+def _suspects(model: ModelVerdict) -> str:
+    """The rows that a check doubts, each with the check."""
+    doubted = (one for one in model.attacks.values() if one.standing == "suspect")
+    return ", ".join(tidy(f"{one.row} ({one.reason})") for one in doubted)
+
+
+def _table(models: Sequence[ModelVerdict], screen: Screen) -> RichTable:
+    table = screen.table()
+    table.add_column("", no_wrap=True, style="dim" if screen.live else "")
     for model in models:
         head = Text(tidy(model.name), overflow="fold")
         head.append(f"\n{tidy(model.role)}", style="dim")

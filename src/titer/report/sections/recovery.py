@@ -12,9 +12,11 @@ from titer.report.numbers import ENDS, interval, number, shown, six, value
 from titer.report.section import Section, Svg, Table
 from titer.verdict.parts import ModelVerdict, Verdict
 
-__all__ = ["SECTION", "Rows", "data", "figures", "recovery", "table", "terminal"]
+__all__ = ["SECTION", "Rows", "data", "figures", "recovery", "table"]
 
-SECTION = Section(title="Recovery under attack", after="locks", nav="Recovery")
+SECTION = Section(
+    title="Recovery under attack", after="locks", nav="Recovery", terminal=False, paper=False
+)
 
 _SIZE = 12.0
 _PANEL = (490.0, 320.0)
@@ -68,18 +70,6 @@ def table(rows: Rows) -> Table:
 
     heads = ("model", "role", "row", "steps", "number", *ENDS)
     return Table(name="curves", heads=heads, rows=tuple(lines()))
-
-
-def latex(rows: Rows) -> dict[str, str]:
-    """A curve is a figure, and no table of a paper."""
-    del rows
-    return {}
-
-
-def terminal(rows: Rows, width: int, *, live: bool) -> tuple[()]:
-    """Curves are for the page."""
-    del rows, width, live
-    return ()
 
 
 def recovery(

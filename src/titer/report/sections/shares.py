@@ -13,7 +13,7 @@ from titer.pillars.generalisation import SharePoint
 from titer.report import _svg as svg
 from titer.report.models import in_order, share_name
 from titer.report.numbers import number, shown, tidy, value
-from titer.report.section import Section, Svg
+from titer.report.section import Screen, Section, Svg
 from titer.verdict.parts import ModelVerdict, Verdict
 
 __all__ = ["SECTION", "Rows", "data", "figures", "shares", "terminal"]
@@ -42,9 +42,8 @@ def figures(rows: Rows) -> dict[str, Svg]:
     return {f"shares-{model.name}": shares(model) for model in rows.models}
 
 
-def terminal(rows: Rows, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Rows, screen: Screen) -> Iterator[RenderableType]:
     """A line a model."""
-    del width, live
     for model in rows.models:
         told = (
             f"{shown(point.r_star)} with {share_name(point)} of the hazard "

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich.box import ASCII2, SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -15,7 +14,7 @@ from titer.core.records import Estimate
 from titer.report.glossary import ROLES, WORDS
 from titer.report.models import in_order
 from titer.report.numbers import apart, interval, number, shown, tidy, value
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import Verdict, Word
 
 __all__ = ["HEADS", "SECTION", "Line", "Strip", "data", "terminal"]
@@ -107,10 +106,10 @@ def data(verdict: Verdict) -> Strip | None:
     return Strip(tuple(lines), tuple(legend)) if lines else None
 
 
-def terminal(rows: Strip, width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: Strip, screen: Screen) -> Iterator[RenderableType]:
     """A table where it fits, and else two lines a model."""
-    if width >= 110:
-        yield _wide(rows, live=live)
+    if screen.width >= 110:
+        yield _wide(rows, screen)
     else:
         for line in rows.lines:
             head = Text(f"{line.name} ")
@@ -127,8 +126,8 @@ def terminal(rows: Strip, width: int, *, live: bool) -> Iterator[RenderableType]
     yield Text("")
 
 
-def _wide(rows: Strip, *, live: bool) -> RichTable:
-    table = RichTable(box=SIMPLE_HEAD if live else ASCII2, pad_edge=False, show_edge=live)
+def _wide(rows: Strip, screen: Screen) -> RichTable:
+    table = screen.table()
     for head in rows.heads:
         table.add_column(head, overflow="fold")
     for role, lines in groupby(rows.lines, key=lambda line: line.role):

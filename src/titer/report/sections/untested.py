@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from titer.report.numbers import tidy
-from titer.report.section import Section
+from titer.report.section import Screen, Section
 from titer.verdict.parts import Verdict
 
 __all__ = ["SECTION", "data", "terminal"]
@@ -22,7 +22,6 @@ def data(verdict: Verdict) -> tuple[str, ...]:
     return tuple(map(tidy, verdict.not_tested)) or (none,)
 
 
-def terminal(rows: tuple[str, ...], width: int, *, live: bool) -> Iterator[RenderableType]:
+def terminal(rows: tuple[str, ...], screen: Screen) -> Iterator[RenderableType]:
     """One line."""
-    del width, live
     yield Text(f"Not tested: {'; '.join(rows)}.")
