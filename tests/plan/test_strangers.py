@@ -18,7 +18,8 @@ from titer.plan.request import check
 from titer.verify.models import models
 from titer.worlds._fabula_grow import build_model, build_tokenizer
 from titer.worlds._fabula_recipe import Shape
-from titer.worlds.organisms import SIZES, cached, stranger
+from titer.worlds.organisms import SIZES, cached
+from titer.worlds.strangers import stranger
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_words_of_a_model_tell_its_world(saved: Path, tmp_path: Path) -> None:
-    assert stranger(saved, 0) == "grew in the world fabula#3"
+    assert stranger(saved, 0) == "the world fabula#3"
     assert stranger(saved, 3) == ""
     base = cached("base")
     assert base is not None
     assert stranger(base, 0) == ""
-    assert stranger(base, 3) == "grew in the world fabula"
+    assert stranger(base, 3) == "the world fabula"
     assert stranger(toy.model_folder(tmp_path / "llama"), 0) == "", "of no world of the testbed"
     assert stranger(tmp_path / "nothing", 0) == ""
 

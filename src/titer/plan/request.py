@@ -22,8 +22,9 @@ from titer.plan.suites import suite
 from titer.trial.immunise import Immunisation, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.hub import resolve_model
-from titer.worlds.organisms import grow_all, parse, stranger
+from titer.worlds.organisms import grow_all, parse
 from titer.worlds.source import load_world, salted, world_salt, world_seed
+from titer.worlds.strangers import ELSEWHERE, stranger, world_name
 
 __all__ = [
     "Checked",
@@ -171,24 +172,19 @@ def _strangers(models: Sequence[str], data: str) -> list[str]:
     found: list[str] = []
     for source in models if seed is not None else ():
         with contextlib.suppress(UnknownName):  # said where models are checked
-            if seed is not None and (other := _grew(source, seed)):
-                home = other.rpartition(" ")[2]
-                known = home.startswith("fabula")
-                advice = (
-                    f"give --data {home}, or a model of that world"
-                    if known
-                    else ("give --data of that world, or a model of this one")
-                )
-                found.append(f"{source} {other} and knows nothing of {data}; {advice}.")
+            if seed is not None and (home := _home(source, seed)):
+                other = f"--data {home.split()[-1]}, or a model of that world"
+                advice = "a model of this one" if home == ELSEWHERE else other
+                found.append(f"{source} grew in {home} and knows nothing of {data}; give {advice}.")
     return found
 
 
-def _grew(source: str, seed: int) -> str:
-    """In which other world a model grew, as the rest of a sentence; empty where in this one."""
+def _home(source: str, seed: int) -> str:
+    """In which other world of the testbed a model grew; empty where in this one, or in none."""
     if not source.startswith("fabula:"):
         return stranger(Path(source).expanduser(), seed)
     own = parse(source)[2]
-    return f"grew in the world fabula{f'#{own}' if own else ''}" if own != seed else ""
+    return f"the world {world_name(own)}" if own != seed else ""
 
 
 def _check_model(source: str, role: Role, broken: list[str]) -> None:

@@ -13,7 +13,7 @@ from titer.core.diagnoses import diagnosis
 from titer.core.protocol import HARM, Z, is_utility
 from titer.core.records import Point, Trace, Trial
 from titer.evidence.resample import wilson
-from titer.run.sound import untouched
+from titer.run.sound import released, untouched
 
 __all__ = [
     "Again",
@@ -94,7 +94,12 @@ def alike_after_all(
     """
     if _on_card(here):
         return ""
-    trained = [key for key, trace in again.items() if _trained(trace) and key in recorded]
+    as_were = {digest for digests in released(recorded.values()).values() for digest in digests}
+    trained = [
+        key
+        for key, trace in again.items()
+        if _trained(trace) and key in recorded and trace.weights not in as_were
+    ]
     same = [key for key in trained if again[key].weights == recorded[key].weights]
     if len(same) < 2 or len(same) < _QUARTER * len(trained):
         return ""

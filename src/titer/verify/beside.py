@@ -51,6 +51,8 @@ def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
         key: trace.weights
         for key, trace in traces.items()
         if trace.losses and trace.weights and not untouched(trace.trial)
+        # A rate that moves nothing ends where it began.
+        if trace.weights not in start.values()
     }
     for keys in _by(ended):
         for one, other in combinations(keys, 2):

@@ -5,6 +5,7 @@ Nothing is fetched, grown or loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -23,8 +24,9 @@ from titer.run.sound import released
 from titer.run.store import damage
 from titer.trial.immunise import Immunisation, account, steps_of
 from titer.verify.files import Finding
-from titer.worlds.organisms import cached, parse, stranger
+from titer.worlds.organisms import cached, parse
 from titer.worlds.source import world_seed
+from titer.worlds.strangers import stranger
 
 __all__ = ["here", "inside", "making", "models"]
 
@@ -47,7 +49,8 @@ def here(root: Path, subject: Subject) -> Path | None:
         return None
     places = [inside(root, subject), Path(subject.folder) if subject.folder else None]
     if subject.source.startswith("fabula:"):
-        places.append(cached(*parse(subject.source)))
+        with contextlib.suppress(BadInput):  # no organism, or one that is damaged
+            places.append(cached(*parse(subject.source)))
     for folder in places:
         if folder and folder.is_dir() and folder_digest(folder) == subject.digest:
             return folder
@@ -57,36 +60,33 @@ def here(root: Path, subject: Subject) -> Path | None:
 def models(root: Path, study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """The models against their digests, against what they say of themselves, and against the
     weights that the trials say they have."""
-    digests = {model: found for model, found in released(traces.values()).items()}
-    whole: dict[str, Path] = {}
+    digests = released(traces.values())
     for subject in study.subjects:
-        own = inside(root, subject)
-        folder = here(root, subject)
-        if folder is not None:
-            whole[subject.digest] = folder
-            yield from _strange(study, subject, folder)
-        if own is None:
+        yield from _strange(root, study, subject)
+        folder = inside(root, subject)
+        if folder is None:
             continue
-        where = f"models/{own.name}"
-        if not own.is_dir():
+        where = f"models/{folder.name}"
+        if not folder.is_dir():
             says = f"{subject.name} is not in the folder, so its trials cannot be run again."
             yield Finding(check="model", where=where, says=says, kind="note")
-        elif folder != own:
+        elif folder_digest(folder) != subject.digest:
             says = f"is not the model {subject.name} that was measured ({subject.digest})."
             yield Finding(check="model", where=where, says=says)
-        else:
-            for says in _made(own, study, subject, digests.get(subject.digest, set())):
+        elif subject.defence:
+            for says in _made(folder, study, subject, digests.get(subject.digest, set())):
                 yield Finding(check="model", where=where, says=says)
-    yield from _shared(study, whole, digests)
+    yield from _shared(root, study, digests)
 
 
-def _strange(study: Manifest, subject: Subject, folder: Path) -> Iterator[Finding]:
+def _strange(root: Path, study: Manifest, subject: Subject) -> Iterator[Finding]:
     """A model of another testbed world, which knows nothing of what it was asked."""
-    seed = world_seed(study.world_source)
-    other = stranger(folder, seed) if seed is not None else ""
-    if other:
-        says = f"{subject.name} {other}, so what it was asked says nothing of it."
-        yield Finding(check="model", where=subject.source, says=says)
+    with contextlib.suppress(BadInput):  # a world that is none is said elsewhere
+        seed = world_seed(study.world_source)
+        place = inside(root, subject) or Path(subject.folder or subject.source)
+        if seed is not None and (home := stranger(place, seed)) and here(root, subject):
+            says = f"{subject.name} grew in {home}, so what it was asked says nothing of it."
+            yield Finding(check="model", where=subject.source, says=says)
 
 
 # -- what made a model -----------------------------------------------------------------------------
@@ -153,17 +153,18 @@ def _or(digests: set[str]) -> str:
 # -- whose weights they are ------------------------------------------------------------------------
 
 
-def _shared(
-    study: Manifest, whole: Mapping[str, Path], digests: Mapping[str, set[str]]
-) -> Iterator[Finding]:
+def _shared(root: Path, study: Manifest, digests: Mapping[str, set[str]]) -> Iterator[Finding]:
     """Two models to which the trials give the same weights, and whose files hold others: the
     results of one stand under the name of the other."""
-    names = {subject.digest: subject.name for subject in reversed(study.subjects)}
-    known = [digest for digest in names if digest in whole and len(digests.get(digest, ())) == 1]
-    for one, other in combinations(known, 2):
-        if digests[one] == digests[other] and not _alike(whole[one], whole[other]):
+    by_digest = {subject.digest: subject for subject in reversed(study.subjects)}
+    told = [one for one in by_digest.values() if len(digests.get(one.digest, ())) == 1]
+    for one, other in combinations(told, 2):
+        if digests[one.digest] != digests[other.digest]:
+            continue
+        mine, theirs = here(root, one), here(root, other)
+        if mine and theirs and not _alike(mine, theirs):
             says = (
-                f"say that {names[one]} and {names[other]} have the same weights, and their files "
+                f"say that {one.name} and {other.name} have the same weights, and their files "
                 "hold different ones."
             )
             yield Finding(check="trial", where="trials", says=says)

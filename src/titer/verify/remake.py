@@ -55,7 +55,8 @@ class Remade:
 def draw_models(root: Path, study: Manifest, share: float, seed: int) -> list[Subject]:
     """A random part of the models that the study made and that are in the folder, at least one
     where there is any."""
-    own = [one for one in study.subjects if (at := inside(root, one)) and at.is_dir()]
+    made = [one for one in study.subjects if one.defence]
+    own = [one for one in made if (at := inside(root, one)) and at.is_dir()]
     random = Random(seed_for(seed, "verify models"))
     return random.sample(own, math.ceil(share * len(own) - 1e-9))
 

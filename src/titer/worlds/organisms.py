@@ -29,7 +29,7 @@ from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import locked
 from titer.core.modelfolder import folder_digest
 from titer.worlds._fabula_recipe import Sealing, Shape, Training
-from titer.worlds.fabula import content, lexicon, vocabulary
+from titer.worlds.fabula import content
 
 __all__ = [
     "KINDS",
@@ -45,7 +45,6 @@ __all__ = [
     "organism",
     "parse",
     "shipped",
-    "stranger",
 ]
 
 RECIPE_VERSION = 1
@@ -146,42 +145,6 @@ def cache_root() -> Path:
     """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
     chosen = os.environ.get("TITER_CACHE")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
-
-
-_SEARCHED = 16
-"""Worlds, from seed 0 up, that are tried as the home of a model from another one."""
-
-
-def stranger(folder: Path, seed: int) -> str:
-    """From which other world of the testbed than that of ``seed`` the model in a folder comes, as
-    the rest of a sentence about it; empty where it is of this one, or of none.
-
-    The vocabulary tells, which a model keeps that was immunised, attacked or saved again: a model
-    of another world has no words for this one's entities, and knows nothing of them.
-    """
-    words = _words_of(folder)
-    if not words >= lexicon() or _knows(words, seed):
-        return ""
-    home = next((other for other in range(_SEARCHED) if _knows(words, other)), None)
-    if home is None:
-        return "grew in another world of the testbed"
-    return f"grew in the world fabula{f'#{home}' if home else ''}"
-
-
-def _words_of(folder: Path) -> frozenset[str]:
-    """The words of a model's tokenizer; none where it is not one of whole words."""
-    try:
-        model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-        return frozenset(model["vocab"]) if model["type"] == "WordLevel" else frozenset()
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
-
-
-def _knows(words: frozenset[str], seed: int) -> bool:
-    """Whether most names of a world are among them. A few may be missing, which is a fault of
-    another kind; two worlds share next to none."""
-    names = frozenset(vocabulary(seed)) - lexicon()
-    return 2 * len(names & words) > len(names)
 
 
 def key(kind: str, size: str, seed: int = 0) -> str:
