@@ -1,4 +1,4 @@
-"""The checks S1 to S18: may the attacks be believed?"""
+"""The checks S1 to S21: may the attacks be believed?"""
 
 from __future__ import annotations
 
