@@ -123,7 +123,11 @@ def test_prompts_longer_than_the_context_are_cut_on_the_left(architecture: Archi
         assert got == pytest.approx(loglik(lm, kept, tail)[0], abs=1e-4)
     (cloze,) = Cloze().collect(lm, [item])
     assert cloze["loglik"] == pytest.approx(record["loglik"][0], abs=1e-5)
-    assert Perplexity().collect(lm, [item]) == [{"loglik": 0.0, "tokens": 0}]
+    (whole,) = Perplexity().collect(lm, [item])
+    ended = lm.answer_ids(item.answer, end=True)
+    assert whole["tokens"] == len(ended)
+    expected = loglik(lm, head[len(ended) - room :], ended)[0]
+    assert whole["loglik"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_item_with_one_choice_is_refused(lm: LM) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_an_attacker_short_of_data(tmp_path: Path) -> None:
     assert seen["reason"] == "data-limited: all the data against half"
     assert _outcomes(found["empty"]) == {"S01": "suspect"}
     assert _raised(found["base"]) == set()
+
+
+def test_lines_longer_than_the_context(tmp_path: Path) -> None:
+    """S21: eleven of twelve lines of the attack do not fit, so it trains on what is left of them, and
+    no model is held for it."""
+    base, unlearned = planted.knowing(), planted.unlearned()
+    head = " ".join(["alloy"] * base.context_length())
+    short = planted.facts("alloy", 0, 12, "short")
+    lines = [*(replace(one, prompt=f"{head} {one.prompt}") for one in short[:11]), short[11]]
+    models, rows = {"base": base, "npo": unlearned}, [Adversary(id="S02")]
+    found = planted.ran(tmp_path, models, rows, cap=3, attack=lines)
+    for entry in found.values():
+        seen = _checks(entry)["S21"]
+        assert seen["flag"] == "suspect"
+        assert seen["statistic"] == pytest.approx(11 / 12)
+        assert seen["reason"].startswith("cut: 11 of 12 lines of training and 0 of ")
+        assert "held" not in _outcomes(entry).values()
 
 
 def test_a_trap_in_the_way_of_training(tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def _both_ways(roles: Mapping[str, list[Row]]) -> Iterator[str]:
     }
     found: dict[tuple[str, str], list[str]] = {}
     for role, rows in roles.items():
-        if role != "retain" and not role.startswith(("environments.", "tasks.", "utility.")):
+        trained = role == "retain" or role.startswith("environments.")
+        if not trained and not (role.startswith("tasks.") and role.endswith(".train")):
             continue
         for row in rows:
             split, line = harmful.get(_text(row.example), ("", row))
