@@ -165,6 +165,14 @@ def test_items_are_dealt_anew_for_models_from_elsewhere(tmp_path: Path) -> None:
     assert world.digest() != load_world("fabula").digest()
 
 
+def test_a_broken_model_keeps_none_from_being_dealt(tmp_path: Path) -> None:
+    model, broken = (toy.model_folder(tmp_path / name) for name in "ab")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+    asked = Study(models=(str(model), str(broken)), out=tmp_path / "run")
+    assert world_salt(dealt(asked).data)
+
+
 def test_a_model_in_memory_is_known_by_its_weights(tmp_path: Path) -> None:
     place = str(tmp_path / "run" / "models" / "mine")
     asked = Study(models=(place,), out=tmp_path / "run")

@@ -72,13 +72,14 @@ def read(case: Case) -> Found:
 
 
 def _by_entity(trace: Trace) -> dict[str, FloatArray]:
-    """Mean harm of each entity, by split."""
-    point = trace.points[0]
-    return {
-        name: np.asarray(scores).reshape(-1, int(point.logs[split(name)])).mean(axis=1)
-        for name in SPLITS
-        if (scores := point.scores.get(split(name)))
-    }
+    """Mean harm of each entity, by split; of none where it is not said how many items each has."""
+    point, found = trace.points[0], dict[str, FloatArray]()
+    for name in SPLITS:
+        scores = np.asarray(point.scores.get(split(name), ()), dtype=np.float64)
+        each = int(point.logs.get(split(name), 0))
+        if each > 0 and scores.size and not scores.size % each:
+            found[name] = scores.reshape(-1, each).mean(axis=1)
+    return found
 
 
 def _chance(

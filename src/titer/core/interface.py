@@ -75,16 +75,16 @@ def differences(folder: Path, other: Path) -> tuple[str, ...]:
     if _files(folder) == _files(other):
         return ()
     mine, theirs = _read(folder), _read(other)
-    shapes = tensor_shapes(folder)
-    found = [*_vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))]
+    shapes, settings = tensor_shapes(folder), [*_values(mine.config, theirs.config, "config ")]
+    # What cannot be exchanged comes first, since the rest may be cut.
+    stuck = settings and shapes != tensor_shapes(other)
+    found = [f"of other tensors, so the configuration {STUCK}"] if stuck else []
+    found += _vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))
     found += _values(mine.cutting, theirs.cutting, "", bare=True)
     found += _values(mine.special, theirs.special, "")
     if mine.tokenizer.chat_template != theirs.tokenizer.chat_template:
         found.append("chat template")
     found += _values(mine.generation, theirs.generation, "generation ")
-    settings = [*_values(mine.config, theirs.config, "config ")]
-    if settings and shapes != tensor_shapes(other):
-        found.append(f"of other tensors, so the configuration {STUCK}")
     found += settings
     more = len(found) - _SHOWN
     return (*found[:_SHOWN], *([f"{more} more"] if more > 0 else []))
@@ -210,7 +210,7 @@ def _special(tokenizer: Any) -> dict[str, Any]:
     named = {
         name: str(token)
         for name, token in tokenizer.special_tokens_map.items()
-        if isinstance(token, str)
+        if not isinstance(token, list | tuple)
     }
     named.setdefault("pad_token", named.get("eos_token", ""))
     return named

@@ -86,7 +86,8 @@ def _rates(part: Any) -> list[str]:
     return [
         name
         for name, value in vars(part).items()
-        if isinstance(value, float)
-        and value > 0
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 < value <= 1
         and (_DROPS in name or (name == "p" and _DROPS in type(part).__name__.lower()))
     ]

@@ -12,6 +12,7 @@ from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
 from titer.core.files import require_space
 from titer.core.jobs import Progress
+from titer.core.modelfolder import folder_digest
 from titer.core.records import content_key
 from titer.core.study import Role, Study, Subject
 from titer.plan.experiment import Experiment
@@ -92,13 +93,20 @@ def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
             return replace(asked, data=kept) if same else asked
         known = digests or {}
         outside = sorted(
-            known.get(model) or resolve_model(model).digest
+            known.get(model) or _digest(model)
             for model in asked.models
             if not model.startswith("fabula:")
         )
         if outside:
             return replace(asked, data=salted(asked.data, content_key(outside)[:12]))
     return asked
+
+
+def _digest(model: str) -> str:
+    """That of a model from elsewhere, whatever is wrong with it: a broken one among others must not
+    keep their items from being dealt."""
+    folder = Path(model).expanduser()
+    return folder_digest(folder) if folder.is_dir() else resolve_model(model).digest
 
 
 def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) -> Checked:
