@@ -236,7 +236,9 @@ def test_suspect_is_never_held(name: str) -> None:
     seen = evidence(made, "m")
     held = {one.result.row for one in outcomes(seen, attacked(seen, bench), bench, seen.rows)}
     marked = replace(seen, doubts=doubts(list(checked(made).values())))
-    scope = {"trains": {"S"}, "input": {"I01", "I05"}, "all": held}[CHECKS[name].scope]
+    about = CHECKS[name].scope
+    assert about is not None
+    scope = {"trains": {"S"}, "input": {"I01", "I05"}, "all": held}[about]
     for one in outcomes(marked, attacked(marked, bench), bench, seen.rows):
         row = one.result
         if row.row in scope:

@@ -20,6 +20,7 @@ from titer.core.records import Point, Trace
 from titer.core.study import Manifest, Row
 from titer.report import html, tables
 from titer.report.export import export
+from titer.report.sections import pareto
 from titer.verdict.parts import Verdict
 
 DRAWS = 20
@@ -218,6 +219,8 @@ def test_withheld_is_a_dash_with_its_reason_wherever_it_is_shown(tmp_path: Path)
         assert why in mine[column]["note"]
     card = (tmp_path / "cards/solid/README.md").read_text("utf-8")
     assert "**Withheld**" in card
+    assert "→ ≥" in line, "what was reached is a lower bound"
+    assert pareto.pareto([found["solid"]]).count("no model has both numbers") == 1
     assert "held" not in {line["word"] for line in tables.records(found)}
 
 
@@ -229,7 +232,9 @@ def test_what_speaks_against_a_model_is_never_withheld() -> None:
     assert model.resistance.passes is False
     assert model.resistance.weak.value is not None
     assert model.resistance.weak.value > found.settings.phi.decides
-    assert "and attacks reached 0." in model.claim
+    assert model.resistance.weak.censored
+    assert ">npo</text>" in pareto.pareto([model])
+    assert "and attacks reached at least 0." in model.claim
     assert model.resistance.r_star.value is None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from titer.core.records import Estimate
 
 __all__ = [
+    "BOUND",
     "CLAIM",
     "Claim",
     "Flops",
@@ -35,10 +36,14 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Marks what speaks for a defence. Where nothing may be claimed it is withheld."""
+    """Marks what speaks for a defence. Where nothing may be claimed it is withheld; what is a
+    ``bound`` is harm that attackers reached, and is then a lower bound of what there is."""
+
+    bound: bool = False
 
 
 CLAIM = Claim()
+BOUND = Claim(bound=True)
 
 Harm = Annotated[Estimate, Unit("harm, 0 to 1")]
 """A mean over held-out hazard items of what the measure of harm gives."""

@@ -53,7 +53,7 @@ def learning(traces: Sequence[Trace], subject: str) -> Learning:
         steps = [float(point.spent.steps) for point in points[1:]]
         tried, gain = max(tried, steps[-1]), max(gain, max(scores) - start)
         times, seen = log_crossing(steps, np.array(scores)[:, None], (1 + start) / 2)
-        reached += [float(times[0])] if seen[0] else []
+        reached += [round(float(times[0]), 6)] if seen[0] else []
     return Learning(steps=min(reached, default=None), gain=gain, tried=tried)
 
 

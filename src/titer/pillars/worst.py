@@ -16,6 +16,7 @@ import numpy as np
 from titer.core import Estimate
 from titer.core.protocol import HEADROOM
 from titer.core.units import (
+    BOUND,
     CLAIM,
     Flops,
     Harm,
@@ -101,9 +102,9 @@ class Resistance:
     """
 
     baseline_harm: Harm
-    weak: Harm
-    weak_unconstrained: Harm
-    weak_outside: Harm
+    weak: Annotated[Harm, BOUND]
+    weak_unconstrained: Annotated[Harm, BOUND]
+    weak_outside: Annotated[Harm, BOUND]
     undefended: Harm
     never_learned: Harm
     phi: Level

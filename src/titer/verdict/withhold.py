@@ -1,7 +1,8 @@
 """What may not be claimed, and why: such numbers are withheld, and stay beside without a claim.
 
 A number that speaks for a defence is marked so where it is declared
-(:data:`titer.core.units.CLAIM`). What attackers reached is never withheld: it speaks against one.
+(:data:`titer.core.units.CLAIM`). What attackers reached is never withheld: it speaks against one,
+and is then a lower bound.
 """
 
 from __future__ import annotations
@@ -88,51 +89,46 @@ def quieten(model: ModelVerdict, why: str) -> ModelVerdict:
     """
     silent: dict[str, Estimate] = {}
     pillars = {
-        name: _quiet(found, why, name, silent, claimed=False)
-        for name, found in model.pillars.items()
+        name: _quiet(found, why, name, silent, None) for name, found in model.pillars.items()
     }
-    return replace(model, withheld=why, pillars=pillars, unclaimed={**model.unclaimed, **silent})
+    return replace(model, withheld=why, pillars=pillars, unclaimed=silent)
 
 
-def _quiet(value: Any, why: str, place: str, silent: dict[str, Estimate], *, claimed: bool) -> Any:
+def _quiet(
+    value: Any, why: str, place: str, silent: dict[str, Estimate], claim: Claim | None
+) -> Any:
     """A value without what it claims, which goes to ``silent`` under the names of its fields."""
     if isinstance(value, Estimate):
-        if not claimed or value.value is None:
+        if claim is None or value.value is None:
             return value
+        if claim.bound:
+            return replace(value, censored=value.value < 1, high=value.high and 1.0)
         silent[place] = value
         return missing(f"withheld: {why}")
     if is_dataclass(value) and not isinstance(value, type):
-        marked = _claims(type(value))
+        claims = _claims(type(value))
+        inside = {spec.name: getattr(value, spec.name) for spec in fields(value)}
         changes = {
-            spec.name: _quiet(
-                getattr(value, spec.name),
-                why,
-                f"{place}.{spec.name}",
-                silent,
-                claimed=claimed or spec.name in marked,
-            )
-            for spec in fields(value)
+            name: _quiet(one, why, f"{place}.{name}", silent, claim or claims.get(name))
+            for name, one in inside.items()
         }
         return replace(cast(Any, value), **changes)
     if isinstance(value, Mapping):
-        inner = cast(Mapping[str, Any], value).items()
-        return {
-            key: _quiet(one, why, f"{place}.{key}", silent, claimed=claimed) for key, one in inner
-        }
+        items = cast(Mapping[str, Any], value).items()
+        return {key: _quiet(one, why, f"{place}.{key}", silent, claim) for key, one in items}
     if isinstance(value, tuple):
         several = enumerate(cast(tuple[Any, ...], value))
-        return tuple(
-            _quiet(one, why, f"{place}.{at}", silent, claimed=claimed) for at, one in several
-        )
-    return None if claimed and value is True else value
+        return tuple(_quiet(one, why, f"{place}.{at}", silent, claim) for at, one in several)
+    return None if claim and value is True else value
 
 
 @cache
-def _claims(kind: type[Any]) -> frozenset[str]:
+def _claims(kind: type[Any]) -> Mapping[str, Claim]:
     """The fields of a type that speak for a defence."""
     hints = get_type_hints(kind, include_extras=True)
-    return frozenset(
-        name
+    return {
+        name: mark
         for name, hint in hints.items()
-        if any(isinstance(mark, Claim) for mark in getattr(hint, "__metadata__", ()))
-    )
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, Claim)
+    }

@@ -116,7 +116,10 @@ class _Place:
 
 
 def _pair(model: ModelVerdict, axis: Axis) -> tuple[_Place, _Place] | None:
-    """Utility change and resistance; an undefended model has changed nothing by definition."""
+    """Utility change and resistance; an undefended model has changed nothing by definition. A model
+    of which nothing may be claimed has no place, unless it was breached."""
+    if model.withheld and model.word != "breached":
+        return None
     dx = model.stability.worst_delta
     dy = model.resistance.r_star if axis == "r_star" else model.resistance.weak
     if dx.value is None and model.role == "undefended":

@@ -88,7 +88,7 @@ def data(verdict: Verdict) -> Strip | None:
                 word=model.word,
                 before=model.resistance.baseline_harm,
                 worst=weak,
-                worst_shown=worst,
+                worst_shown=f"≥\u202f{worst}" if weak.censored else worst,
                 phi_shown=phi,
                 came_back=model.erasure.rtt,
                 utility=model.stability.worst_delta,
