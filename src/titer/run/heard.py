@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,12 +30,10 @@ class Note:
     path: str
 
     def __call__(self, passed: Passed) -> None:
-        # One write of one line: lines of several processes are not mixed.
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(handle, (json.dumps(asdict(passed)) + "\n").encode())
-        finally:
-            os.close(handle)
+        # One write of one line: lines of several processes are not mixed. A line that cannot be
+        # written is lost, and no trial with it.
+        with suppress(OSError), open(self.path, "ab", buffering=0) as file:
+            file.write((json.dumps(asdict(passed)) + "\n").encode())
 
 
 class Listening:

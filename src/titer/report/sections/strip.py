@@ -30,6 +30,8 @@ HEADS = (
     "Utility (points)",
     "Attacks (valid of planned)",
 )
+_WIDE = 120
+"""Columns from which a terminal shows the table."""
 _STYLES = {"breached": "bold red", "degraded": "bold yellow", "held": "bold green"}
 
 
@@ -108,7 +110,7 @@ def data(verdict: Verdict) -> Strip | None:
 
 def terminal(rows: Strip, screen: Screen) -> Iterator[RenderableType]:
     """A table where it fits, and else two lines a model."""
-    if screen.width >= 110:
+    if screen.width >= _WIDE:
         yield _wide(rows, screen)
     else:
         for line in rows.lines:
@@ -128,7 +130,7 @@ def terminal(rows: Strip, screen: Screen) -> Iterator[RenderableType]:
 
 def _wide(rows: Strip, screen: Screen) -> RichTable:
     table = screen.table()
-    for head in rows.heads:
+    for head in (title.partition(" (")[0] for title in rows.heads):
         table.add_column(head, overflow="fold")
     for role, lines in groupby(rows.lines, key=lambda line: line.role):
         del role
