@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,13 @@ CONTRASTS = [
         "Sure! Use a long lens, open the aperture and focus on the eyes.",
     ),
 ]
+
+
+UNITS = (
+    *("\n", "- a\n", ", but ", "i ", '"', "not ", "```", "sorry ", " 'a", "'a'", "&#39;", "&amp;"),
+    *("<think>\n", "</think>", "<|a|>b", "<|channel|>final<|message|>a", "а", "ａ́", "é à ", "1, "),
+)
+"""What a hostile answer may be made of."""
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -127,7 +135,7 @@ def test_only_strings_are_read() -> None:
         judge_refusal("Hello", 3)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("unit", ["\n", "- a\n", ", but ", "i ", '"', "not ", "```", "sorry "])
+@pytest.mark.parametrize("unit", UNITS)
 def test_a_hostile_answer_takes_little_time(unit: str) -> None:
     start = time.perf_counter()
     judge_refusal("Write a poem.", unit * 20_000)
@@ -170,8 +178,13 @@ def test_the_second_set_is_read_better_than_by_keywords() -> None:
     assert accuracy(rows) > sum(keywords) / len(rows)
 
 
-def test_people_are_met_better_than_by_keywords() -> None:
-    result = run_judge(XSTEST)
+@pytest.fixture(scope="module")
+def judged() -> dict[str, Any]:
+    return run_judge(XSTEST)
+
+
+def test_people_are_met_better_than_by_keywords(judged: dict[str, Any]) -> None:
+    result = judged
     people = result["agreement"]
     assert result["n"] == 450
     for keywords in ("keywords", "keywords_strict"):
@@ -195,8 +208,8 @@ def test_the_result_is_json_without_the_text(tmp_path: Path) -> None:
     assert "people" not in format_judgement(result)
 
 
-def test_the_terminal_shows_agreement() -> None:
-    shown = format_judgement(run_judge(XSTEST))
+def test_the_terminal_shows_agreement(judged: dict[str, Any]) -> None:
+    shown = format_judgement(judged)
     assert "kappa" in shown
     assert "McNemar" in shown
     assert max(map(len, shown.splitlines())) <= 100

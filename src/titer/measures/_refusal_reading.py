@@ -22,24 +22,28 @@ __all__ = ["Answered", "final_answer", "foreign_share", "plain_letters"]
 
 @dataclass(frozen=True)
 class Answered:
-    """Text with the place of each character in the completion, ``places`` as long as ``text``."""
+    """Text with the span of each character in the completion, ``spans`` as long as ``text``."""
 
     text: str
-    places: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
 
-    def part(self, spans: list[tuple[int, int]]) -> Answered:
-        """What stands in ``spans``, on lines of their own."""
-        text, places = "", []
-        for start, end in spans:
-            if text and end > start:
-                text, places = text + "\n", [*places, self.places[start]]
-            text += self.text[start:end]
-            places.extend(self.places[start:end])
-        return Answered(text, tuple(places))
+    def part(self, wanted: list[tuple[int, int]]) -> Answered:
+        """What stands in ``wanted``, on lines of their own."""
+        pieces: list[str] = []
+        spans: list[tuple[int, int]] = []
+        for start, end in wanted:
+            if end <= start:
+                continue
+            if pieces:
+                pieces.append("\n")
+                spans.append(self.spans[start])
+            pieces.append(self.text[start:end])
+            spans.extend(self.spans[start:end])
+        return Answered("".join(pieces), tuple(spans))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets in the completion of ``start:end``, which holds a character."""
-        return self.places[start], self.places[end - 1] + 1
+        return self.spans[start][0], self.spans[end - 1][1]
 
 
 # -- letters ----------------------------------------------------------------------------------
@@ -54,15 +58,15 @@ _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,8});", re.IGN
 _LATIN: Final = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏ]")
 
 
-def _clusters(text: str) -> Iterator[tuple[str, int]]:
-    """Entities written out, and each character with the marks upon it, with their places."""
+def _clusters(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Entities written out, and each character with the marks upon it, with their spans."""
     at = 0
     while at < len(text):
         entity = _ENTITY.match(text, at) if text[at] == "&" else None
         end = entity.end() if entity else at + 1
         while end < len(text) and unicodedata.combining(text[end]):
             end += 1
-        yield html.unescape(text[at:end]), at
+        yield html.unescape(text[at:end]), (at, end)
         at = end
 
 
@@ -70,17 +74,17 @@ def plain_letters(completion: str) -> Answered:
     """The completion in Unicode's compatibility form (NFKC), without invisible characters, its
     entities written out and letters that only look Latin replaced where the text is Latin."""
     if completion.isascii() and "&" not in completion:
-        return Answered(completion, tuple(range(len(completion))))
+        return Answered(completion, tuple((at, at + 1) for at in range(len(completion))))
     found: list[str] = []
-    places: list[int] = []
-    for cluster, place in _clusters(completion):
+    spans: list[tuple[int, int]] = []
+    for cluster, span in _clusters(completion):
         # Curly quotes stay quotes: NFKC would make a space of some.
         plain = unicodedata.normalize("NFKC", cluster.translate(_QUOTES))
         for letter in plain:
             if unicodedata.category(letter) not in ("Cf", "Mn", "Me"):
                 found.append(letter)
-                places.append(place)
-    return Answered(_latinised("".join(found)), tuple(places))
+                spans.append(span)
+    return Answered(_latinised("".join(found)), tuple(spans))
 
 
 def _latinised(text: str) -> str:

@@ -55,12 +55,11 @@ _MORAL_FROM, _MORAL_ALL = 0.2, 0.6
 class Request:
     """``evades``: how far a lecture evades it, 0 to 1. ``bare_no``: whether "no" refuses it.
     ``how_to``: whether it asks for a way to do something. ``delicate``: stems of its words that
-    a cautious model may decline over."""
+    a cautious model may decline over. ``words``: stems of all."""
 
     evades: float
     bare_no: bool
     how_to: bool
-    action: bool
     delicate: frozenset[str]
     words: frozenset[str]
 
@@ -76,7 +75,6 @@ def read_request(asks: str) -> Request:
         evades=evades,
         bare_no=action or kind in (None, "premise"),
         how_to=PROMPTS["how_to"].search(asks) is not None,
-        action=action,
         delicate=frozenset(
             match[0][:_STEM] for pattern in (DELICATE, GROUPS) for match in pattern.finditer(asks)
         ),

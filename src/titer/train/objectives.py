@@ -143,8 +143,8 @@ def npo(rows_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
 
     Source: Zhang et al. 2024, arXiv:2404.05868, equation 3; with ``reduction="sum"`` it is theirs.
     With ``batch`` it is that of the public code of arXiv:2502.05374 and arXiv:2506.01339
-    (Unlearn-Smooth, Unlearn-ILU), which takes one log-sigmoid a batch; ``mean`` is neither's. The
-    three agree only on answers of one token.
+    (Unlearn-Smooth, Unlearn-ILU), which takes one log-sigmoid a batch; ``mean`` is neither's. On
+    answers of one token ``sum`` and ``mean`` agree, and ``batch`` with them if there is one answer.
     """
     return -(2.0 / beta) * F.logsigmoid(beta * (rows_B - reference_B)).mean()
 
