@@ -373,6 +373,10 @@ def test_what_does_not_belong_together_is_refused(
 
     other_type = copy(adapter, "ia3")
     _config(other_type, peft_type="IA3")
+    repeated = copy(adapter, "repeated")
+    settings = json.loads((repeated / "adapter_config.json").read_text())
+    settings["layer_replication"] = [[0, 2], [1, 2]]
+    (repeated / "adapter_config.json").write_text(json.dumps(settings))
     renamed = copy(adapter, "renamed")
     weights = load_file(renamed / "adapter_model.safetensors")
     moved = {name.replace("layers", "blocks"): weight for name, weight in weights.items()}
@@ -392,6 +396,7 @@ def test_what_does_not_belong_together_is_refused(
     (bare / "adapter_model.safetensors").unlink()
     for delta, said in (
         (other_type, "titer seals LoRA adapters"),
+        (repeated, "repeats blocks of its base"),
         (renamed, "is no adapter of"),
         (wide, "does not go around"),
         (theta, "rms_norm_eps"),

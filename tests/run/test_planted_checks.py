@@ -86,8 +86,8 @@ def test_an_attacker_short_of_data(tmp_path: Path) -> None:
 
 
 def test_lines_longer_than_the_context(tmp_path: Path) -> None:
-    """S21: eleven of twelve lines of the attack do not fit, so it trains on what is left of them, and
-    no model is held for it."""
+    """S21: eleven of twelve lines of the attack do not fit, so it trains on what is left of them,
+    and no model is held for it."""
     base, unlearned = planted.knowing(), planted.unlearned()
     head = " ".join(["alloy"] * base.context_length())
     short = planted.facts("alloy", 0, 12, "short")

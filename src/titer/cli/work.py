@@ -110,8 +110,8 @@ def _failure(trace: Trace, out: Path, *, save: bool) -> str:
     stale = " (the one in it is of an earlier attack)" if (out / "model").exists() else ""
     nothing = f"no model was saved{stale}" if save or stale else "nothing was saved"
     return (
-        f"the attack {trace.status} and says nothing of the model, {nothing} but "
-        f"{out / 'trace.json'}: {_refused(trace) or last}"
+        f"the attack {trace.status} and says nothing of the model; {nothing} but what was seen on "
+        f"the way ({out / 'trace.json'}): {_refused(trace) or last}"
     )
 
 

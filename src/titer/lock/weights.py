@@ -153,6 +153,11 @@ def read_adapter_config(raw: bytes, said: str) -> dict[str, Any]:
         )
     if config.get("auto_mapping"):
         raise BadInput(f"{said} names custom code (auto_mapping); save the adapter without it.")
+    if config.get("layer_replication"):
+        raise BadInput(
+            f"{said} repeats blocks of its base (layer_replication), so that one tensor is several "
+            "layers and no merged model can be written; train the adapter without it."
+        )
     return config
 
 
