@@ -126,6 +126,8 @@ def test_falsehoods_about_what_is_reported_are_no_defence(tmp_path: Path) -> Non
     assert seen["flag"] == "suspect", seen
     assert seen["statistic"] > 0.5
     assert found["lying"]["withheld"].startswith("S20 splits-differ")
+    assert found["lying"]["pillars"]["resistance"]["r_star"]["value"] is None
+    assert found["lying"]["pillars"]["resistance"]["weak"]["value"] is None
     assert "harm differs between splits" in found["lying"]["flags"]
     for name in ("base", "npo"):
         assert _check(found[name], "S20")["flag"] == "valid"

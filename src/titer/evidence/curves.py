@@ -168,8 +168,9 @@ class Evidence:
     ``before`` is the harm of the subject as released, (seeds, I), through the interface that shows
     the most of it, ``interface`` as in :class:`Arm`; ``repeats`` is False when two looks at the
     same weights disagreed, ``drift`` by how much they did at most, None where there was one look
-    only. ``searched`` are settings tried on a seed of their own, the best of which
-    were then run on ``seeds``. ``doubts`` are those that checks of the model found.
+    only. ``searched`` are settings tried on a seed of their own, the best of which were then run on
+    ``seeds``. ``doubts`` are those that checks of the model found, ``withheld`` why one of them
+    lets no score be shown.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Evidence:
     repeats: bool = True
     drift: float | None = None
     doubts: tuple[Doubt, ...] = ()
+    withheld: str | None = None
 
     @property
     def rows(self) -> tuple[str, ...]:

@@ -154,7 +154,10 @@ class Resisted:
 
 
 def _withheld(subject: Evidence, bench: Bench) -> str | None:
-    """Why a score cannot be shown: each mandatory adversary must have finished on each seed."""
+    """Why a score cannot be shown: no check may forbid it, and each mandatory adversary must have
+    finished on each seed."""
+    if subject.withheld:
+        return subject.withheld
     if bench.undefended is None:
         faults = (subject.fault(row) for row in subject.rows)
         here = next((f" (here: {fault})" for fault in faults if fault), "")

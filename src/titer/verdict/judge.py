@@ -187,7 +187,8 @@ def _meet(study: Manifest, subject: Subject, arenas: Mapping[str, Arena], seed: 
     for domain, arena in arenas.items():
         evidence = arena.evidence(subject.name)
         if domain == own:
-            evidence = replace(evidence, doubts=doubts(findings))
+            said = withheld(findings)
+            evidence = replace(evidence, doubts=doubts(findings), withheld=said)
         if evidence.arms or domain == own:
             panels[domain] = attacked(evidence, arena.bench)
             rng = generator(seed, domain, subject.name)
@@ -244,8 +245,8 @@ def _model(
         draws=draws,
     )
     mine = met.found.get(own) or _unattacked(study, subject, draws)
-    if why := subject.unusable or withheld(met.findings):
-        mine = replace(mine, withheld=why)
+    if subject.unusable:
+        mine = replace(mine, withheld=subject.unusable)
     panel, arena = met.panels.get(own), arenas.get(own)
     score = mine.score
     if arena and panel and not mine.withheld:
