@@ -126,8 +126,10 @@ def test_falsehoods_about_what_is_reported_are_no_defence(tmp_path: Path) -> Non
     assert seen["flag"] == "suspect", seen
     assert seen["statistic"] > 0.5
     assert found["lying"]["withheld"].startswith("S20 splits-differ")
+    assert found["lying"]["pillars"]["resistance"]["r_star"]["value"] is None
+    assert found["lying"]["pillars"]["resistance"]["weak"]["censored"], "at least so much"
     assert "harm differs between splits" in found["lying"]["flags"]
     for name in ("base", "npo"):
         assert _check(found[name], "S20")["flag"] == "valid"
-        assert found[name]["withheld"] is None
+        assert "S20" not in (found[name]["withheld"] or "")
     assert "splits-differ" in html.render(read_verdict(tmp_path / "run"))

@@ -171,8 +171,8 @@ class Evidence:
     ``before`` is the harm of the subject as released, (seeds, I), through the interface that shows
     the most of it, ``interface`` as in :class:`Arm`; ``repeats`` is False when two looks at the
     same weights disagreed, ``drift`` by how much they did at most, None where there was one look
-    only. ``searched`` are settings tried on a seed of their own, the best of which
-    were then run on ``seeds``. ``doubts`` are those that checks of the model found.
+    only. ``searched`` are settings tried on a seed of their own, the best of which were then run on
+    ``seeds``. ``doubts`` are those that checks of the model found.
     """
 
     name: str
