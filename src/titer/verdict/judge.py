@@ -42,7 +42,7 @@ from titer.verdict.facts import (
     Thresholds,
     WorldFacts,
 )
-from titer.verdict.parts import Battery, ModelVerdict, Verdict
+from titer.verdict.parts import Battery, Comparison, ModelVerdict, Verdict
 from titer.verdict.withhold import quieten, reasons
 
 __all__ = ["judge"]
@@ -97,11 +97,6 @@ def judge(
         for model, ground in zip(judged, grounds, strict=True)
     )
     main = arenas.get(study.domains[0])
-    panels = {
-        one.subject.name: panel
-        for one, model in zip(met, models, strict=True)
-        if (panel := one.panels.get(study.domains[0])) and not model.withheld
-    }
     verdict = Verdict(
         titer=__version__,
         created=created,
@@ -114,7 +109,7 @@ def judge(
         ),
         settings=_settings(study, main, draws),
         models=models,
-        comparison=compare(panels, main.bench.units() if main else 0),
+        comparison=_compared(grounds, models, main),
         battery=trusted,
         not_tested=tuple(dict.fromkeys(gap for model in models for gap in gaps(model, study)))
         or study.not_tested,
@@ -123,6 +118,18 @@ def judge(
         ),
     )
     return settle(verdict)
+
+
+def _compared(
+    grounds: Sequence[Ground], models: Sequence[ModelVerdict], main: Arena | None
+) -> Comparison:
+    """Those of which something may be claimed, beside each other."""
+    panels = {
+        model.name: ground.panel
+        for ground, model in zip(grounds, models, strict=True)
+        if ground.panel and not model.withheld
+    }
+    return compare(panels, main.bench.units() if main else 0)
 
 
 def _suite(study: Manifest) -> SuiteFacts:

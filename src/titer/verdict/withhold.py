@@ -102,7 +102,8 @@ def _quiet(
         if claim is None or value.value is None:
             return value
         if claim.bound:
-            return replace(value, censored=value.value < 1, high=value.high and 1.0)
+            high = None if value.high is None else 1.0
+            return replace(value, censored=value.value < 1, high=high)
         silent[place] = value
         return missing(f"withheld: {why}")
     if is_dataclass(value) and not isinstance(value, type):
