@@ -372,8 +372,8 @@ class LM:
                     attention_mask=mask.to(self.device),
                     generation_config=asked,
                 )
-            new: Any = out[:, width:].tolist()
-            said = [_until(row, closing) for row in new]
+            new: Any = out[:, width:].cpu()
+            said = [_until(row, closing) for row in new.tolist()]
             texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
