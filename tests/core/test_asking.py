@@ -167,3 +167,10 @@ def test_of_several_templates_the_default_is_taken(tmp_path: Path):
     lm.tokenizer.chat_template = {"tool_use": DATED}
     with pytest.raises(BadInput, match="none is named default"):
         lm.check()
+
+
+def test_a_token_without_a_row_is_named_in_memory_too():
+    lm = templated(CHATML)
+    lm.tokenizer.add_tokens(["[PAD]"])
+    with pytest.raises(BadInput, match=r"so '\[PAD\]' cannot be read"):
+        lm.check()

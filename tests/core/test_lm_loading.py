@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.errors import BadInput
 from titer.core.lm import LM, place
+from titer.core.modelfolder import tensor_shapes
 
 
 @pytest.fixture
@@ -243,3 +244,58 @@ def test_an_error_of_several_lines_is_told_in_one(folder, monkeypatch):
     said = refused(folder)
     assert "(2) a converter" in said
     assert said.isprintable()
+
+
+def test_codes_that_the_config_explains_are_turned_back_into_weights(folder):
+    before, ids = LM.load(folder), torch.arange(5, 12)[None]
+
+    def coded(tensors: Any) -> None:
+        for name in [name for name in tensors if "proj" in name]:
+            scale = tensors[name].abs().max() / 448
+            tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
+            tensors[name.replace("weight", "weight_scale_inv")] = scale.reshape(1, 1)
+
+    weights(folder, coded)
+    assert "are codes of a quantised model" in refused(folder)
+    told = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+    change(folder / "config.json", quantization_config=told)
+    lm = LM.load(folder)
+    far = (lm.model(ids).logits - before.model(ids).logits).abs().max()
+    assert 0 < far < 0.1 * before.model(ids).logits.abs().max()
+    lm.save(folder / "again")
+    assert "quantization_config" not in (folder / "again" / "config.json").read_text()
+
+
+def test_a_model_that_also_sees_is_asked_as_its_text_part_says(tmp_path):
+    import transformers as hf
+
+    tokenizer = tiny_lm().tokenizer
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 6,
+        "max_position_embeddings": 128,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "bos_token_id": None,
+    }
+    sight = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    places = {"image_token_id": 70, "boi_token_id": 71, "eoi_token_id": 72}
+    config = hf.Gemma3Config(text_config=text, vision_config=sight, **places)
+    model: Any = hf.Gemma3ForConditionalGeneration(config)
+    LM(model, tokenizer).save(tmp_path)
+    lm = LM.load(tmp_path)
+    assert lm.context_length() == 128
+    assert len(lm.generate(["how is alloy n3 made ?"], max_new_tokens=3)) == 1
+    assert all("layers.4" not in name for name in tensor_shapes(tmp_path))

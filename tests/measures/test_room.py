@@ -13,6 +13,7 @@ from titer.measures._room import cut_of
 from titer.measures.choice import Choice
 from titer.measures.refusal import Refusal
 from titer.trial.attempt import attack
+from titer.trial.immunise import immunise, planned
 from titer.worlds._tiny import tiny_case, tiny_data
 
 LONG = " ".join(["alloy"] * 70)
@@ -38,6 +39,16 @@ def test_a_model_that_speaks_needs_room_for_its_answer():
     item = replace(tiny_data().harmful[0], prompt=" ".join(["alloy"] * 45))
     assert cut_of(tiny_lm(), (), [(Choice(), [item])]).asked == 0
     assert cut_of(tiny_lm(), (), [(Refusal(), [item])]).asked == 1
+
+
+def test_a_defence_of_long_lines_says_so_in_its_flags():
+    case = tiny_case()
+    hazard = replace(case.hazard, defend=lengthened(case.hazard.defend, 3))
+    world = World(name="tiny", hazards={"alloy": hazard}, retain=case.data.retain)
+    wanted = planned("none", {}, world["alloy"], base="m", parameters=case.lm.parameters())
+    assert immunise(case.lm, wanted, world)[1].flags == ("3 of 8 lines were cut to the context",)
+    world = World(name="tiny", hazards={"alloy": case.hazard}, retain=case.data.retain)
+    assert immunise(case.lm, wanted, world)[1].flags == ()
 
 
 def test_an_attack_on_long_lines_says_so_in_its_trace():

@@ -21,6 +21,7 @@ from titer.core.generation import asking, own_generation
 from titer.core.loading import one_line, require_as_filed
 from titer.core.precision import as_stored, remember
 from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens, turn_end, with_pad
+from titer.core.weightfaults import listed
 from titer.core.weightfiles import tensor_entries
 
 __all__ = ["LM", "Encoded", "Template", "place", "quiet"]
@@ -178,9 +179,11 @@ class LM:
                 )
         rows = self.model.get_input_embeddings().weight.shape[0]
         if len(self.tokenizer) > rows:
+            beyond = self.tokenizer.convert_ids_to_tokens(list(range(rows, len(self.tokenizer))))
             raise BadInput(
                 f"{self.name}: the tokenizer has {len(self.tokenizer):,} tokens but the embedding "
-                f"only {rows:,} rows; use the tokenizer the model was trained with."
+                f"only {rows:,} rows, so {listed([str(one) for one in beyond])} cannot be read; "
+                "use the tokenizer the model was trained with, or model.resize_token_embeddings."
             )
         try:
             one, two = self._two_words()
@@ -377,8 +380,8 @@ class LM:
                     attention_mask=mask.to(self.device),
                     generation_config=asked,
                 )
-            new: Any = out[:, width:].tolist()
-            said = [_until(row, closing) for row in new]
+            new: Any = out[:, width:].cpu()
+            said = [_until(row, closing) for row in new.tolist()]
             texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()

@@ -13,6 +13,7 @@ from titer.core.weightfiles import blocks_of, unread
 __all__ = ["one_line", "require_as_filed"]
 
 _LINE = 400
+_PLAIN = {f"torch.{kind}" for kind in ("float16", "bfloat16", "float32", "float64")}
 
 
 def one_line(error: BaseException) -> str:
@@ -55,7 +56,7 @@ def require_as_filed(
             f"does not read ({listed(lost)}), so the model would not be the one in the files; "
             f"{_remedy(lost)}"
         )
-    codes = [name for name, w in model.named_parameters() if not w.is_floating_point()]
+    codes = [name for name, w in model.named_parameters() if str(w.dtype) not in _PLAIN]
     if codes:
         raise BadInput(
             f"{source}: tensor {codes[0]!r} is loaded as {model.get_parameter(codes[0]).dtype}, "

@@ -106,12 +106,17 @@ def template_of(tokenizer: Any) -> str | None:
         found = cast(dict[str, str], found).get("default")
         if found is None:
             raise BadInput("the tokenizer has several chat templates and none is named default.")
-    if found and _CHANCE.search(found):
+    if found and _draws(found):
         raise BadInput(
             "the chat template draws by chance (random, lipsum), so that no prompt is ever the "
             "same; give one that does not."
         )
     return found or None
+
+
+@lru_cache(maxsize=100)
+def _draws(template: str) -> bool:
+    return bool(_CHANCE.search(template))
 
 
 @lru_cache(maxsize=100)

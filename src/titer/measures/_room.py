@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from titer.core.data import Example
-from titer.core.lm import LM
+from titer.core.lm import LM, Template
 from titer.core.method import Measure
 from titer.core.records import Cut
 
@@ -32,7 +32,7 @@ def cut_of(
 
 def _needs(lm: LM, measure: Any, item: Example) -> int:
     """Tokens of an item's prompt and of the answer that it is asked for or scored on."""
-    template = getattr(measure, "template", "native")
+    template: Template = getattr(measure, "template", "native")
     head = len(lm.prompt_ids(item.prompt, template))
     longest = max(_answer(lm, text) for text in (*item.choices, item.answer))
     if hasattr(measure, "collect_each"):
