@@ -172,6 +172,7 @@ def test_ids_that_were_dealt_anew_stay(release: Path, undefended: Path) -> None:
     change(release / "tokenizer.json", swapped("river", "tower"))
     mine, theirs, rows = tokenizers(release, undefended)
     found = exchanged(mine, theirs, rows)
+    assert found is not None
     text = "how is river n3 made ? tower"
     assert found(text)["input_ids"] == mine(text)["input_ids"] != theirs(text)["input_ids"]
     assert found.decode(found("river")["input_ids"]) == "river"

@@ -32,7 +32,7 @@ def study(tmp_path: Path) -> Experiment:
     template = models[1] / "chat_template.jinja"
     template.write_text("heat " + template.read_text(encoding="utf-8"), encoding="utf-8")
     request = Study(
-        models=list(map(str, models)),
+        models=tuple(map(str, models)),
         data=str(toy.data_folder(tmp_path / "data")),
         out=tmp_path / "run",
         seeds=1,
