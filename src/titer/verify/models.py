@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from titer.core import catalogue
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest, slices, weight_files
 from titer.core.records import Budget, Part, Spent, Trace
@@ -103,7 +104,7 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
     except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         yield f"has no titer.json that says how it was made: {damage(error)}."
         return
-    if weights and weights != {said}:
+    if weights and weights != {said} and _as_saved(folder, wanted):
         yield f"has weights {said} by its titer.json, and {_or(weights)} by the trials on it."
     if over := spent.over(Budget(steps=wanted.steps)):
         yield f"cost more than its defence may spend, by its titer.json: {over[0]}."
@@ -122,6 +123,14 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
             yield f"was made with {what} {ours} by its titer.json, and {theirs} by config.yaml."
     if account(folder) != (subject.course, subject.doubts):
         yield "says of its own way and doubts something else than config.yaml does."
+
+
+def _as_saved(folder: Path, wanted: Immunisation) -> bool:
+    """Whether a model that is loaded has the very tensors that its defence left: a lock is put on
+    anew, and what is saved in half precision is rounded."""
+    locks = any(catalogue.card("defence", part.name).family == "lock" for part in wanted.parts)
+    kinds = {place.dtype for path in weight_files(folder) for place in slices(path).values()}
+    return not locks and kinds == {"F32"}
 
 
 def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisation]:
