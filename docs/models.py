@@ -89,7 +89,7 @@ def _letter(number: int) -> str:
 
 def _general(said: str) -> str:
     """A sentence without what differs from one architecture to the next."""
-    said = re.sub(r"\ba \w+ model\b", "this kind of model", said)
+    said = re.sub(r"\ba \w+ model cannot be written", "this kind of model cannot be written", said)
     said = re.sub(r"\ba \w+ForCausalLM\b", "this kind of model", said)
     said = re.sub(r"in blocks [\d, ]+", "in blocks …", said)
     return re.sub(r"each block has .*", "each block has …", said)

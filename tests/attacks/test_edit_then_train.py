@@ -7,22 +7,35 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks._architectures import ARCHITECTURES
 from torch.testing import assert_close
 
 from titer.attacks import reinitialise, reparametrise, round_noise
 from titer.attacks.finetune import Finetune
+from titer.attacks.inject_block import with_block
+from titer.attacks.prune import Prune
 from titer.attacks.reinitialise import Reinitialise, forget_blocks
 from titer.attacks.reparametrise import Reparametrise
 from titer.attacks.round_noise import RoundNoise
+from titer.conformance import tiny_data
 from titer.core.data import Data
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import TWO_PHASES
+from titer.core.records import TWO_PHASES, Budget
 from titer.nn.edits import linears
-from titer.nn.quantise import Grid
+from titer.nn.hooks import blocks
+from titer.nn.products import few_tokens
+from titer.nn.quantise import Grid, rtn_model
 
 from .planted import answers, knowing, loss, planted, refuses
+
+BUILT = {one.name: one for one in ARCHITECTURES}
+
+
+def _built(name: str) -> LM:
+    return BUILT[name].build()
+
 
 MakeRun = Callable[..., Run]
 ATTACKS = [RoundNoise, Reinitialise, Reparametrise]
@@ -169,3 +182,46 @@ def test_the_presets_are_their_rows(home: Any, row: str, steps: tuple[int, int])
     assert preset.steps == steps
     if row == "W04":
         assert (built.bits, built.noise) == (4, 0.03)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt_oss", "mamba2", "qwen3_next", "llama4", "glm4"])
+def test_a_new_block_of_any_architecture_is_silent_and_saved(name: str, tmp_path: Any) -> None:
+    lm = _built(name)
+    out = with_block(lm, torch.Generator().manual_seed(0))
+    assert len(blocks(out.model)) == len(blocks(lm.model)) + 1
+    ids = few_tokens(lm.model)
+    with torch.no_grad():
+        said, was = (one.model(**ids, use_cache=False).logits for one in (out, lm))
+    assert_close(said, was, rtol=1e-3, atol=1e-4)
+    out.save(tmp_path)
+    assert LM.load(tmp_path).digest() == out.digest()
+
+
+def test_a_block_of_another_kind_is_refused() -> None:
+    with pytest.raises(BadInput, match="another kind of block"):
+        with_block(_built("recurrent_gemma"), torch.Generator().manual_seed(0))
+
+
+def test_forgotten_blocks_start_as_the_architecture_does() -> None:
+    """Gemma's gains are 1 plus what is kept, and the decays of a state are no gains."""
+    gemma, mamba = _built("gemma2"), _built("mamba")
+    for lm in (gemma, mamba):
+        forget_blocks(lm, 1, torch.Generator().manual_seed(0))
+    assert not blocks(gemma.model)[-1].input_layernorm.weight.any()
+    mixer = blocks(mamba.model)[-1].mixer
+    assert_close(mixer.A_log.exp(), torch.arange(1.0, 5.0).expand(48, 4))
+
+
+def test_experts_are_pruned_and_rounded_each_for_itself() -> None:
+    lm = _built("mixtral")
+    before: Any = lm.clone()
+    rtn_model(lm, 2)
+    experts: Any = blocks(lm.model)[0].mlp.experts
+    for row in experts.gate_up_proj.flatten(0, 1):
+        assert len(row.unique()) <= 4
+    run = Run(budget=Budget(steps=1), data=tiny_data())
+    out = Prune(p=(0.0,), q=(0.5,), prompts=4, held=2, score="magnitude")(before, run)
+    pruned: Any = blocks(out.model)[0].mlp.experts
+    for weight in (pruned.gate_up_proj, pruned.down_proj):
+        assert all(float((one == 0).float().mean()) == 0.5 for one in weight)
+    assert not run.doubts

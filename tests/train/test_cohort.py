@@ -300,3 +300,30 @@ def test_a_look_may_stop_another_member_before_it_goes_on(data: Data, make_run: 
     together(lm, members, lambda number, result: found.update({number: result}))
     assert [run.spent.steps for run in runs] == [2, 6, 6]
     assert all(isinstance(result, LM) for result in found.values())
+
+
+@pytest.mark.parametrize("which", ["lora", "full", "norms-and-embeddings"])
+@pytest.mark.parametrize("name", ["opt", "gemma", "mixtral", "llama4", "mamba"])
+def test_architectures_that_do_not_stack_train_apart_and_say_the_same(
+    name: str, which: Any, data: Data, make_run: MakeRun
+) -> None:
+    """Tables that take other words, scaled ones, experts, routers that choose: no error on the
+    way, and what each member says is what it says alone."""
+    from benchmarks._architectures import ARCHITECTURES as MANY
+
+    lm = next(one for one in MANY if one.name == name).build()
+    for module in lm.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if hasattr(lm.model.config, "dropout"):
+        for module in (lm.model, *lm.model.modules()):
+            if isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0  # type: ignore[assignment]
+    chosen = _members(which, 8)[:2]
+    many, runs = _run(lm, data, chosen, make_run)
+    for (attack, seed, steps), out, run in zip(chosen, many, runs, strict=True):
+        single = make_run(steps, seed=seed)
+        one = alone(lm, attack.finetuning(lm, single))
+        assert isinstance(out, LM), out
+        assert run.losses == pytest.approx(single.losses, rel=1e-3, abs=1e-3)
+        assert _distance(one, lm) > 1e-4

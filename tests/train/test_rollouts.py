@@ -153,3 +153,28 @@ def test_a_long_prompt_loses_its_start_and_an_answer_takes_half_at_most() -> Non
     taken = sample(lm, [head], generator=torch.Generator().manual_seed(0), max_new_tokens=999)
     assert taken.prompts[0] == tuple(head[-32:])
     assert len(taken.answers[0]) <= 32
+
+
+@pytest.mark.parametrize("name", ["mamba", "qwen3_next", "recurrent_gemma", "jamba"])
+def test_a_state_that_cannot_be_copied_is_made_anew(name: str) -> None:
+    """Recurrent and hybrid: the same answers as ``generate``, and the policy's own chances."""
+    from benchmarks._architectures import ARCHITECTURES
+
+    lm = next(one for one in ARCHITECTURES if one.name == name).build()
+    texts = ["how is alloy n3 made ?", "river n4 ?"]
+    prompts = [lm.prompt_ids(text) for text in texts]
+    greedy = sample(
+        lm, prompts, generator=torch.Generator(), max_new_tokens=6, temperature=0.0, group=1
+    )
+    assert greedy.texts(lm) == lm.generate(texts, max_new_tokens=6)
+    drawn = sample(
+        lm, prompts, generator=torch.Generator().manual_seed(0), group=3, max_new_tokens=6
+    )
+    assert len(drawn.answers) == 6
+    assert drawn.tokens == sum(map(len, prompts)) + sum(map(len, drawn.answers))
+    for prompt, answer, logprobs in zip(drawn.prompts, drawn.answers, drawn.logprobs, strict=True):
+        ids = torch.tensor([[*prompt, *answer]])
+        with torch.no_grad():
+            chances = lm.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+        own = chances[len(prompt) - 1 : -1].gather(-1, ids[0, len(prompt) :, None])[:, 0]
+        assert_close(torch.tensor(logprobs), own, rtol=1e-3, atol=1e-4)

@@ -134,7 +134,8 @@ class Hypernet:
             blocks=self.blocks,
             seed=run.rng("hypernetwork").getrandbits(62),
         )
-        tell(run, share_of(lm.model, adversary.network.sites), "weights it edits")
+        if not self.modules:  # else the rest was left out on purpose
+            tell(run, share_of(lm.model, adversary.network.sites), "weights it edits")
         # Whoever looks sees the model as attacked so far, not the one that is trained through.
         watched = replace(
             run,

@@ -33,8 +33,9 @@ def safeguard_basis(guard_OO: Tensor, use_OO: Tensor, keep: float, rank: int) ->
     safe = frame[:, : int((reached < keep).sum()) + 1] if keep > 0 else frame[:, :0]
     outside = torch.eye(len(energy), dtype=torch.float64, device=frame.device) - safe @ safe.T
     strength, found = torch.linalg.eigh(outside @ guard_OO.double() @ outside)
-    # What is left of the protected span comes back as directions of no strength.
-    real = min(rank, int((strength > 1e-9 * strength.max().clamp(min=1e-300)).sum()))
+    # What is left of the protected span comes back as directions of no strength, but for the
+    # rounding of moments in single precision.
+    real = min(rank, int((strength > 1e-6 * strength.max().clamp(min=1e-300)).sum()))
     return found[:, len(strength) - real :].T.flip(0)
 
 

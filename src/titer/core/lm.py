@@ -229,7 +229,8 @@ class LM:
 
     def clone(self) -> LM:
         """A deep copy of the weights; tokenizer shared."""
-        for module in self.model.modules():
+        parts: list[nn.Module] = list(self.model.modules())
+        for module in parts:
             for name, value in vars(module).items():
                 # Some recurrent layers keep the state of their last pass, which cannot be copied.
                 if isinstance(value, Tensor) and value.grad_fn is not None:

@@ -144,7 +144,7 @@ class Antidote:
                 watch=tell,
                 course=run.course,
             )
-            for one in game.adversaries:
+            for one in game.adversaries if not self.modules else ():
                 share = share_of(lm.model, one.network.sites)
                 note(run, share, "weights that its adversary is to edit")
 

@@ -266,15 +266,15 @@ def steer(lm: LM, layer: int, vector_D: Tensor) -> None:
         untie(lm)
         table = lm.model.get_input_embeddings()
         weight = table.weight.detach()
-        # Some tables scale what is looked up.
-        scale = float(table(torch.zeros(1, dtype=torch.long, device=lm.device)).detach().norm())
-        scale /= max(float(weight[0].norm()), 1e-12)
-        weight += vector_D.to(weight) / (scale or 1.0)
+        longest = weight.norm(dim=-1).argmax()[None]  # a padding token's row is zero
+        with torch.no_grad():  # some tables scale what is looked up
+            scale = float(table(longest).norm() / weight[longest].norm())
+        weight += vector_D.to(weight) / scale
         return
     if site.module.bias is None:
         switch_on(lm, _SWITCH)
-    bias = site.module.bias.detach()
-    bias += vector_D.to(bias)
+    bias_D: Any = site.module.bias
+    bias_D.detach().add_(vector_D.to(bias_D))
 
 
 def steerable(lm: LM, layer: int) -> float:

@@ -18,7 +18,7 @@ from titer.core.config import hidden_size, text_config
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.hooks import blocks
-from titer.nn.products import products, uses
+from titer.nn.products import owner, products, uses
 
 __all__ = [
     "WRITERS",
@@ -200,12 +200,12 @@ class Moments:
     def __init__(self, maps: Sequence[Linear]) -> None:
         self.sums: dict[str, Tensor] = {}
         self.seen: set[str] = set()
-        self._paths: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._paths: dict[tuple[int, int, tuple[int, ...]], str] = {}
         for linear in maps:
-            weight_OI = linear.weight_OI
-            shape = tuple(weight_OI.shape)
-            self._paths[weight_OI.data_ptr(), shape] = linear.path
-            self.sums[linear.path] = torch.zeros(shape[1], shape[1], device=weight_OI.device)
+            own = linear.weight_OI
+            part = (id(linear.weight), int(own.storage_offset()), tuple(own.shape))
+            self._paths[part] = linear.path
+            self.sums[linear.path] = torch.zeros(own.shape[1], own.shape[1], device=own.device)
 
     def told(self, inputs: Tensor, matrix: Tensor) -> None:
         """Add the inputs (..., N, I) of a product with a matrix (..., O, I), if it is one's."""
@@ -213,7 +213,8 @@ class Moments:
             for one, own in zip(inputs, matrix, strict=True):
                 self.told(one, own)
             return
-        path = self._paths.get((matrix.data_ptr(), tuple(matrix.shape)))
+        part = (owner(matrix), int(matrix.storage_offset()), tuple(matrix.shape))
+        path = self._paths.get(part)
         if path is not None:
             rows = inputs.detach().reshape(-1, inputs.shape[-1]).float()
             self.sums[path] += rows.T @ rows

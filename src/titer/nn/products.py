@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from titer.core.config import context_length, vocab_size
 from titer.nn.hooks import blocks
 
-__all__ = ["Use", "few_tokens", "products", "uses"]
+__all__ = ["Use", "few_tokens", "owner", "products", "uses"]
 
 Told = Callable[[Tensor, Tensor], None]
 """Told of the operands of a product, inputs (..., N, I) and a matrix (..., O, I)."""
@@ -51,16 +51,17 @@ class _Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        given: list[Any] = [*args, *(kwargs or {}).values()]
         if func in _LINEAR:
-            self.told(args[0], args[1] if len(args) > 1 else (kwargs or {})["weight"])
+            self.told(given[0], given[1])
         elif func in _MATMUL:
-            self._both(args[0], args[1] if len(args) > 1 else next(iter((kwargs or {}).values())))
-        elif func in _ADDED and len(args) > 2:
-            self._both(args[1], args[2])
+            self._both(given[0], given[1])
+        elif func in _ADDED:
+            self._both(given[1], given[2])
         elif func in _TURNED:
-            self._both(args[1], args[0])
+            self._both(given[1], given[0])
         elif func is torch.einsum:
-            for one in args[1:]:
+            for one in given[1:]:
                 for operand in one if isinstance(one, list | tuple) else (one,):
                     self.einsum(operand)
         return out
@@ -98,6 +99,12 @@ def few_tokens(model: Any, count: int = 8, rows: int = 1) -> dict[str, Tensor]:
     count = min(count, context_length(model.config))
     ids = torch.arange(rows * count, device=device).view(rows, count) * 7 % words
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def owner(tensor: Tensor) -> int:
+    """Whose view a tensor is, by identity; its own where it is none."""
+    base: Any = tensor._base if tensor._is_view() else tensor  # noqa: SLF001
+    return id(tensor if base is None else base)
 
 
 @dataclass(frozen=True)
@@ -151,21 +158,20 @@ def _try(model: Any, device: str) -> None:
                     continue
                 key = (type(block), f"{path}.{name}" if path else name, device)
                 _KNOWN.setdefault(key, Use())
-                at = weight.untyped_storage().data_ptr()
-                places[at], weights[at] = key, weight
+                places[id(weight)], weights[id(weight)] = key, weight
                 handles.append(
                     module.register_forward_pre_hook(lambda _m, _i, key=key: called.add(key))
                 )
     turned: dict[tuple[type, str, str], bool | None] = {}
 
     def told(_inputs: Tensor, matrix: Tensor) -> None:
-        at = matrix.untyped_storage().data_ptr()
+        at = owner(matrix)
         if at in places and matrix.dim() <= weights[at].dim():
             # A view knows by its strides which axis of the weight it was.
             turned[places[at]] = matrix.stride(-1) != weights[at].stride(-1)
 
     def mixed(operand: Tensor) -> None:
-        at = operand.untyped_storage().data_ptr()
+        at = owner(operand)
         if at in places:
             turned.setdefault(places[at], None)
 
