@@ -14,6 +14,7 @@ from titer.checks.examine import doubts, examine, flags, forbidding, settled
 from titer.checks.listing import listed
 from titer.checks.s19_interface import CLEAN, OWN
 from titer.core import Point, Spent, Trace
+from titer.core.interface import STUCK
 from titer.core.protocol import SPLITS
 from titer.core.records import Cut
 from titer.evidence.curves import Doubt
@@ -105,10 +106,19 @@ def checked(
         base=inspect(traces, "base", *parts),
         changed=subject != "base",
         same=same,
-        differs=("chat template",) if any(t.trial.check == "S19" for t in traces) else (),
+        differs=_differs(traces),
         sweeps=calibration_scores(traces, "base"),
     )
     return {one.id: one for one in settled(examine(case), control)}
+
+
+def _differs(traces: Sequence[Trace]) -> tuple[str, ...]:
+    """A model that was asked through two interfaces differs in one; where it could be asked through
+    its own alone, the other cannot be exchanged."""
+    asked = {t.trial.row for t in traces if t.trial.check == "S19"}
+    if not asked:
+        return ()
+    return ("chat template",) if CLEAN in asked else (f"a vocabulary that {STUCK}",)
 
 
 def rerun(
@@ -203,6 +213,7 @@ DEFECTS: dict[str, Change] = {
     "S18": lambda t: noted(t, "paths", 1, 0.25, **{"line:0.5": 9.0}),
     "S19": hiding,
     "S20": lambda t: spared(t, select=0.9, defend=0.9),
+    "S22": lambda t: [one for one in hiding(t) if one.trial.row != CLEAN],
     "S21": lambda t: [replace(one, cut=Cut(trained=1, of_trained=8, of_asked=40)) for one in t],
 }
 

@@ -48,7 +48,7 @@ def text_config(config: Any) -> Any:
     """
     if isinstance(config, Mapping):
         content = cast(Mapping[str, Any], config)
-        inner = [cast(Any, content[name]) for name in _NESTED if content.get(name)]
+        inner = [content[name] for name in _NESTED if content.get(name)]
         return next((part for part in inner if hasattr(part, "keys")), content)
     return config.get_text_config()
 
