@@ -45,7 +45,8 @@ def _gaps(traces: Mapping[str, Trace]) -> Iterator[Told]:
 
 def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
     """Training from other weights, or at another rate, ends in other weights: the results of one
-    trial stand under the name of another. Other settings may come to the same in a few steps."""
+    trial stand under the name of another. Other settings may come to the same in a few steps, and
+    attacks that take a lock off, or start from the undefended model, begin alike on several."""
     start = {model: min(digests) for model, digests in released(traces.values()).items()}
     ended = {
         key: trace.weights
@@ -53,6 +54,7 @@ def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
         if trace.losses and trace.weights and not untouched(trace.trial)
         # A rate that moves nothing ends where it began.
         if trace.weights not in start.values()
+        if not (_unlocks(trace.trial) or trace.trial.base)
     }
     for keys in _by(ended):
         for one, other in combinations(keys, 2):
