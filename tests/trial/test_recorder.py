@@ -1,4 +1,4 @@
-"""An attack that has shown enough ends at that look, and only then."""
+"""What a trial writes down; an attack that has shown enough ends at that look, and only then."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests import toy
+from titer.core import catalogue
+from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
 from titer.core.study import Study
@@ -129,3 +131,18 @@ def test_a_member_of_a_cohort_ends_without_disturbing_the_others(study: Experime
     assert (first.flags, len(first.losses)) == ((STOPPED,), 1)
     assert (second.flags, len(second.losses)) == ((), STEPS)
     assert second.losses == pytest.approx(attack(lm, one, study.world)[0].losses, abs=1e-5)
+
+
+def test_what_a_method_doubts_of_itself_stands_in_its_trace_once(
+    study: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doubting:
+        def __call__(self, lm: LM, run: Run) -> LM:
+            run.look(lm)
+            run.doubts.extend(["reached only a half", "reached only a half"])
+            return lm
+
+    monkeypatch.setattr(catalogue, "build", lambda *_: Doubting())
+    trial = _trials(study, None)[0]
+    trace, _, _ = attack(LM.load(study.subjects[1].folder), trial, study.world)
+    assert (trace.status, trace.doubts) == ("ok", ("reached only a half",))

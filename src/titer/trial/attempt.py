@@ -114,6 +114,7 @@ class Attempt:
             losses=tuple(self.run.losses),
             rates=tuple(self.run.rates),
             flags=tuple(self.run.flags),
+            doubts=tuple(dict.fromkeys(self.run.doubts)),
             course=tuple(self.run.course),
             error=error,
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
