@@ -142,7 +142,7 @@ def test_what_a_method_doubts_of_itself_stands_in_its_trace_once(
             run.doubts.extend(["reached only a half", "reached only a half"])
             return lm
 
-    monkeypatch.setattr(catalogue, "build", lambda *_: Doubting())
     trial = _trials(study, None)[0]
+    monkeypatch.setattr(catalogue, "build", lambda *_: Doubting())
     trace, _, _ = attack(LM.load(study.subjects[1].folder), trial, study.world)
     assert (trace.status, trace.doubts) == ("ok", ("reached only a half",))
