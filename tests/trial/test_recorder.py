@@ -13,7 +13,7 @@ from tests import toy
 from titer.core import catalogue
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import STOPPED, Budget, Enough, Point, Spent, Trial
+from titer.core.records import STOPPED, Budget, Enough, Kind, Point, Spent, Trial
 from titer.core.study import Study
 from titer.plan import experiment as plan
 from titer.plan.experiment import Experiment
@@ -143,6 +143,11 @@ def test_what_a_method_doubts_of_itself_stands_in_its_trace_once(
             return lm
 
     trial = _trials(study, None)[0]
-    monkeypatch.setattr(catalogue, "build", lambda *_: Doubting())
+    real = catalogue.build
+
+    def build(kind: Kind, *rest: Any) -> object:
+        return Doubting() if kind == "attack" else real(kind, *rest)
+
+    monkeypatch.setattr(catalogue, "build", build)
     trace, _, _ = attack(LM.load(study.subjects[1].folder), trial, study.world)
     assert (trace.status, trace.doubts) == ("ok", ("reached only a half",))
