@@ -322,6 +322,15 @@ def test_an_untouched_run_of_one_step_has_no_faults(tmp_path: Path) -> None:
     assert _faults(tmp_path / "run") == []
 
 
+@pytest.mark.slow
+def test_an_untouched_study_of_locks_has_no_faults(tmp_path: Path) -> None:
+    """Locks come off, so that several models begin, and end, with the same weights."""
+    model, data = toy.model_folder(tmp_path / "llama"), toy.data_folder(tmp_path / "data")
+    out = tmp_path / "run"
+    bench(model, suite="locks", data=str(data), out=out, cap=2, seeds=1, workers=1)
+    assert _faults(out) == []
+
+
 def test_an_untouched_run_has_no_faults(made: Path) -> None:
     assert _faults(made) == []
 

@@ -14,18 +14,30 @@ from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
 from titer.core.protocol import HARM, SELECT, TASK, is_utility
 from titer.core.records import Trace, Trial, content_key
+from titer.core.study import Manifest, Subject
 from titer.run.sound import released, untouched
 from titer.verify.files import Finding
 
 __all__ = ["beside"]
 
 
-def beside(traces: Mapping[str, Trace]) -> Iterator[Finding]:
+def beside(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """Checkpoints that are missing, results that stand twice, and models that say otherwise from
     one trial to the next before any attack."""
     whole = {key: trace for key, trace in traces.items() if trace.status == "ok"}
-    for where, says in (*_gaps(whole), *_twins(whole), *_starts(whole)):
+    locked = {one.digest for one in study.subjects if _is_locked(one)}
+    open_ones = {key: trace for key, trace in whole.items() if trace.trial.model not in locked}
+    for where, says in (*_gaps(whole), *_twins(open_ones), *_starts(whole)):
         yield Finding(check="trial", where=f"trials/{where}", says=says)
+
+
+def _is_locked(subject: Subject) -> bool:
+    """Whether a lock is among what made a model; what nobody knows here may be one."""
+    try:
+        stages = [stage for stage in subject.defence.split("+") if stage]
+        return any(catalogue.card("defence", stage).family == "lock" for stage in stages)
+    except BadInput:
+        return True
 
 
 Told = tuple[str, str]
@@ -46,7 +58,8 @@ def _gaps(traces: Mapping[str, Trace]) -> Iterator[Told]:
 def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
     """Training from other weights, or at another rate, ends in other weights: the results of one
     trial stand under the name of another. Other settings may come to the same in a few steps, and
-    attacks that take a lock off, or start from the undefended model, begin alike on several."""
+    an attack may start from the undefended model, or take a lock off: locked models are left out.
+    """
     start = {model: min(digests) for model, digests in released(traces.values()).items()}
     ended = {
         key: trace.weights

@@ -44,7 +44,7 @@ def findings(root: Path) -> list[Finding]:
         *_suite(study),
         *models(root, study, traces),
         *_sound(study, traces),
-        *beside(traces),
+        *beside(study, traces),
         *_ended(plan, traces),
         *_results(root, plan, traces),
     ]
