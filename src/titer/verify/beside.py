@@ -129,5 +129,5 @@ def _attack(trial: Trial) -> Sequence[object]:
 
 
 def _asked(trial: Trial) -> Sequence[object]:
-    """What a model is asked."""
-    return [trial.domain, trial.task, trial.items]
+    """What a model is asked, and through whose interface."""
+    return [trial.domain, trial.task, trial.items, trial.interface]
