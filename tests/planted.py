@@ -290,6 +290,7 @@ def ran(
     )
     study, _ = assemble(check(request))
     changes: dict[str, Any] = {"rows": tuple(rows), "sweep_steps": 10, "checks": checks}
+    changes["rungs"] = 1  # a plant says at which rate it shows
     subjects = tuple(
         replace(one, role="control") if one.name == control else one for one in study.subjects
     )

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import titer.cli.work as work
 from tests import toy
 from tests.cli.conftest import Run
 from titer.core.errors import BadInput
@@ -76,7 +75,7 @@ def test_an_interrupt_is_one_sentence(titer: Run, own: Path, tmp_path: Path, mon
     def stops(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "check", stops)
+    monkeypatch.setattr("titer.load", stops)
     code, _, err = titer(*words(own, tmp_path / "out"))
     assert code == 130
     assert err == "titer: stopped; the same command goes on where this one ended.\n"

@@ -69,5 +69,5 @@ def test_other_weights_of_the_same_function_have_the_same_verdict(
         model for model in read_verdict(tmp_path / "run").models if model.role == "defended"
     ]
     assert one.word == other.word == "breached"
-    found = [model.pillars.resistance.weak.value for model in (one, other)]
+    found = [model.resistance.weak.value for model in (one, other)]
     assert found[1] == pytest.approx(found[0], abs=0.15)

@@ -168,7 +168,7 @@ def _and_the_note_too(run: Path) -> None:
     _all_of_the_oracle(run)
     weights = Store(run).get(key_of(run, "none", "oracle")).weights
     edit(model_of(run, "npo") / "titer.json", lambda facts: facts.update(weights=weights))
-    for row in ("weights", "paths"):
+    for row in ("weights", "paths", "splits"):
         forgeries.status(run, key_of(run, row, "npo"), weights=weights)
 
 
@@ -507,7 +507,7 @@ def test_looks_at_the_models_as_released_are_always_run_again(made: Path) -> Non
     traces = recorded(made)
     drawn = draw(traces, 0.01, 3)
     looks = {one.trial.label for key, one in traces.items() if key in drawn.looks}
-    assert looks == {"none", "weights"}
+    assert looks == {"none", "weights", "splits"}
     assert len(drawn.drawn) == 1
     assert not set(drawn.looks) & set(drawn.drawn)
 
