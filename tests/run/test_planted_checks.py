@@ -50,8 +50,9 @@ def test_a_lock_that_only_the_start_of_training_decides(tmp_path: Path) -> None:
     hill = _checks(found["locked whole"])["S18"]
     assert hill["flag"] == "suspect"
     assert hill["statistic"] > 0.5
+    assert _raised(found["base"]) == set()
+    assert _raised(found["npo"]) <= {"S15"}, "it was unlearned so far that it hardly speaks"
     for name in ("base", "npo"):
-        assert _raised(found[name]) == set()
         assert all(_checks(found[name])[one]["flag"] == "valid" for one in ("S8", "S9", "S17"))
 
 
