@@ -128,12 +128,15 @@ def _run(
     from titer.api import load, rehearse
     from titer.cli.dry_run import not_grown
     from titer.core import catalogue
-    from titer.core.files import atomic_folder, write_atomic
+    from titer.core.files import atomic_folder, require_place, write_atomic
     from titer.core.study import Study
     from titer.race import Race
     from titer.report import _game, _paper
     from titer.trial.presets import is_testbed
 
+    for name in ("race.svg", "race.json"):
+        require_place(out / name, "--out", "file")
+    require_place(out / "model", "--out", "new folder")
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")
     asked = Study(models=(model,), data=data, domain=domain, out=out)

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_file
+from titer.core.reading import load_json
 from titer.report._pages import ANSWERS, environment, explaining
 from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.section import Part, parts
@@ -112,9 +113,9 @@ def _carried(page: str) -> Any:
     found = _DATA.search(page)
     if found is None:
         raise BadInput("page: a report written by titer carries its verdict; this text has none.")
-    content = json.loads(found[1])
+    content = load_json(found[1])
     if set(content) == {"packed"}:
-        content = json.loads(zlib.decompress(base64.b64decode(content["packed"])))
+        content = load_json(zlib.decompress(base64.b64decode(content["packed"])))
     return content
 
 

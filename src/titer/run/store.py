@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from titer.core.files import atomic_folder, require_space, room, write_atomic
+from titer.core.reading import load_json
 from titer.core.records import Trace
 from titer.run.entries import Entry, read_entry
 
@@ -52,7 +53,7 @@ class Store:
     def done(self, key: str) -> bool:
         """True when a trial has a final result; failed and timed-out ones are tried again."""
         status = self.folder(key) / "status.json"
-        return status.exists() and json.loads(status.read_text())["status"] in _FINAL
+        return status.exists() and load_json(status.read_text())["status"] in _FINAL
 
     def torn(self, keys: Sequence[str]) -> bool:
         """True where a kill came between the results of a cohort: some of it is written, as trained
@@ -60,7 +61,7 @@ class Store:
         there = [key for key in keys if (self.folder(key) / "status.json").exists()]
         if not 0 < len(there) < len(keys):
             return False
-        told = (json.loads((self.folder(key) / "status.json").read_text()) for key in there)
+        told = (load_json((self.folder(key) / "status.json").read_text()) for key in there)
         return any(one.get("cohort") == list(keys) for one in told)
 
     def put(self, trace: Trace, generations: Sequence[dict[str, Any]] = ()) -> None:
@@ -83,10 +84,10 @@ class Store:
             OSError, KeyError, TypeError, ValueError, AttributeError: see :func:`damage`.
         """
         folder = self.folder(key)
-        raw = json.loads((folder / "status.json").read_text())
-        raw["trial"] = json.loads((folder / "trial.json").read_text())
+        raw = load_json((folder / "status.json").read_text())
+        raw["trial"] = load_json((folder / "trial.json").read_text())
         looks = (folder / "scores.jsonl").read_text().splitlines()
-        trace = Trace.from_json({**raw, "points": [json.loads(look) for look in looks]})
+        trace = Trace.from_json({**raw, "points": [load_json(look) for look in looks]})
         scores = (score for point in trace.points for score in point.scores.values())
         if not all(type(one) is float or type(one) is int for score in scores for one in score):
             raise ValueError("a score is no number")
@@ -109,7 +110,7 @@ class Store:
             OSError: there is no plan.
             ValueError: it is none.
         """
-        raw: Any = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
+        raw: Any = load_json((self.root / "plan.json").read_text(encoding="utf-8"))
         if not isinstance(raw, list):
             raise ValueError("it holds no list of trials")
         return [read_entry(entry) for entry in cast(list[object], raw)]
@@ -136,7 +137,7 @@ class Store:
         See :mod:`titer.run.inside`.
         """
         path = self.root / "inside" / f"{key}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return load_json(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def inside(self) -> dict[str, list[dict[str, Any]]]:
         """What was found in each model, by its name: one record a measure, with its readings.
@@ -144,7 +145,7 @@ class Store:
         A measure that failed or was not reached is left out.
         """
         path = self.root / "inside.json"
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        entries = load_json(path.read_text(encoding="utf-8")) if path.exists() else []
         found: dict[str, list[dict[str, Any]]] = {}
         for entry in entries:
             record = self.inspection(entry["key"])
@@ -160,7 +161,7 @@ class Store:
         path = self.root / home / "titer.json"
         if home.parts[:1] != ("models",) or ".." in home.parts or not path.exists():
             return {}
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = load_json(path.read_text(encoding="utf-8"))
         return {**facts["spent"], "seconds": facts["seconds"]}
 
     def sweep(self) -> None:

@@ -1,0 +1,45 @@
+"""Reading what others wrote: JSON and YAML that are torn, of another shape, or made to do harm."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+__all__ = ["UNREADABLE", "load_json", "load_yaml"]
+
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What is raised where a file does not hold what it should. Nothing else is: what is nested deeper
+than Python can read is a ``ValueError`` here."""
+
+
+def load_json(text: str | bytes) -> Any:
+    """What JSON says, as :func:`json.loads` reads it.
+
+    NaN and infinite numbers, which are no JSON, come as they stand: who uses a number says what it
+    may be.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested deeper than anything that titer writes") from None
+
+
+def load_yaml(text: str) -> Any:
+    """What plain YAML says: no tags, and no aliases, with which few lines can mean gigabytes.
+
+    Raises:
+        ValueError: it is none; the first line says why.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it uses a YAML alias (*name); write the value out")
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested deeper than anything that titer writes") from None
+    except (yaml.YAMLError, ArithmeticError, TypeError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
