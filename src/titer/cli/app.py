@@ -11,7 +11,7 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
-from titer.cli.guard import Program, Reads, require_words
+from titer.cli.guard import Commands, Program, Reads, require_words
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.cli.stopping import stoppable
@@ -19,6 +19,7 @@ from titer.core.errors import BadInput, TiterError
 from titer.core.files import room
 
 app = Program(
+    cls=Commands,
     name="titer",
     help="Immunise open-weight language models, and measure immunity.",
     no_args_is_help=True,
@@ -30,6 +31,10 @@ judge_app = Program(help="Score existing answers with a judge.", no_args_is_help
 app.add_typer(judge_app, name="judge")
 
 
+_FAULTS = 100
+"""How many sentences on one input are of any use."""
+
+
 def main() -> None:
     """Run the command line; exit 0 done, 2 the user's input, 1 our fault."""
     try:
@@ -37,8 +42,10 @@ def main() -> None:
             require_words(sys.argv[1:])
             app(standalone_mode=True)
     except BadInput as error:
-        for fault in error.faults:
+        for fault in error.faults[:_FAULTS]:
             say(f"titer: {fault}", err=True)
+        if more := len(error.faults[_FAULTS:]):
+            say(f"titer: and {more:,} more faults; mend these first.", err=True)
         sys.exit(2)
     except TiterError as error:
         say(f"titer: {error}", err=True)

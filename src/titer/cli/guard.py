@@ -12,13 +12,24 @@ from pathlib import Path
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo
 
 from titer.core.bounds import require_number
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, TiterError
 from titer.core.files import Wants, require_place, require_regular
+from titer.core.printable import shortened
 
-__all__ = ["Argument", "Later", "Program", "Reads", "Writes", "arguments", "require_words"]
+__all__ = [
+    "Argument",
+    "Commands",
+    "Later",
+    "Program",
+    "Reads",
+    "Writes",
+    "arguments",
+    "require_words",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,20 @@ class Program(typer.Typer):
             return register(_guarded(command))
 
         return guarded
+
+
+class Commands(TyperGroup):
+    """The commands of a program, whose words of what is wrong are no longer than ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As that of typer."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            said = getattr(error, "message", None)
+            if isinstance(said, str) and not isinstance(error, TiterError):
+                error.message = shortened(said)  # type: ignore[attr-defined]
+            raise
 
 
 def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:

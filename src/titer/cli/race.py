@@ -24,7 +24,7 @@ from titer.cli.options import (
     few_threads,
     settings_of,
 )
-from titer.cli.output import say_or_print
+from titer.cli.output import note, say_or_print
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -230,11 +230,7 @@ def live(quiet: bool) -> Iterator[_Shown]:
         with _screen() as shown:
             yield shown
     else:
-
-        def say(text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
-
-        yield (lambda look: say(line(look))), say
+        yield (lambda look: note(line(look))), note
 
 
 @contextmanager

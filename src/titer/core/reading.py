@@ -21,12 +21,23 @@ def load_json(text: str | bytes) -> Any:
     may be.
 
     Raises:
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: it is no JSON, nested too deep, or holds half a character.
     """
     try:
-        return json.loads(text)
+        content = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested deeper than anything that titer writes") from None
+    if _half(text):
+        try:
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
+    return content
+
+
+def _half(text: str | bytes) -> bool:
+    """Whether a text could hold one of two surrogates without the other, which nobody can write."""
+    return (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower()  # type: ignore[operator]
 
 
 def load_yaml(text: str) -> Any:

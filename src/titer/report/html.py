@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_file
+from titer.core.printable import printable
 from titer.core.reading import load_json
 from titer.report._pages import ANSWERS, environment, explaining
 from titer.report.glossary import OUTCOMES, ROLES
@@ -48,7 +49,7 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         **explaining(),
     }
     shown = [(part, _fragment(part, env, common)) for part in parts(verdict) if part.fragment]
-    return env.get_template("report.html.j2").render(
+    page = env.get_template("report.html.j2").render(
         **common,
         sections=shown,
         answers=ANSWERS if answers else "",
@@ -57,6 +58,7 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         script_hash=_hash(_script()),
         packed=packed,
     )
+    return printable(page, page=True)
 
 
 def _fragment(part: Part, env: Environment, common: Mapping[str, Any]) -> Markup:

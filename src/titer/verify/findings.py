@@ -166,8 +166,11 @@ def _list(numbers: Iterable[int]) -> str:
 
 def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """What every reader of the folder refuses too."""
-    for one in unsound(study, traces):
-        yield Finding(check="trial", where=one.where, says=one.says)
+    try:
+        for one in unsound(study, traces):
+            yield Finding(check="trial", where=one.where, says=one.says)
+    except UNREADABLE as error:
+        yield Finding(check="trial", where="trials", says=f"hold what none holds: {damage(error)}.")
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
