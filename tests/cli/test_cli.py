@@ -185,7 +185,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
     out = tmp_path / "run"
     words = ["bench", str(own / "lama"), "--data", str(own / "data"), "--out", str(out)]
     result = titer(*words, "--suite", "quik", "--seeds", "0", "--defence", "npoo")
-    _refused(result, "llama", "'quick'", "at least one seed", "'npo'")
+    _refused(result, "llama", "'quick'", "--seeds 0: give a whole number", "'npo'")
     assert not out.exists()
 
 

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from typer.models import OptionInfo
 
 from titer.core.bounds import require_number
-from titer.core.errors import BadInput, TiterError
+from titer.core.errors import BadInput
 from titer.core.files import Wants, require_place, require_regular
 from titer.core.printable import shortened
 
@@ -105,17 +105,25 @@ class Program(typer.Typer):
 
 
 class Commands(TyperGroup):
-    """The commands of a program, whose words of what is wrong are no longer than ours."""
+    """The commands of a program; what is wrong with their words is one sentence, as all else is."""
 
     def invoke(self, ctx: Any) -> Any:
         """As that of typer."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            said = getattr(error, "message", None)
-            if isinstance(said, str) and not isinstance(error, TiterError):
-                error.message = shortened(said)  # type: ignore[attr-defined]
-            raise
+            # What typer raises for it has no public name, but for one kind; help is no fault.
+            say = getattr(error, "format_message", None)
+            if say is None or type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            said = shortened(str(say()).rstrip("."))
+            raise BadInput(f"{said}; see `{_asked(ctx)} --help`.") from None
+
+
+def _asked(ctx: Any) -> str:
+    """The command that the words are for, as far as there is one."""
+    named = ctx.invoked_subcommand
+    return f"titer {named}" if named in getattr(ctx.command, "commands", {}) else "titer"
 
 
 def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:

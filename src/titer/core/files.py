@@ -119,14 +119,14 @@ def require_place(path: Path, said: str, wants: Wants = "folder") -> None:
         why = _unfit(path, wants)
     except OSError as error:
         why = _REFUSED.get(error.errno or 0) or error.strerror or "it cannot be looked at"
-    except ValueError:  # a null byte
-        why = "it is no path"
     if why:
         raise BadInput(f"{said} {shown}: {why}; give another place for the {wants.split()[-1]}.")
 
 
 def _unfit(path: Path, wants: Wants) -> str:
     """Why a place cannot be written to; empty where it can."""
+    if "\0" in str(path):
+        return "it is no path"
     if path.is_symlink() and not path.exists():
         return "it is a link that leads nowhere"
     if path.exists():
