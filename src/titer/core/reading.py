@@ -47,10 +47,24 @@ def load_yaml(text: str) -> Any:
         ValueError: it is none; the first line says why.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it uses a YAML alias (*name); write the value out")
+        _require_plain(text)
         return yaml.safe_load(text)
     except RecursionError:
         raise ValueError("it is nested deeper than anything that titer writes") from None
     except (yaml.YAMLError, ArithmeticError, TypeError) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
+
+
+_DEEPEST = 100
+"""Levels of YAML; what is nested deeper takes time by the square of its length."""
+
+
+def _require_plain(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it uses a YAML alias (*name); write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("it is nested deeper than anything that titer writes")
