@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -75,11 +76,12 @@ class _Spoilt:
 
 def _told(run: Path) -> None:
     """Both ways of reading end, and what they refuse is short sentences."""
-    said: list[str] = [one.line() for one in findings(run)]
-    try:
-        read_verdict(run)
-    except BadInput as error:
-        said += error.faults
+    said: list[str] = []
+    for read in (read_verdict, lambda root: said.extend(one.line() for one in findings(root))):
+        try:
+            read(run)
+        except BadInput as error:
+            said += error.faults
     for line in said:
         assert len(line) <= 2000, line[:200]
 
@@ -88,9 +90,10 @@ def _told(run: Path) -> None:
 @pytest.mark.parametrize("text", WRONG, ids=lambda text: ascii(text)[1:13])
 def test_a_file_of_another_kind_is_a_sentence(run: Path, name: str, text: str) -> None:
     with _Spoilt(_path(run, name), text):
-        assert [one for one in findings(run) if one.kind == "fault"]
         with pytest.raises(BadInput):
             read_verdict(run)
+        if name != "config.yaml":
+            assert [one for one in findings(run) if one.kind == "fault"]
 
 
 @pytest.mark.parametrize("command", ["report", "export", "validate", "verify", "reproduce"])
@@ -192,10 +195,8 @@ def test_a_thousand_mutated_runs_are_read_or_refused(
 @given(st.text(max_size=40))
 def test_a_reader_raises_one_kind_of_error(text: str) -> None:
     for read in (load_json, load_yaml):
-        try:
+        with contextlib.suppress(UNREADABLE):
             read(text)
-        except UNREADABLE:
-            pass
 
 
 def test_aliases_that_expand_are_refused() -> None:
