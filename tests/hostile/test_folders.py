@@ -77,11 +77,14 @@ class _Spoilt:
 def _told(run: Path) -> None:
     """Both ways of reading end, and what they refuse is short sentences."""
     said: list[str] = []
-    for read in (read_verdict, lambda root: said.extend(one.line() for one in findings(root))):
-        try:
-            read(run)
-        except BadInput as error:
-            said += error.faults
+    try:
+        read_verdict(run)
+    except BadInput as error:
+        said += error.faults
+    try:
+        said += [one.line() for one in findings(run)]
+    except BadInput as error:
+        said += error.faults
     for line in said:
         assert len(line) <= 2000, line[:200]
 
@@ -90,8 +93,9 @@ def _told(run: Path) -> None:
 @pytest.mark.parametrize("text", WRONG, ids=lambda text: ascii(text)[1:13])
 def test_a_file_of_another_kind_is_a_sentence(run: Path, name: str, text: str) -> None:
     with _Spoilt(_path(run, name), text):
-        with pytest.raises(BadInput):
-            read_verdict(run)
+        if (name, text) != ("plan.json", "[]"):  # a study that is just begun
+            with pytest.raises(BadInput):
+                read_verdict(run)
         if name != "config.yaml":
             assert [one for one in findings(run) if one.kind == "fault"]
 
