@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.cli.conftest import Run
 from titer.core.errors import BadInput
 from titer.core.reading import UNREADABLE, load_json, load_yaml
+from titer.report.export import export
 from titer.report.load import read_verdict
 from titer.run.store import Store
 from titer.verify.findings import findings
@@ -236,3 +237,13 @@ def test_a_pipe_in_a_run_folder_is_not_read(
     code, _, err = titer(command, run, *more)
     assert code == 2
     assert "is a device, a pipe or a socket" in err
+
+
+def test_an_export_deletes_only_what_an_export_wrote(run: Path, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    export(read_verdict(run), to)
+    export(read_verdict(run), to)
+    (to / "tables" / "mine.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"mine\.txt, which no export wrote"):
+        export(read_verdict(run), to)
+    assert (to / "tables" / "mine.txt").read_text() == "mine"
