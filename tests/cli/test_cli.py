@@ -185,7 +185,7 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
     out = tmp_path / "run"
     words = ["bench", str(own / "lama"), "--data", str(own / "data"), "--out", str(out)]
     result = titer(*words, "--suite", "quik", "--seeds", "0", "--defence", "npoo")
-    _refused(result, "llama", "'quick'", "at least one seed", "'npo'")
+    _refused(result, "llama", "'quick'", "--seeds 0: give a whole number", "'npo'")
     assert not out.exists()
 
 
@@ -198,14 +198,20 @@ def test_every_fault_of_a_study_is_said_at_once(titer: Run, own: Path, tmp_path:
         (["immunise", "npo", "{model}", "--out", "{out}", "--set", "betta=1"], "'beta'"),
         (["immunise", "npo", "{model}", "--out", "{out}", "--set", "beta=much"], "beta='much'"),
         (["immunise", "npo", "{model}", "--out", "{out}", "--set", "beta"], "--set name=value"),
-        (["immunise", "npo", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
+        (
+            ["immunise", "npo", "{model}", "--out", "{out}", "--steps", "0"],
+            "number from 1 to",
+        ),
         (["immunise", "npo+rmu", "{model}", "--out", "{out}", "--set", "lr=1"], "which stage"),
         (["attack", "S0", "{model}", "--out", "{out}"], "Did you mean 'S"),
         (["attack", "S02", "{model}", "--out", "{out}", "--set", "lr=-1"], "must be positive"),
-        (["attack", "S02", "{model}", "--out", "{out}", "--steps", "0"], "give 1 or more"),
+        (
+            ["attack", "S02", "{model}", "--out", "{out}", "--steps", "0"],
+            "number from 1 to",
+        ),
         (["bench", "fabula:bas", "--out", "{out}"], "base"),
-        (["bench", "{model}", "--out", "{out}", "--cap", "0"], "give 1 or more"),
-        (["bench", "{model}", "--out", "{out}", "--workers", "0"], "give 1 or more"),
+        (["bench", "{model}", "--out", "{out}", "--cap", "0"], "number from 1 to"),
+        (["bench", "{model}", "--out", "{out}", "--workers", "0"], "number from 1 to"),
         (["bench", "{model}", "--out", "{out}", "--share", "0.5"], "add --defence NAME"),
         (["bench", "{model}", "--out", "{out}", "--timeout", "0"], "above 0"),
         (["bench", "{model}", "--out", "{out}", "--data", "nowhere"], "no data folder"),

@@ -34,9 +34,9 @@ def test_what_is_shipped_is_there_at_once(titer: Run) -> None:
     [
         (("bsae",), "Did you mean 'fabula:base'"),
         (("--size", "nanoo"), "sizes are nano, small, medium"),
-        (("--seed", "-1"), "--seed -1: give a whole number from 0 up"),
+        (("--seed", "-1"), "--seed -1: give a whole number from 0 to"),
         (("--anew", "{file}/in"), "give another"),
-        (("--workers", "0"), "--workers 0: give 1 or more"),
+        (("--workers", "0"), "--workers 0: give a whole number from 1"),
     ],
 )
 def test_bad_input_is_a_sentence(

@@ -68,7 +68,7 @@ def test_a_dry_run_says_what_it_would_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"), [(["--set", "width=x"], "width"), (["--lr", "-1"], "positive")]
+    ("more", "said"), [(["--set", "width=x"], "width"), (["--lr", "-1"], "above 0")]
 )
 def test_wrong_knobs(tmp_path: Path, more: list[str], said: str) -> None:
     words = ["race", str(model_folder(tmp_path / "m")), "--data", str(data_folder(tmp_path / "d"))]

@@ -10,8 +10,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from titer.core.bounds import require_number
 from titer.core.data import Scope, World
 from titer.core.errors import BadInput
+from titer.core.files import require_place
 from titer.core.lm import LM
 from titer.core.method import Watch
 from titer.core.records import Trace, Trial
@@ -84,6 +86,7 @@ def immunise(
     whose = {"base": lm.identity(), "parameters": lm.parameters()}
     wanted = planned(defence, fields, scope, **whose, steps=steps, seed=seed)
     if out is not None:
+        require_place(Path(out), "out", "new folder")
         require_own(Path(out))
         keep(lm, replace(wanted, title=lm.name, out=str(out)), scope.world, watch)
         return load(out)
@@ -204,8 +207,8 @@ def _settled(scope: Scope, steps: int | None) -> None:
         )
     if not isinstance(scope, Scope):
         raise BadInput(f"{type(scope).__name__} is no hazard; give one, as titer.world(…)['A'].")
-    if steps is not None and steps < 1:
-        raise BadInput(f"steps={steps}: a budget of no steps does nothing; give 1 or more.")
+    if steps is not None:
+        require_number("steps", steps, "steps")
 
 
 def _alike(given: Trace, trial: Trial) -> Trace:

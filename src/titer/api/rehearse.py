@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from titer.core import modelfolder
+from titer.core.bounds import require_number
 from titer.core.data import Scope
 from titer.core.errors import BadInput
+from titer.core.files import require_place
 from titer.core.jobs import Progress
+from titer.core.reading import load_json
 from titer.core.records import Trace, Trial
 from titer.core.study import Study, Subject
 from titer.plan import experiment as plan
@@ -76,13 +78,14 @@ def settled(asked: Study, steps: int | None, *, defence: str = "", attack: str =
     out = asked.out
     if defence:
         parse_defence(defence, asked.settings)
+        require_place(out, "--out", "new folder")
         require_own(out)
     if attack:
         adversary(attack, asked.settings, 0)
         if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():
             raise BadInput(f"{out} exists and holds no attack; choose another --out.")
-    if steps is not None and steps < 1:
-        raise BadInput(f"--steps {steps}: a budget of no steps does nothing; give 1 or more.")
+    if steps is not None:
+        require_number("steps", steps)
 
 
 def immunise(asked: Study, defence: str, steps: int | None, seed: int) -> Immunisation:
@@ -181,7 +184,7 @@ def bench(asked: Study, workers: int) -> Estimate:
     folder = Path(base.folder)
     needed = estimate(
         modelfolder.tensor_shapes(folder),
-        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        load_json((folder / "config.json").read_text(encoding="utf-8")),
         Work(steps=steps, batch_size=16, tokens_per_row=32, judged_rows=looks * items, copies=1),
         gflops=_gflops(),
     )

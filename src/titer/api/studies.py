@@ -14,6 +14,7 @@ from typing import Any, TypedDict, Unpack, get_type_hints
 from torch import nn
 
 from titer.api.folders import report
+from titer.core.bounds import require_number
 from titer.core.data import World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.jobs import Executor, Passing, Progress
@@ -81,8 +82,7 @@ class How:
     show_answers: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise BadInput(f"--timeout {self.timeout:g}: give a number of seconds above 0.")
+        require_number("timeout", self.timeout)
 
 
 def bench(models: Study | Model | Sequence[Model], /, **asked: Unpack[Asked]) -> Verdict:

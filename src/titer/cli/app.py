@@ -11,13 +11,15 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
+from titer.cli.guard import Commands, Program, Reads, require_words
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
 from titer.core.files import room
 
-app = typer.Typer(
+app = Program(
+    cls=Commands,
     name="titer",
     help="Immunise open-weight language models, and measure immunity.",
     no_args_is_help=True,
@@ -25,18 +27,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-judge_app = typer.Typer(help="Score existing answers with a judge.", no_args_is_help=True)
+judge_app = Program(help="Score existing answers with a judge.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
+
+
+_FAULTS = 100
+"""How many sentences on one input are of any use."""
 
 
 def main() -> None:
     """Run the command line; exit 0 done, 2 the user's input, 1 our fault."""
     try:
         with stoppable(), room():
+            require_words(sys.argv[1:])
             app(standalone_mode=True)
     except BadInput as error:
-        for fault in error.faults:
+        for fault in error.faults[:_FAULTS]:
             say(f"titer: {fault}", err=True)
+        if more := len(error.faults[_FAULTS:]):
+            say(f"titer: and {more:,} more faults; mend these first.", err=True)
         sys.exit(2)
     except TiterError as error:
         say(f"titer: {error}", err=True)
@@ -90,7 +99,7 @@ def attack(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="A run folder."), Reads()],
     show_answers: ShowAnswers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +114,9 @@ def report(
 
 @judge_app.command("refusal")
 def judge_refusal_command(
-    answers: Annotated[Path, typer.Argument(help="CSV or JSONL with prompt and completion.")],
+    answers: Annotated[
+        Path, typer.Argument(help="CSV or JSONL with prompt and completion."), Reads()
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say of each answer whether it refuses; with final_label, how well that agrees with people."""

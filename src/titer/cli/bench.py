@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.options import Running, Telling, grouped, settings_of, use_device
+from titer.cli.guard import Later
+from titer.cli.options import Out, Running, Telling, grouped, settings_of, use_device
 from titer.cli.output import print_verdict, say
 from titer.core.study import Study
 
@@ -31,7 +32,7 @@ DEMO = Study(
 def demo(
     running: Running,
     told: Telling,
-    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = DEMO.out,
+    out: Out = DEMO.out,
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")] = DEMO.seeds,
 ) -> None:
     """On the testbed: immunise, attack, and write the report."""
@@ -64,7 +65,7 @@ def _asks() -> list[inspect.Parameter]:
             inspect.Parameter(
                 spec.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                annotation=Annotated[kind, told],
+                annotation=Annotated[kind, told, Later()],
                 default=default,
             )
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titer.cli.guard import Reads, Writes
 from titer.cli.options import AsJson, DryRun, Quiet, Workers
 from titer.cli.output import print_verdict, say_or_print
 from titer.core.errors import BadInput
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-Results = Annotated[Path, typer.Argument(help="A run folder.")]
+Results = Annotated[Path, typer.Argument(help="A run folder."), Reads()]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +42,9 @@ def register(app: typer.Typer) -> None:
 
 def export(
     results: Results,
-    to: Annotated[Path, typer.Option("--to", help="A new folder, or an earlier export.")],
+    to: Annotated[
+        Path, typer.Option("--to", help="A new folder, or an earlier export."), Writes("new folder")
+    ],
     width: Annotated[
         float, typer.Option("--width", help="Width of a figure in mm: a column is 89.")
     ] = 89.0,
@@ -100,7 +103,9 @@ def bring(
 
 
 def validate(
-    target: Annotated[Path, typer.Argument(help="A model folder, a data folder or a run folder.")],
+    target: Annotated[
+        Path, typer.Argument(help="A model folder, a data folder or a run folder."), Reads()
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Check a folder and name everything that is wrong with it; 1 if a run folder has faults."""
@@ -198,8 +203,6 @@ def verify(
     from titer.verify.sample import draw
 
     study, _ = read(results)  # what no run writes is a sentence
-    if timeout <= 0:
-        raise BadInput(f"--timeout {timeout:g}: give a number of seconds above 0.")
     before = recorded(results)
     seed = secrets.randbits(32) if seed is None else seed
     drawn = draw(finished(before), sample, seed)
@@ -305,7 +308,7 @@ def _machines(other: str, disproved: str = "") -> str:
 
 def reproduce(
     trial: Annotated[str, typer.Argument(help="A trial's key, or the start of one.")],
-    run: Annotated[Path, typer.Option("--run", help="The run folder it is in.")] = Path(
+    run: Annotated[Path, typer.Option("--run", help="The run folder it is in."), Reads()] = Path(
         "runs/demo"
     ),
     as_json: AsJson = False,

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from titer.cli.guard import Writes
 from titer.cli.options import AsJson, Quiet, Workers
 from titer.cli.output import say_or_print
-from titer.core.errors import BadInput
 
 __all__ = ["register"]
 
@@ -34,6 +34,7 @@ def grow(
             "--anew",
             help="Grow into this folder, whatever is there, and compare how the two behave.",
         ),
+        Writes(),
     ] = None,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -45,12 +46,8 @@ def grow(
     from titer.worlds import organisms
 
     wanted = [kind.removeprefix("fabula:") for kind in kinds or organisms.REFERENCES]
-    if seed < 0:
-        raise BadInput(f"--seed {seed}: give a whole number from 0 up.")
     for kind in wanted:
         organisms.parse(organisms.named(kind, size, seed))
-    if anew is not None:
-        _writable(anew)
     with shown(quiet=quiet) as tell:
         folders = organisms.grow_all(
             size, kinds=wanted, seed=seed, workers=workers_of(workers), progress=tell, root=anew
@@ -69,18 +66,6 @@ def grow(
         )
         return
     _compare(folders, size, seed, as_json=as_json)
-
-
-def _writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be grown into, before minutes are spent."""
-    import tempfile
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadInput(f"--anew {folder}: {error.strerror or error}; give another.") from None
 
 
 def _compare(folders: Mapping[str, Path], size: str, seed: int, *, as_json: bool) -> None:

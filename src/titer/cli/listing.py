@@ -7,6 +7,7 @@ from typing import Any
 from titer.cli.output import console
 from titer.core import catalogue
 from titer.core.errors import UnknownName, nearest
+from titer.core.printable import printable
 from titer.core.records import Kind
 
 __all__ = ["listing", "machine_text", "table"]
@@ -97,7 +98,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for name in columns:
         drawn.add_column(name, no_wrap=name == "name", justify="left")
     for row in rows:
-        drawn.add_row(*(Text(_cell(row.get(name))) for name in columns))
+        drawn.add_row(*(Text(printable(_cell(row.get(name)))) for name in columns))
     screen = console()
     with screen.capture() as capture:
         screen.print(drawn)

@@ -13,14 +13,19 @@ from typing import Annotated, Any
 import typer
 
 from titer.cli import key_input
+from titer.cli.guard import Reads, Writes
 from titer.cli.options import AsJson, Quiet
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
 __all__ = ["register"]
 
-Release = Annotated[Path, typer.Argument(help="A folder that titer lock wrote.")]
-Out = Annotated[Path, typer.Option("--out", help="A new folder; nothing is overwritten.")]
+Release = Annotated[Path, typer.Argument(help="A folder that titer lock wrote."), Reads()]
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="A new folder; nothing is overwritten."),
+    Writes("new folder"),
+]
 KeyFile = Annotated[
     str | None, typer.Option("--key-file", help="A file with a secret key or a passphrase.")
 ]
@@ -85,7 +90,11 @@ def register(app: typer.Typer) -> None:
 
 
 def keygen(
-    out: Annotated[Path, typer.Argument(help="Where the secret key goes; the public: OUT.pub.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Where the secret key goes; the public: OUT.pub."),
+        Writes("file", beside=(".pub",)),
+    ],
     signing: Annotated[
         bool, typer.Option("--signing", help="A pair to sign releases with, not to open them.")
     ] = False,

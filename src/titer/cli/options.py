@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from titer.cli.guard import Writes
 from titer.core.errors import BadInput
 from titer.executors.listing import DEFAULT
 
@@ -36,7 +37,7 @@ __all__ = [
     "use_device",
 ]
 
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write."), Writes()]
 DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
 Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
 Settings = Annotated[

@@ -7,10 +7,13 @@ import logging
 import os
 import re
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from titer.core.printable import printable, shortened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "console",
+    "note",
     "print_json",
     "print_verdict",
     "say",
@@ -31,7 +35,8 @@ __all__ = [
 ]
 
 
-_STYLES = re.compile(r"\x1b\[[\d;]*m")
+_STYLES = re.compile(r"(\x1b\[[\d;]*m)")
+_BOLD = re.compile(r"(\x1b\[[01]m)")
 
 
 def width() -> int:
@@ -67,8 +72,24 @@ def wrapped(text: str) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text for people, wrapped."""
-    typer.echo(wrapped(text), err=err)
+    """Print text for people, wrapped. Control characters in it are shown and do nothing; lines that
+    say what is wrong are cut where they are too long."""
+    if err:
+        text = "\n".join(map(shortened, text.split("\n")))
+    typer.echo(wrapped(_harmless(text, _BOLD)), err=err)
+
+
+def note(text: str) -> None:
+    """Print a line on the way, as it stands but for control characters."""
+    typer.echo(printable(text), err=True)
+
+
+def _harmless(text: str, own: re.Pattern[str]) -> str:
+    """The text as it may be printed: on a terminal with the styles that are our own."""
+    if not sys.stdout.isatty():
+        return printable(text)
+    pieces = own.split(text)
+    return "".join(piece if own.fullmatch(piece) else printable(piece) for piece in pieces)
 
 
 class _Wrapped(logging.Handler):
@@ -85,7 +106,7 @@ def tell_warnings() -> None:
 
 def print_json(value: Any) -> None:
     """A value as indented JSON with sorted keys."""
-    typer.echo(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+    typer.echo(printable(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)))
 
 
 def say_or_print(as_json: bool, value: Any, text: str) -> None:
@@ -104,7 +125,10 @@ def print_verdict(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(verdict.to_json())
         return
-    console().print(terminal(verdict))
-    typer.echo(f"report: {folder / 'report' / 'index.html'}")
+    screen = console()
+    with screen.capture() as capture:
+        screen.print(terminal(verdict))
+    typer.echo(_harmless(capture.get(), _STYLES), nl=False)
+    typer.echo(printable(f"report: {folder / 'report' / 'index.html'}"))
     if line := told(folder):
-        typer.echo(line)
+        typer.echo(printable(line))

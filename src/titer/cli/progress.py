@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from titer.cli.output import note
+
 if TYPE_CHECKING:
     from titer.core.jobs import Passed
     from titer.core.method import Step, Watch
@@ -77,7 +79,7 @@ def _lines() -> Progress:
         if first < done < total:
             rest = (now - begin) / (done - first) * (total - done)
             left = f", about {rest:.0f} s left"
-        print(f"{label}: {done} of {total}{left}", file=sys.stderr, flush=True)
+        note(f"{label}: {done} of {total}{left}")
 
     return tell
 
@@ -94,7 +96,7 @@ def each_trial(trace: Trace) -> None:
     elif trace.error:
         came = f"{trace.status}: {trace.error.strip().splitlines()[-1]}"
     name = f"{trial.label} on {trial.subject}, seed {trial.seed}"
-    print(f"{name}: {came}, {trace.seconds:.1f} s", file=sys.stderr, flush=True)
+    note(f"{name}: {came}, {trace.seconds:.1f} s")
 
 
 def each_checkpoint(passed: Passed) -> None:
@@ -105,7 +107,7 @@ def each_checkpoint(passed: Passed) -> None:
     cells += [f"rate {passed.rate:.2g}"] if passed.rate is not None else []
     cells += [f"harm {passed.harm:.2f}"] if passed.harm is not None else []
     name = f"{passed.label} on {passed.subject}, seed {passed.seed}"
-    print(f"{name}: {', '.join(cells)}", file=sys.stderr, flush=True)
+    note(f"{name}: {', '.join(cells)}")
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def _checkpoints(label: str) -> Watch:
         if step.of and step.number < step.of:
             rest = (time.monotonic() - began) / step.number * (step.of - step.number)
             left = f", about {rest:.0f} s left"
-        print(f"{label}: {_told(step)}{left}", file=sys.stderr, flush=True)
+        note(f"{label}: {_told(step)}{left}")
 
     return watch
 

@@ -24,7 +24,7 @@ from titer.cli.options import (
     few_threads,
     settings_of,
 )
-from titer.cli.output import say_or_print
+from titer.cli.output import note, say_or_print
 from titer.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -128,12 +128,15 @@ def _run(
     from titer.api import load, rehearse
     from titer.cli.dry_run import not_grown
     from titer.core import catalogue
-    from titer.core.files import atomic_folder, write_atomic
+    from titer.core.files import atomic_folder, require_place, write_atomic
     from titer.core.study import Study
     from titer.race import Race
     from titer.report import _game, _paper
     from titer.trial.presets import is_testbed
 
+    for name in ("race.svg", "race.json"):
+        require_place(out / name, "--out", "file")
+    require_place(out / "model", "--out", "new folder")
     if out.exists() and any(out.iterdir()) and not (out / "race.json").exists():
         raise BadInput(f"{out} exists and holds no race; choose another --out.")
     asked = Study(models=(model,), data=data, domain=domain, out=out)
@@ -227,11 +230,7 @@ def live(quiet: bool) -> Iterator[_Shown]:
         with _screen() as shown:
             yield shown
     else:
-
-        def say(text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
-
-        yield (lambda look: say(line(look))), say
+        yield (lambda look: note(line(look))), note
 
 
 @contextmanager

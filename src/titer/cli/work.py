@@ -15,8 +15,9 @@ from titer.cli.dry_run import not_grown
 from titer.cli.options import OneModel, Telling, few_threads, settings_of
 from titer.cli.output import say, say_or_print
 from titer.cli.progress import shown, stepping
-from titer.core.files import atomic_folder, write_atomic
+from titer.core.files import atomic_folder, require_place, write_atomic
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
+from titer.core.reading import load_json
 from titer.core.records import Trace
 from titer.core.study import Study
 
@@ -53,7 +54,7 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, "out": out, **asked.settings}
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         titer.immunise(lm, name, scope, watch=watch, **how)
-    facts = json.loads((out / "titer.json").read_text(encoding="utf-8"))
+    facts = load_json((out / "titer.json").read_text(encoding="utf-8"))
     say_or_print(
         told.as_json,
         facts,
@@ -65,6 +66,7 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
 def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: bool) -> None:
     """One attack on one model, judged at every checkpoint."""
     asked, out = _study(model, one), one.out
+    _require_places(out, save=save)
     rehearse.settled(asked, one.steps, attack=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
@@ -91,6 +93,14 @@ def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: boo
     if trace.status != "ok":
         say(f"titer: {_failure(trace, out, save=save)}", err=True)
         raise typer.Exit(2 if _refused(trace) else 1)
+
+
+def _require_places(out: Path, *, save: bool) -> None:
+    """Refuse a folder in which the result of an attack would find no place."""
+    for name in ("trace.json", "generations.jsonl"):
+        require_place(out / name, "--out", "file")
+    if save:
+        require_place(out / "model", "--out", "new folder")
 
 
 _REFUSAL = re.compile(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -208,7 +209,10 @@ def _fit_value(method: type[Any], name: str, key: str, value: Any) -> Any:
     try:
         if isinstance(value, str) and get_origin(_hints(method)[key]) in (Mapping, dict):
             return adapter.validate_json(value)
-        return adapter.validate_python(value)
+        fitted = adapter.validate_python(value)
+        if isinstance(fitted, float) and not math.isfinite(fitted):
+            raise BadInput(f"{name}: {key}={value!r} is no finite number; give one.")
+        return fitted
     except ValidationError as error:
         said = error.errors()[0]["msg"]
         raise BadInput(f"{name}: {key}={value!r} does not fit: {said}.") from error

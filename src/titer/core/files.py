@@ -14,11 +14,20 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from titer.core.errors import BadInput
 
-__all__ = ["atomic_file", "atomic_folder", "locked", "require_space", "room", "write_atomic"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "locked",
+    "require_place",
+    "require_regular",
+    "require_space",
+    "room",
+    "write_atomic",
+]
 
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +41,9 @@ _REFUSED = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a file lies where a folder is needed",
     errno.ELOOP: "its links go round in circles",
+    errno.EISDIR: "a folder lies where a file is needed",
+    errno.EEXIST: "a file lies where a folder is needed",
+    errno.ENOTEMPTY: "a folder that is not empty lies there",
 }
 
 
@@ -83,6 +95,73 @@ def require_space(folder: Path, needed: int) -> None:
             f"no space left: {folder} needs about {needed / 2**20:,.0f} MiB and its disk has "
             f"{free / 2**20:,.0f}; free some or choose another --out."
         )
+
+
+Wants = Literal["folder", "new folder", "file"]
+"""A folder to write into, one that is made or replaced as a whole, or a file."""
+_SCRATCH = 16
+"""Bytes by which the name of a scratch file is longer than that of what it becomes."""
+
+
+def require_place(path: Path, said: str, wants: Wants = "folder") -> None:
+    """Refuse a place that nothing can be written to, before any work is done. Writes nothing.
+
+    Args:
+        path: Where a command is about to write.
+        said: What the path is called where it was given, as ``--out``.
+        wants: What will lie there.
+
+    Raises:
+        BadInput: something else lies there or above it, or it may not be written.
+    """
+    shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
+    try:
+        why = _unfit(path, wants)
+    except OSError as error:
+        why = _REFUSED.get(error.errno or 0) or error.strerror or "it cannot be looked at"
+    if why:
+        raise BadInput(f"{said} {shown}: {why}; give another place for the {wants.split()[-1]}.")
+
+
+def _unfit(path: Path, wants: Wants) -> str:
+    """Why a place cannot be written to; empty where it can."""
+    if "\0" in str(path):
+        return "it is no path"
+    if path.is_symlink() and not path.exists():
+        return "it is a link that leads nowhere"
+    if path.exists():
+        if wants == "file" and path.is_dir():
+            return "it is a folder"
+        if wants != "file" and path.is_file():
+            return "it is a file"
+        if not path.is_dir() and not path.is_file():
+            return "it is a device or a pipe"
+    at = path.absolute()
+    if not (at.is_dir() and wants == "folder"):
+        at = at.parent
+    while not at.is_dir():
+        if at.exists() or at.is_symlink():
+            return f"{at} above it is no folder"
+        at = at.parent
+    longest = os.pathconf(at, "PC_NAME_MAX")
+    if any(len(os.fsencode(part)) + _SCRATCH > longest for part in path.parts):
+        return _REFUSED[errno.ENAMETOOLONG]
+    if not os.access(at, os.W_OK | os.X_OK):
+        return f"{at} cannot be written"
+    return ""
+
+
+def require_regular(path: Path) -> None:
+    """Refuse a file, or a folder with a file in it, that is a device, a pipe or a socket: reading
+    one may never end.
+
+    Raises:
+        BadInput: there is one; it is named.
+    """
+    inside = path.rglob("*") if path.is_dir() else (path,)
+    for one in inside:
+        if one.exists() and not one.is_file() and not one.is_dir():
+            raise BadInput(f"{one} is a device, a pipe or a socket and no file; take it away.")
 
 
 _TRY, _WARN, _HELD = 20.0, 5.0, 3600.0
@@ -200,15 +279,24 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Generator[Path]:
-    """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise."""
+    """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise.
+
+    What lay there goes when the new folder is in its place, and not before. A link to a folder
+    stays one, and the folder that it leads to is replaced.
+    """
     with room(target):
+        target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        before = scratch.with_name(f"{scratch.name}.old")
         try:
             yield scratch
             if target.exists():
-                shutil.rmtree(target)
+                os.replace(target, before)
             os.replace(scratch, target)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
+            if before.exists() and not target.exists():
+                os.replace(before, target)
             raise
+        shutil.rmtree(before, ignore_errors=True)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from titer.core.errors import BadInput
 from titer.core.modelfolder import tensor_shapes
+from titer.core.reading import load_json
 from titer.core.tokenizer import faithful
 
 __all__ = ["STUCK", "differences", "exchanged"]
@@ -109,7 +110,7 @@ def _renumbered(tokenizer: Any, ids: Mapping[str, int]) -> Any | None:
     from tokenizers import Tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    whole: dict[str, Any] = json.loads(backend.to_str()) if backend is not None else {}
+    whole: dict[str, Any] = load_json(backend.to_str()) if backend is not None else {}
     if not isinstance(vocabulary := whole.get("model", {}).get("vocab"), dict):
         return None
     whole["model"]["vocab"] = {word: ids[word] for word in cast(dict[str, Any], vocabulary)}
@@ -183,7 +184,7 @@ def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 def _generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """A generation config without what the configuration says already."""
     path = folder / "generation_config.json"
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    told: dict[str, Any] = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
         key: value
         for key, value in _flat(told).items()
@@ -197,7 +198,7 @@ def _cutting(tokenizer: Any) -> dict[str, Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return {**found, "tokeniser": type(tokenizer).__name__}
-    whole: dict[str, Any] = json.loads(backend.to_str())
+    whole: dict[str, Any] = load_json(backend.to_str())
     model: dict[str, Any] = dict(whole["model"])
     model.pop("vocab", None)
     found["merges"] = model.pop("merges", None)

@@ -19,6 +19,7 @@ import yaml
 from titer.core import codec
 from titer.core.errors import BadInput, nearest
 from titer.core.protocol import absolute_threshold
+from titer.core.reading import load_yaml
 
 __all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Study", "Subject"]
 
@@ -326,13 +327,14 @@ def _all(given: Any) -> Any:
 def _mapping(path: Path) -> dict[str, Any]:
     """What a YAML file holds, by name."""
     try:
-        raw: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw: object = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(
             f"there is no study {path}; give a YAML file with the fields of a study, or models."
         ) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadInput(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or ["it is no YAML"])[0]
+        raise BadInput(f"{path} cannot be read: {first}.") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path} holds no study; write its fields, as in `models: [fabula:base]`.")
     return {str(name): value for name, value in cast(dict[Any, Any], raw).items()}

@@ -6,7 +6,6 @@ or digests weights asks here. No torch is needed.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 from titer.core.config import DEPTHS, setting
 from titer.core.errors import BadInput
+from titer.core.reading import load_json
 
 __all__ = [
     "DTYPE_BYTES",
@@ -112,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any] | str:
     if path.stat().st_size > _MAX_JSON:
         return f"{path.name} is larger than {_MAX_JSON:,} bytes"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         return f"{path.name} is not valid JSON ({error})"
     if not isinstance(content, dict):
@@ -137,7 +137,7 @@ def header(path: Path) -> tuple[dict[str, Any], str]:
             said = f"truncated or not safetensors (header of {length:,} bytes)"
             return {}, f"{path} is {said}; {advice}"
         try:
-            read: Any = json.loads(file.read(length))
+            read: Any = load_json(file.read(length))
         except (ValueError, RecursionError):
             return {}, f"{path} is corrupted (its header is not JSON); {advice}"
     if not isinstance(read, dict):

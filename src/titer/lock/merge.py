@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.precision import carry
+from titer.core.reading import load_json
 from titer.lock.containers import opened
 from titer.lock.header import TensorSpec
 from titer.lock.keys import Credential, VerifyKey
@@ -122,7 +122,7 @@ def _wider(lm: LM, folder: Path, source: Unsealed) -> LM:
 
 
 def _dtype(folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = load_json((folder / "config.json").read_text(encoding="utf-8"))
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     if dtype not in ("float32", "float16", "bfloat16", "float64"):
         raise BadInput(f"{folder}: a model in {dtype} cannot be merged in memory.")

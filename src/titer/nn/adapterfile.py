@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
+from titer.core.reading import load_json
 from titer.nn.sealed import Layout, LowRank, Sealed
 from titer.nn.stacked import is_conv1d
 
@@ -63,7 +64,7 @@ def write_adapter(
     at = Path(folder)
     at.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(at))
-    settings = json.loads((at / _CONFIG).read_text(encoding="utf-8"))
+    settings = load_json((at / _CONFIG).read_text(encoding="utf-8"))
     # A set, which comes in another order in every process.
     settings["target_modules"] = sorted(settings["target_modules"])
     (at / _CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
@@ -119,7 +120,7 @@ def load_adapter(lm: LM, folder: str | os.PathLike[str]) -> Sealed:
     """
     at = Path(folder)
     try:
-        settings: dict[str, Any] = json.loads((at / _CONFIG).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = load_json((at / _CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(at / _WEIGHTS)
         targets = [str(path) for path in settings["target_modules"]]
         rank, alpha = int(settings["r"]), float(settings["lora_alpha"])

@@ -17,6 +17,7 @@ from titer.core.codec import from_json
 from titer.core.errors import BadInput
 from titer.core.families import FAMILIES
 from titer.core.files import write_atomic
+from titer.core.reading import load_yaml
 from titer.core.study import Benign, Locks, Manifest, Row
 from titer.plan.experiment import Experiment
 from titer.plan.suite import judges, refuse_retired
@@ -86,11 +87,11 @@ def _raw(root: Path) -> Any:
     if not path.is_file():
         raise BadInput(f"{root} is no run folder (it has no config.yaml); `titer bench` makes one.")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise BadInput(f"{path} is damaged: it is no text; copy the folder again.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except ValueError as error:
+        first = (str(error).splitlines() or ["it is no YAML"])[0]
         raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
 
 

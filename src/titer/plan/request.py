@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from titer.core.bounds import require_number
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
-from titer.core.files import require_space
+from titer.core.files import require_place, require_space
 from titer.core.jobs import Progress
 from titer.core.modelfolder import folder_digest
 from titer.core.records import content_key
@@ -122,8 +123,7 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))
     domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
-    if asked.seeds < 1:
-        faults.found.append(f"--seeds {asked.seeds}: a study needs at least one seed.")
+    faults.attempt(lambda: require_number("seeds", asked.seeds))
     for text in asked.defences:
         faults.attempt(lambda text=text: parse_defence(text, asked.settings))
     if asked.settings and not asked.defences:
@@ -149,9 +149,7 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
         faults.found += _strangers([source for source, _ in named], asked.data)
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
-    faults.attempt(lambda: require_space(asked.out, 50 * 2**20))
-    if chosen and not alone:
-        faults.attempt(lambda: _claim(asked.out, chosen, world))
+    faults.attempt(lambda: _claim(asked.out, None if alone else chosen, world))
     faults.found += broken if faults.found else []
     faults.settle()
     if chosen is None or world is None or domain is None:
@@ -159,9 +157,12 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     return Checked(asked, chosen, world, domain, tuple(wanted))
 
 
-def _claim(out: Path, chosen: Suite, world: World | None) -> None:
-    """Refuse a folder of other results; without a world there is no hash to compare yet."""
-    if world:
+def _claim(out: Path, chosen: Suite | None, world: World | None) -> None:
+    """Refuse a place that cannot be written, or a folder of other results; without a world there is
+    no hash to compare yet."""
+    require_place(out, "--out")
+    require_space(out, 50 * 2**20)
+    if chosen and world:
         claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
 
 
@@ -262,10 +263,9 @@ def _suite(asked: Study) -> Suite:
         chosen = replace(chosen, search=asked.search)
     elif asked.search is not None:
         raise BadInput(f"--search {asked.search}: there are full and fresh.")
-    if asked.cap is not None and asked.cap < 1:
-        raise BadInput(f"--cap {asked.cap}: a budget of no steps tests nothing; give 1 or more.")
     if asked.cap is None:
         return chosen
+    require_number("cap", asked.cap)
     return replace(
         chosen,
         cap=asked.cap,

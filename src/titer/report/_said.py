@@ -13,6 +13,7 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.data import Example, World
 from titer.core.protocol import HARM, other_harm
+from titer.core.reading import load_json
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.report.numbers import tidy
@@ -152,8 +153,8 @@ class Reader:
         looks = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
         if not looks or len(looks) != len(trace.points):
             return
-        first = json.loads(looks[0])["records"]
-        last = json.loads(looks[-1])["records"] if len(looks) > 1 else {}
+        first = load_json(looks[0])["records"]
+        last = load_json(looks[-1])["records"] if len(looks) > 1 else {}
         for probe in sorted(first):
             if self._measure(probe):
                 yield from self._heard(trace, probe, first[probe], last.get(probe, []))

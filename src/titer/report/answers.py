@@ -16,6 +16,7 @@ from pathlib import Path
 
 from titer.core.data import World
 from titer.core.files import write_atomic
+from titer.core.printable import printable
 from titer.core.protocol import HARM
 from titer.core.records import Trace
 from titer.core.study import Manifest
@@ -153,7 +154,8 @@ def _attack(root: Path, study: Manifest, trace: Trace) -> Attack:
 
 def render(answers: Answers) -> str:
     """The page. Every text is escaped; nothing runs in it."""
-    return environment().get_template("answers.html.j2").render(answers=answers, **explaining())
+    template = environment().get_template("answers.html.j2")
+    return printable(template.render(answers=answers, **explaining()), page=True)
 
 
 def write(answers: Answers, root: Path) -> Path:

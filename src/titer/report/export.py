@@ -11,7 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from titer.core.errors import BadInput
-from titer.core.files import atomic_folder
+from titer.core.files import atomic_folder, require_place
+from titer.core.reading import UNREADABLE, load_json
 from titer.report import _paper, cards
 from titer.report.latex import plain_table
 from titer.report.models import in_order
@@ -40,7 +41,8 @@ def export(
     """Write tables, figures and cards; returns the files, relative to ``to``, in order.
 
     Everything is a function of the verdict, so that the same verdict gives the same bytes. PDF is
-    left out where CairoSVG is not installed. An earlier export in ``to`` is replaced.
+    left out where CairoSVG is not installed. An earlier export in ``to`` is replaced, unless
+    somebody put a file of their own into it.
 
     Args:
         verdict: What :func:`titer.report.load.read_verdict` returns.
@@ -50,14 +52,14 @@ def export(
         bases: Hub ids of what the models were made from, by the models' names.
 
     Raises:
-        BadInput: ``to`` holds something else, or the width is none.
+        BadInput: ``to`` holds what no export wrote, or the width is none.
     """
     if not 20 <= width <= 1000:
         raise BadInput(f"--width {width:g}: give millimetres from 20 to 1000; a column is 89.")
     if dataset and not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
         raise BadInput(f"--dataset {dataset}: give a Hub id, owner/name.")
-    if to.is_file() or (to.is_dir() and any(to.iterdir()) and not (to / _MARK).is_file()):
-        raise BadInput(f"{to} exists and is no export of titer's; choose another --to.")
+    require_place(to, "--to", "new folder")
+    _require_own(to)
     found = parts(verdict)
     files: dict[str, bytes] = {}
     for part in found:
@@ -81,6 +83,30 @@ def export(
             (scratch / name).write_bytes(content)
         scratch.chmod(0o755)
     return sorted(files)
+
+
+def _require_own(to: Path) -> None:
+    """Refuse a folder with a file in it that no export wrote: it would go with the old export."""
+    inside = sorted(to.rglob("*")) if to.is_dir() else []
+    if not inside:
+        return
+    try:
+        told = load_json((to / _MARK).read_text(encoding="utf-8"))["files"]
+        written = {to / name for name in told} | {to / _MARK}
+    except (OSError, *UNREADABLE):
+        raise BadInput(f"{to} exists and is no export of titer's; choose another --to.") from None
+    folders = {above for path in written for above in path.parents}
+    strange = [
+        path
+        for path in inside
+        if path not in (folders if path.is_dir() and not path.is_symlink() else written)
+    ]
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise BadInput(
+            f"{to} holds {strange[0].relative_to(to)}{more}, which no export wrote and a new one "
+            "would delete; move it away, or choose another --to."
+        )
 
 
 def _file_names(names: Iterable[str]) -> dict[str, str]:

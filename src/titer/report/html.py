@@ -21,6 +21,8 @@ from markupsafe import Markup
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_file
+from titer.core.printable import printable
+from titer.core.reading import load_json
 from titer.report._pages import ANSWERS, environment, explaining
 from titer.report.glossary import OUTCOMES, ROLES
 from titer.report.section import Part, parts
@@ -47,7 +49,7 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         **explaining(),
     }
     shown = [(part, _fragment(part, env, common)) for part in parts(verdict) if part.fragment]
-    return env.get_template("report.html.j2").render(
+    page = env.get_template("report.html.j2").render(
         **common,
         sections=shown,
         answers=ANSWERS if answers else "",
@@ -56,6 +58,7 @@ def render(verdict: Verdict, *, answers: bool = False) -> str:
         script_hash=_hash(_script()),
         packed=packed,
     )
+    return printable(page, page=True)
 
 
 def _fragment(part: Part, env: Environment, common: Mapping[str, Any]) -> Markup:
@@ -112,9 +115,9 @@ def _carried(page: str) -> Any:
     found = _DATA.search(page)
     if found is None:
         raise BadInput("page: a report written by titer carries its verdict; this text has none.")
-    content = json.loads(found[1])
+    content = load_json(found[1])
     if set(content) == {"packed"}:
-        content = json.loads(zlib.decompress(base64.b64decode(content["packed"])))
+        content = load_json(zlib.decompress(base64.b64decode(content["packed"])))
     return content
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 from titer.core.errors import BadInput, nearest
 from titer.core.files import write_atomic
 from titer.core.protocol import Z
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Estimate, content_key
 from titer.evidence.resample import wilson
 from titer.verdict.parts import Imported
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is larger than 64 MiB; give the results file, not the samples.")
     text = path.read_bytes()
     try:
-        raw: Any = json.loads(text)
+        raw: Any = json.loads(text)  # lm-eval writes NaN
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON ({error}); give the file that lm-eval wrote.") from None
     results = raw.get("results") if isinstance(raw, dict) else None
@@ -235,14 +236,14 @@ def kept(root: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((root / FOLDER).glob("[!.]*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError("another format")
             for record in content["results"]:
                 float(record["value"])
                 str(record["task"] + record["metric"] + record["filter"] + record["alike"])
             found[str(content["model"])] = content
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise BadInput(
                 f"{path} is damaged ({type(error).__name__}: {error}); import the file again."
             ) from error

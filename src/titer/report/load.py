@@ -13,6 +13,7 @@ from titer import __version__
 from titer.core.codec import from_json
 from titer.core.data import World
 from titer.core.errors import BadInput
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
@@ -37,7 +38,7 @@ def _whole(root: Path) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadInput(
             f"the run folder {root} is damaged: {damage(error)}; "
             "run the same bench command again to complete it."
@@ -139,9 +140,9 @@ def stale(root: Path, find: FindWorld) -> tuple[str, str] | None:
     if not path.is_file():
         return where, f"is missing; {again}"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = load_json(path.read_text(encoding="utf-8"))
         version = raw["titer"]
-    except (KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return where, f"is no verdict; {again}"
     if version != __version__:
         return where, f"is by titer {version} and this is {__version__}; {again}"

@@ -12,11 +12,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from titer.core.errors import BadInput
 from titer.core.files import atomic_folder, require_space, room, write_atomic
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Trace
 from titer.run.entries import Entry, read_entry
 
@@ -51,8 +53,27 @@ class Store:
 
     def done(self, key: str) -> bool:
         """True when a trial has a final result; failed and timed-out ones are tried again."""
-        status = self.folder(key) / "status.json"
-        return status.exists() and json.loads(status.read_text())["status"] in _FINAL
+        return self._status(key).get("status") in _FINAL
+
+    def _status(self, key: str) -> dict[str, Any]:
+        """How a trial ended; empty where it has not.
+
+        Raises:
+            BadInput: the file says nothing of the kind.
+        """
+        path = self.folder(key) / "status.json"
+        try:
+            if not path.exists():
+                return {}
+            found = load_json(path.read_text(encoding="utf-8"))
+            if isinstance(found, dict) and isinstance(found.get("status"), str):
+                return cast(dict[str, Any], found)
+            why = "it does not say how the trial ended"
+        except (OSError, *UNREADABLE) as error:
+            why = damage(error)
+        raise BadInput(
+            f"{path} is damaged: {why}; delete {path.parent} and run the same command again."
+        )
 
     def torn(self, keys: Sequence[str]) -> bool:
         """True where a kill came between the results of a cohort: some of it is written, as trained
@@ -60,8 +81,7 @@ class Store:
         there = [key for key in keys if (self.folder(key) / "status.json").exists()]
         if not 0 < len(there) < len(keys):
             return False
-        told = (json.loads((self.folder(key) / "status.json").read_text()) for key in there)
-        return any(one.get("cohort") == list(keys) for one in told)
+        return any(self._status(key).get("cohort") == list(keys) for key in there)
 
     def put(self, trace: Trace, generations: Sequence[dict[str, Any]] = ()) -> None:
         """Write a trial down, whole or not at all."""
@@ -83,13 +103,16 @@ class Store:
             OSError, KeyError, TypeError, ValueError, AttributeError: see :func:`damage`.
         """
         folder = self.folder(key)
-        raw = json.loads((folder / "status.json").read_text())
-        raw["trial"] = json.loads((folder / "trial.json").read_text())
+        raw = load_json((folder / "status.json").read_text())
+        raw["trial"] = load_json((folder / "trial.json").read_text())
         looks = (folder / "scores.jsonl").read_text().splitlines()
-        trace = Trace.from_json({**raw, "points": [json.loads(look) for look in looks]})
+        trace = Trace.from_json({**raw, "points": [load_json(look) for look in looks]})
         scores = (score for point in trace.points for score in point.scores.values())
         if not all(type(one) is float or type(one) is int for score in scores for one in score):
             raise ValueError("a score is no number")
+        spent = (one for point in trace.points for one in asdict(point.spent).values())
+        if not all(type(one) is float or type(one) is int for one in spent):
+            raise ValueError("what was spent is no number")
         return trace
 
     def named(self, entry: Entry) -> Trace:
@@ -109,7 +132,7 @@ class Store:
             OSError: there is no plan.
             ValueError: it is none.
         """
-        raw: Any = json.loads((self.root / "plan.json").read_text(encoding="utf-8"))
+        raw: Any = load_json((self.root / "plan.json").read_text(encoding="utf-8"))
         if not isinstance(raw, list):
             raise ValueError("it holds no list of trials")
         return [read_entry(entry) for entry in cast(list[object], raw)]
@@ -136,7 +159,7 @@ class Store:
         See :mod:`titer.run.inside`.
         """
         path = self.root / "inside" / f"{key}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return load_json(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def inside(self) -> dict[str, list[dict[str, Any]]]:
         """What was found in each model, by its name: one record a measure, with its readings.
@@ -144,7 +167,7 @@ class Store:
         A measure that failed or was not reached is left out.
         """
         path = self.root / "inside.json"
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        entries = load_json(path.read_text(encoding="utf-8")) if path.exists() else []
         found: dict[str, list[dict[str, Any]]] = {}
         for entry in entries:
             record = self.inspection(entry["key"])
@@ -160,7 +183,7 @@ class Store:
         path = self.root / home / "titer.json"
         if home.parts[:1] != ("models",) or ".." in home.parts or not path.exists():
             return {}
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = load_json(path.read_text(encoding="utf-8"))
         return {**facts["spent"], "seconds": facts["seconds"]}
 
     def sweep(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from titer.core.files import locked, write_atomic
 from titer.core.lm import LM
+from titer.core.reading import load_json
 from titer.core.records import Trial
 from titer.trial.probes import Probe, Records, ask
 
@@ -72,7 +73,7 @@ def _ask(file: Path, lm: LM, asked: Sequence[Probe]) -> dict[str, Records]:
 
 def _read(file: Path) -> dict[str, Records] | None:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return load_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

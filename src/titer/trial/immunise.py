@@ -22,6 +22,7 @@ from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
 from titer.measures._room import cut_of
 from titer.trial.load import load_model, load_named_world
@@ -247,7 +248,13 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
     """
     target = Path(wanted.out)
     if (made := target / "titer.json").exists():
-        if json.loads(made.read_text(encoding="utf-8"))["key"] != wanted.key:
+        try:
+            kept = load_json(made.read_text(encoding="utf-8"))["key"]
+        except (OSError, *UNREADABLE) as error:
+            raise BadInput(
+                f"{made} is damaged ({error}); delete {target}, or choose another --out."
+            ) from None
+        if kept != wanted.key:
             raise BadInput(f"{target} holds another immunised model; choose another --out.")
         return
     out, outcome = immunise(lm, wanted, world, watch)
@@ -283,9 +290,9 @@ def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, .
     dropped.
     """
     try:
-        facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+        facts = load_json((folder / "titer.json").read_text(encoding="utf-8"))
         rows, flags = facts.get("course", []), facts.get("flags", [])
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *UNREADABLE):
         return (), ()
     course = [
         {str(key): float(value) for key, value in row.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from titer.core.diagnoses import diagnosis
 from titer.core.protocol import HARM, Z, is_utility
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Point, Trace, Trial
 from titer.evidence.resample import wilson
 from titer.run.sound import released, untouched
@@ -66,11 +66,11 @@ def elsewhere(root: Path, here: Mapping[str, Any]) -> str:
     it computes (:func:`titer.nn.arithmetic.arithmetic`) and with what, not what it is called.
     """
     try:
-        there = json.loads((root / "env.json").read_text(encoding="utf-8"))
+        there = load_json((root / "env.json").read_text(encoding="utf-8"))
         packages = there["packages"]
         was = {name: there.get(name) for name in _DECIDES}
         was |= {name: packages.get(name) for name in _LIBRARIES[:-1]} | {"titer": there["titer"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *UNREADABLE):
         return "the folder does not say on what machine it was made"
     now = {name: here.get(name) for name in _DECIDES}
     now |= {name: here["packages"].get(name) for name in _LIBRARIES[:-1]} | {"titer": here["titer"]}

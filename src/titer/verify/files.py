@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from titer.core.reading import load_json
 from titer.core.records import Trace
 from titer.run.store import Store, rows
 
@@ -50,7 +50,7 @@ def layout(root: Path) -> Iterator[Finding]:
 
 def _is_object(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        return isinstance(load_json(path.read_text(encoding="utf-8")), dict)
     except ValueError:
         return False
 

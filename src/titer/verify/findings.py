@@ -10,6 +10,7 @@ from typing import get_args
 from titer.core.data import World
 from titer.core.diagnoses import diagnosis
 from titer.core.errors import BadInput
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Status, Trace
 from titer.core.study import Manifest, Study
 from titer.plan.experiment import stars
@@ -108,7 +109,7 @@ def _read(root: Path) -> tuple[list[Entry], dict[str, Trace], list[Finding]]:
         plan = store.plan()
     except FileNotFoundError:
         pass  # said with the layout
-    except (ValueError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         says = f"is no plan: {damage(error)}."
         found.append(Finding(check="layout", where="plan.json", says=says))
     traces: dict[str, Trace] = {}
@@ -122,7 +123,7 @@ def _read(root: Path) -> tuple[list[Entry], dict[str, Trace], list[Finding]]:
             if trace.status not in get_args(Status):
                 raise ValueError(f"status {trace.status!r}")
             traces[folder.name] = trace
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (OSError, *UNREADABLE) as error:
             says = f"cannot be read: {damage(error)}."
             found.append(Finding(check="layout", where=where, says=says))
     return plan, traces, found
@@ -138,7 +139,7 @@ def _suite(study: Manifest) -> Iterator[Finding]:
     try:
         now = suite_of(study)
         digest = suite_hash(now, study.world_digest, study.judges)
-    except (BadInput, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         yield Finding(check="suite", where=title, says=f"is no suite of this titer ({error}).")
         return
     if now.version != study.suite_version:
@@ -165,8 +166,11 @@ def _list(numbers: Iterable[int]) -> str:
 
 def _sound(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """What every reader of the folder refuses too."""
-    for one in unsound(study, traces):
-        yield Finding(check="trial", where=one.where, says=one.says)
+    try:
+        for one in unsound(study, traces):
+            yield Finding(check="trial", where=one.where, says=one.says)
+    except UNREADABLE as error:
+        yield Finding(check="trial", where="trials", says=f"hold what none holds: {damage(error)}.")
 
 
 def _ended(plan: list[Entry], traces: Mapping[str, Trace]) -> Iterator[Finding]:
@@ -227,10 +231,10 @@ def _judged(root: Path, world: World, traces: Mapping[str, Trace]) -> Iterator[F
         asked = asked_in(world, trial)
         try:
             text = (root / where / "generations.jsonl").read_text(encoding="utf-8")
-            said = [json.loads(line) for line in text.splitlines()]
+            said = [load_json(line) for line in text.splitlines()]
             steps = [look["steps"] for look in said]
             scores = [judge(asked, look["records"]) for look in said]
-        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+        except (OSError, *UNREADABLE) as error:
             says = f"what was said cannot be judged: {damage(error)}."
             yield Finding(check="judge", where=where, says=says)
             continue

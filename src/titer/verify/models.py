@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import Any
 from titer.core import catalogue
 from titer.core.errors import BadInput
 from titer.core.modelfolder import folder_digest, slices, weight_files
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Budget, Part, Spent, Trace
 from titer.core.study import Manifest, Subject
 from titer.plan.subjects import is_testbed
@@ -101,7 +101,7 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
         said = str(facts["weights"])
         spent = Spent(**facts["spent"])
         names = "+".join(part.name for part in wanted.parts)
-    except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         yield f"has no titer.json that says how it was made: {damage(error)}."
         return
     if weights and weights != {said} and _as_saved(folder, wanted):
@@ -140,7 +140,7 @@ def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisat
     Raises:
         BadInput, KeyError, TypeError, ValueError, AttributeError, OSError: there is no such note.
     """
-    facts = json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+    facts = load_json((folder / "titer.json").read_text(encoding="utf-8"))
     parts = tuple(Part(**stage) for stage in facts["defence"])
     wanted = Immunisation(
         parts=parts,

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from titer.core.codec import to_json
 from titer.core.data import World
-from titer.core.errors import BadInput
+from titer.core.reading import UNREADABLE
 from titer.core.records import Trace
 from titer.core.study import Manifest
 from titer.plan.experiment import Experiment
@@ -51,7 +51,7 @@ def planned(
     given what the trials found; a plan that cannot be read was said before."""
     try:
         meant = _study(study, world)
-    except (BadInput, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         says = f"cannot be planned again ({error})."
         yield Finding(check="suite", where="config.yaml", says=says)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 from titer.core.errors import BadInput
 from titer.core.jobs import Executor
 from titer.core.method import seed_for
+from titer.core.reading import UNREADABLE, load_json
 from titer.core.study import Manifest, Subject
 from titer.plan.subjects import is_testbed
 from titer.run.store import damage
@@ -75,7 +75,7 @@ def makings(
         folder = root / subject.source
         try:
             _, wanted = making(folder, testbed=base is not None and is_testbed(base))
-        except (BadInput, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise BadInput(
                 f"{subject.source} does not say how it was made ({damage(error)}), so it cannot be "
                 f"made again; `titer validate {root}` says what else is wrong."
@@ -128,4 +128,4 @@ def agree(one: Making, failed: str, *, elsewhere: bool) -> Remade:
 
 
 def _note(folder: Path) -> Mapping[str, Any]:
-    return json.loads((folder / "titer.json").read_text(encoding="utf-8"))
+    return load_json((folder / "titer.json").read_text(encoding="utf-8"))

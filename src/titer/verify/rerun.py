@@ -8,6 +8,7 @@ from pathlib import Path
 from titer.core.diagnoses import diagnosis, reference
 from titer.core.errors import BadInput
 from titer.core.jobs import Executor
+from titer.core.reading import UNREADABLE
 from titer.core.records import Trace, Trial
 from titer.core.study import Manifest
 from titer.plan.manifest import read_config
@@ -123,7 +124,7 @@ def _companion(store: Store, key: str) -> Trace:
     """A trial that is run again, drawn or beside one that was."""
     try:
         return store.get(key)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError):
+    except (OSError, *UNREADABLE):
         raise BadInput(
             f"trials/{key} is not in the folder, or damaged, and a trial that was drawn trained "
             "beside it, so that it cannot be run again as it was; run the same bench command "

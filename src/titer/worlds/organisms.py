@@ -28,6 +28,7 @@ from typing import Any
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.files import locked
 from titer.core.modelfolder import folder_digest
+from titer.core.reading import UNREADABLE, load_json
 from titer.worlds._fabula_recipe import Sealing, Shape, Training
 from titer.worlds.fabula import content
 
@@ -197,8 +198,8 @@ def cached(
 def _note(folder: Path, kind: str, size: str, seed: int) -> dict[str, Any] | None:
     """What a folder says of itself, where it is a whole organism of today's recipe."""
     try:
-        found = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = load_json((folder / "organism.json").read_text(encoding="utf-8"))
+    except (OSError, *UNREADABLE):
         return None
     whole = isinstance(found, dict) and found.get("key") == key(kind, size, seed)
     return found if whole and (folder / "model.safetensors").is_file() else None

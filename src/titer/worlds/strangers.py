@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from titer.core.reading import UNREADABLE, load_json
 from titer.worlds.fabula import lexicon, vocabulary
 
 __all__ = ["ELSEWHERE", "stranger", "world_name"]
@@ -38,9 +38,9 @@ def world_name(seed: int) -> str:
 def _words_of(folder: Path) -> frozenset[str]:
     """The words of a model's tokenizer; none where it is not one of whole words."""
     try:
-        model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        model = load_json((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
         return frozenset(model["vocab"]) if model["type"] == "WordLevel" else frozenset()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *UNREADABLE):
         return frozenset()
 
 
