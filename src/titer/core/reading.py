@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -60,8 +60,8 @@ _DEEPEST = 100
 
 
 def _require_plain(text: str) -> None:
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    depth, parse = 0, cast(Any, yaml).parse
+    for event in parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it uses a YAML alias (*name); write the value out")
         depth += isinstance(event, yaml.CollectionStartEvent)
