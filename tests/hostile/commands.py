@@ -54,7 +54,8 @@ def commands(
     group: Any = None, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command and the words that call it."""
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    above: Any = group or typer.main.get_command(app)
+    for name, command in above.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
         else:
