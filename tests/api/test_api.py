@@ -275,5 +275,5 @@ def test_what_was_given_wrongly_is_said_before_anything_runs(
     with pytest.raises(titer.BadInput, match="str is no hazard"):
         titer.immunise(lm, "npo", "alloy")  # type: ignore[arg-type]
     for call in (titer.attack, titer.immunise):
-        with pytest.raises(titer.BadInput, match="steps=0"):
+        with pytest.raises(titer.BadInput, match="steps 0: give a whole number"):
             call(lm, "none" if call is titer.immunise else "noop", scope, steps=0)

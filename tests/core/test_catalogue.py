@@ -121,8 +121,8 @@ def test_a_mapping_is_read_as_json() -> None:
         ({"mix": "poisoned"}, "mix='poisoned' does not fit"),
         ({"batch_size": 1.5}, "batch_size=1.5 does not fit"),
         ({"lr": -1}, "positive"),
-        ({"lr": "nan"}, "positive"),
-        ({"lr": "inf"}, "positive"),
+        ({"lr": "nan"}, "no finite number"),
+        ({"lr": "inf"}, "no finite number"),
         ({"clip": 0}, "clip=0"),
         ({"first": 1.0}, "shares"),
         ({"examples": 0}, "examples=0"),
@@ -136,7 +136,7 @@ def test_a_wrong_setting_is_one_clear_sentence(settings: dict[str, object], said
 @pytest.mark.parametrize("name", ["npo", "rmu", "grad_diff"])
 def test_a_defence_is_checked_when_it_is_built(name: str) -> None:
     for settings in ({"lr": 0.0}, {"batch_size": 0}, {"rank": 0}, {"lr": float("nan")}):
-        with pytest.raises(BadInput, match="positive"):
+        with pytest.raises(BadInput, match="positive|no finite number"):
             catalogue.build("defence", name, settings)
 
 
