@@ -80,8 +80,8 @@ def test_a_check_in_another_folder_is_seen_everywhere() -> None:
         assert text in page
     told = " ".join(plain(found).split())
     assert "flag: npo: suspect adversaries" in told
-    assert "check S19 (Is the moon full?): suspect on npo: full-moon [0.75]" in told
-    assert re.search(r"flag: npo: suspect adversaries: \S+ \(S19 full-moon\)", told)
+    assert "check S99 (Is the moon full?): suspect on npo: full-moon [0.75]" in told
+    assert re.search(r"flag: npo: suspect adversaries: \S+ \(S99 full-moon\)", told)
 
 
 def test_without_its_file_nobody_asks() -> None:
