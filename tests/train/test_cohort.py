@@ -270,7 +270,7 @@ def test_an_exported_adapter_is_an_ordinary_one(
 def _pad(stack: Any, member: int, rank: int) -> None:
     """Zero what lies beyond a member's own rank, as training leaves it."""
     with torch.no_grad():
-        for _, first, second in stack._paths:
+        for first, second in ((one.first, one.second) for one in stack._adapters):
             stack.leaves()[first][member, rank:] = 0
             stack.leaves()[second][member, :, rank:] = 0
 
