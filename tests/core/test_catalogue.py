@@ -136,7 +136,7 @@ def test_a_wrong_setting_is_one_clear_sentence(settings: dict[str, object], said
 @pytest.mark.parametrize("name", ["npo", "rmu", "grad_diff"])
 def test_a_defence_is_checked_when_it_is_built(name: str) -> None:
     for settings in ({"lr": 0.0}, {"batch_size": 0}, {"rank": 0}, {"lr": float("nan")}):
-        with pytest.raises(BadInput, match="positive|no finite number"):
+        with pytest.raises(BadInput, match=r"positive|no finite number"):
             catalogue.build("defence", name, settings)
 
 
