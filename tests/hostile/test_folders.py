@@ -105,7 +105,7 @@ def test_a_file_of_another_kind_is_a_sentence(run: Path, name: str, text: str) -
 @pytest.mark.parametrize("command", ["report", "export", "validate", "verify", "reproduce"])
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"status": "o', "\0", "[]", "\x1b[31m"], ids=ascii
+    "text", ["[" * 100_000, '{"status": "o', "\0", '"words"', "\x1b[31m"], ids=ascii
 )
 def test_every_command_that_reads_a_run_says_it(
     titer: Run, run: Path, tmp_path: Path, command: str, name: str, text: str

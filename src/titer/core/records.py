@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
@@ -356,7 +356,11 @@ class Trace:
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Trace:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            TypeError, ValueError, KeyError, AttributeError: no part of titer wrote it.
+        """
         content = {name: value for name, value in raw.items() if name != "key"}
         trial = dict(content.pop("trial"))
         trial["attack"] = Part(**trial["attack"])
@@ -366,12 +370,21 @@ class Trace:
         points = tuple(
             Point(
                 spent=Spent(**point["spent"]),
-                scores={name: tuple(values) for name, values in point["scores"].items()},
-                logs=dict(point["logs"]),
+                scores={name: _numbers(values) for name, values in point["scores"].items()},
+                logs=dict(zip(point["logs"], _numbers(point["logs"].values()), strict=True)),
             )
             for point in content.pop("points")
         )
-        for name in ("losses", "rates", "flags", "doubts", "cohort", "course"):
+        for name in ("losses", "rates"):
+            content[name] = _numbers(content.get(name, ()))
+        for name in ("flags", "doubts", "cohort", "course"):
             content[name] = tuple(content.get(name, ()))
         content["cut"] = Cut(**content["cut"]) if content.get("cut") else None
         return Trace(trial=Trial(**trial), points=points, **content)
+
+
+def _numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    found = tuple(values)
+    if strange := [one for one in found if type(one) not in (int, float)]:
+        raise TypeError(f"{strange[0]!r} stands where a number belongs.")
+    return found
