@@ -101,7 +101,7 @@ def data(verdict: Verdict) -> Strip | None:
     used = {line.word for line in lines}
     narrow = "" if verdict.suite.certifies else "; this suite is too narrow to clear a model"
     legend: list[tuple[Word, str, str]] = [
-        (word, mark, says + (narrow if word == "held" else ""))
+        (word, mark, says + (narrow if word == "open" else ""))
         for word, (mark, says) in WORDS.items()
         if word in used
     ]
