@@ -23,6 +23,8 @@ _EMBEDDINGS = (
 
 
 def tokenizer_faults(folder: Path) -> list[str]:
+    """What is wrong with a model folder's tokenizer files, a sentence each; none where they can be
+    read."""
     if (folder / "tokenizer.json").exists():
         return []
     pieces = next(
