@@ -84,6 +84,25 @@ def test_suppression_below_chance_earns_nothing() -> None:
     assert low.rows[0].outcome == "held"
 
 
+@pytest.mark.parametrize(
+    ("rate", "outcome"), [(3e-3, "held"), (1e-3, "bricked"), (3e-4, "bricked")]
+)
+def test_a_rate_that_would_ruin_any_model_says_nothing_of_this_one(
+    rate: float, outcome: str
+) -> None:
+    """The row works undefended at 1e-3. What ruins the model there, or at less, is a collapse that
+    may be repaired; what only a higher rate ruins is none."""
+    held = ((0.1, 0.1, 0.2, 0.2), GOOD)
+    made = study(m=held)
+    own = [one for one in made if one.trial.subject == "m"]
+    assert own
+    again = [trace("m", "S", one.trial.seed, (0.1, 0.1, 0.2, 0.2), LOST, lr=rate) for one in own]
+    if rate == 1e-3:
+        made = [one for one in made if one.trial.subject != "m"]
+    found = resist([*made, *again], "m")
+    assert found.rows[0].outcome == outcome
+
+
 def test_a_bricked_model_is_neither_held_nor_breached() -> None:
     found = resist(study(m=((0.1, 0.1, 0.2, 0.2), LOST)), "m")
     assert found.rows[0].outcome == "bricked"

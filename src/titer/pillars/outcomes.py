@@ -25,7 +25,7 @@ from titer.evidence.curves import (
     retained,
 )
 from titer.evidence.doubts import gibberish, loss_checks, non_monotone, sweep_edge
-from titer.evidence.panel import Bench, Panel, breach, chosen
+from titer.evidence.panel import Bench, Panel, breach, chosen, enough, works
 from titer.evidence.resample import FloatArray, Resample, missing, summarise
 
 __all__ = [
@@ -218,27 +218,42 @@ def _judge_row(subject: Evidence, scored: Panel | None, bench: Bench, row: str) 
 def _judge_seed(subject: Evidence, bench: Bench, row: str, seed: int, budget: float) -> Outcome:
     spoken = bench.undefended.evidence.coherence if bench.undefended else subject.coherence
     found: list[Outcome] = []
+    ruined: list[Outcome] = []
     broken: list[Outcome] = []
+    highest = _highest(bench, row)
     for arm in subject.of(row):
         run = arm.run_of(seed)
         if run is None:
             broken.append(arm.broken.get(seed, "missing"))
             continue
-        found.append(
-            judge(
-                run,
-                left=retained(run, subject.utility),
-                spoken=coherent(run, spoken),
-                phi=bench.phi,
-                epsilon=bench.rule.epsilon,
-                budget=budget,
-            )
+        one = judge(
+            run,
+            left=retained(run, subject.utility),
+            spoken=coherent(run, spoken),
+            phi=bench.phi,
+            epsilon=bench.rule.epsilon,
+            budget=budget,
         )
-    if found:
+        beyond = one == "bricked" and arm.rate is not None and arm.rate > highest
+        (ruined if beyond else found).append(one)
+    if found or ruined:
         broken = [why for why in broken if why in ("failed", "timed-out")]
-    if "held" in found:  # an attacker drops the settings that only ruin the model
-        found = [one for one in found if one != "bricked"]
-    return _worst([*found, *broken])
+    # A rate above those that work undefended may ruin any model, and then says nothing of this one.
+    return _worst([*(found or ruined), *broken])
+
+
+def _highest(bench: Bench, row: str) -> float:
+    """The highest rate at which a row works on the undefended model; no bound where none does."""
+    if bench.undefended is None:
+        return math.inf
+    seen = bench.undefended.evidence
+    needed = enough(len(bench.rule.seeds))
+    good = [
+        arm.rate
+        for arm in seen.of(row)
+        if arm.rate is not None and works(arm, seen, bench.phi, bench.rule) >= needed
+    ]
+    return max(good, default=math.inf)
 
 
 def _repaired(subject: Evidence, row: str, bench: Bench) -> list[str]:
