@@ -26,6 +26,7 @@ from titer.executors.processes import workers_of
 from titer.models import Model, save, source_of
 from titer.plan.experiment import Experiment
 from titer.plan.request import assemble, check, dealt, grow_missing
+from titer.run.crew import crew
 from titer.run.defended import immunised
 from titer.run.heard import Listening, heard
 from titer.run.inside import look_inside
@@ -138,8 +139,9 @@ def bench(models: Study | Model | Sequence[Model], /, **asked: Unpack[Asked]) ->
         faults = _run(study, *assemble(checked), how, executor, listening)
     for said in faults:
         _LOG.warning("%s", said)
-    found = report(study.out, show_answers=how.show_answers)
-    Store(study.out).write_sums()
+    with crew(study.out) as hands, hands.turn("report"):
+        found = report(study.out, show_answers=how.show_answers)
+        Store(study.out).write_sums()
     return found
 
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -277,12 +277,17 @@ def write_atomic(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+_TRIES = 10
+"""How often a folder is put in its place while others put theirs."""
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Generator[Path]:
     """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise.
 
-    What lay there goes when the new folder is in its place, and not before. A link to a folder
-    stays one, and the folder that it leads to is replaced.
+    What lay there goes when the new folder is in its place, and not before; of several processes
+    that do it at once the last one's stays. A link to a folder stays one, and the folder that it
+    leads to is replaced.
     """
     with room(target):
         target = target.resolve()
@@ -291,12 +296,25 @@ def atomic_folder(target: Path) -> Generator[Path]:
         before = scratch.with_name(f"{scratch.name}.old")
         try:
             yield scratch
-            if target.exists():
-                os.replace(target, before)
-            os.replace(scratch, target)
+            _put(scratch, target, before)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             if before.exists() and not target.exists():
                 os.replace(before, target)
             raise
         shutil.rmtree(before, ignore_errors=True)
+
+
+def _put(scratch: Path, target: Path, before: Path) -> None:
+    """Put a folder in place of another, which may go or come at any moment."""
+    for left in reversed(range(_TRIES)):
+        with suppress(FileNotFoundError):
+            os.replace(target, before)
+        try:
+            os.replace(scratch, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                raise
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            return

@@ -95,8 +95,23 @@ def _raw(root: Path) -> Any:
         raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
 
 
-def write_config(root: Path, study: Manifest, command: str, created: str) -> None:
-    """Write a run folder's config, whole or not at all."""
+def write_config(
+    root: Path, study: Manifest, command: str, created: str, *, shared: bool = False
+) -> None:
+    """Write a run folder's config, whole or not at all; the day it was begun stays. ``shared``
+    where other processes are at work in it.
+
+    Raises:
+        BadInput: they run another study.
+    """
+    if (root / "config.yaml").exists():
+        found = read_config(root)
+        if shared and found.study != study:
+            raise BadInput(
+                f"{root} is being filled by another process with another study; wait for it, or "
+                "choose another --out."
+            )
+        created = found.created or created
     content = {"format": FORMAT, "created": created, "command": command, "study": study.to_json()}
     write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from titer.core.jobs import Executor, Progress
 from titer.core.records import Part
 from titer.plan.experiment import Experiment
+from titer.run.crew import crew
 from titer.run.store import Store, write_atomic
 from titer.trial.explain import Inspection, explain, pick
 
@@ -64,15 +65,16 @@ def look_inside(
     done, faults = len(jobs) - len(missing), list[str]()
     if progress:
         progress("looking inside", done, len(jobs))
-    for ended in executor(explain, missing):
-        job = ended.job
-        if ended.status != "ok":
-            error = ended.error or Store(root).inspection(job.key).get("error", "")
-            last = str(error).strip().splitlines()[-1:] or [ended.status]
-            faults.append(f"{job.measure.name} on {job.subject}: {last[0]}")
-        done += 1
-        if progress:
-            progress("looking inside", done, len(jobs))
+    with crew(root) as hands:
+        for ended in hands.share(executor, explain, missing):
+            job = ended.job
+            if not _done(root, job.key):
+                error = ended.error or Store(root).inspection(job.key).get("error", "")
+                last = str(error).strip().splitlines()[-1:] or [ended.status]
+                faults.append(f"{job.measure.name} on {job.subject}: {last[0]}")
+            done += 1
+            if progress:
+                progress("looking inside", done, len(jobs))
     return faults
 
 

@@ -55,6 +55,16 @@ class Inspection:
             del content[place]
         return content_key(content)
 
+    @property
+    def claim(self) -> str:
+        """Its name in every process that works in the run folder."""
+        return f"inside-{self.key}"
+
+    @property
+    def results(self) -> list[Path]:
+        """The file that says what was found."""
+        return [Path(self.out) / f"{self.key}.json"]
+
 
 def pick(names: Sequence[str]) -> tuple[Part, ...]:
     """The measures that look inside, by name; all of them where none is named.
@@ -96,5 +106,5 @@ def explain(job: Inspection) -> Status:
         status, found["error"] = "failed", traceback.format_exc(limit=20)
     found |= {"status": status, "seconds": round(time.monotonic() - started, 3)}
     Path(job.out).mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(job.out) / f"{job.key}.json", json.dumps(found, indent=1, sort_keys=True))
+    write_atomic(job.results[0], json.dumps(found, indent=1, sort_keys=True))
     return status

@@ -77,6 +77,16 @@ class Immunisation:
             del content[place]
         return content_key(content)
 
+    @property
+    def claim(self) -> str:
+        """Its name in every process that works in one run folder."""
+        return f"model-{self.key}"
+
+    @property
+    def results(self) -> list[Path]:
+        """The file that says what was made."""
+        return [Path(self.out) / "titer.json"]
+
 
 def parse_defence(
     text: str, settings: Mapping[str, Any] | None = None, *, testbed: bool = False
@@ -234,7 +244,7 @@ def require_own(out: Path) -> None:
 
 def write(wanted: Immunisation, watch: Watch | None = None) -> Status:
     """Load ``wanted.model`` and :func:`keep` what becomes of it."""
-    if not (Path(wanted.out) / "titer.json").exists():
+    if not wanted.results[0].exists():
         keep(load_model(wanted.model), wanted, load_named_world(wanted.source), watch)
     return "ok"
 
