@@ -73,8 +73,9 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The last claim on a job: the how-manieth it is, and who holds it, empty where its text has
-    not come yet, None where it was given back or there never was one."""
+    """The last claim on a job: the how-manieth it is, and who holds it; None where it was given
+    back or there never was one. Where its text has not come yet it holds itself, so that it is
+    watched apart from every other."""
 
     number: int
     owner: str | None
@@ -92,6 +93,8 @@ class Claims:
         number, text = -1, None
         while (found := self.files.read(f"{job}.{number + 1}")) is not None:
             number, text = number + 1, found
+        if text == "":
+            text = f"{job}.{number}"
         return Claim(number, None if text == _FREE else text)
 
     def take(self, job: str, gone: Callable[[str], bool] | None = None) -> bool:
