@@ -5,6 +5,7 @@ The config is written before anything runs, and read by everyone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from titer.plan.suites import SUITES
 from titer.trial.presets import checkpoints
 
 __all__ = [
+    "CLAIMS",
     "FORMAT",
     "STUDY",
     "Config",
@@ -37,6 +39,10 @@ __all__ = [
 
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
+
+CLAIMS = ".claims"
+"""Where the processes that fill a run folder say who does what; it goes when the last of them
+does."""
 
 STUDY = "study.yaml"
 """What was asked, which makes the study again; folders of older versions have none."""
@@ -106,7 +112,7 @@ def write_config(
     """
     if (root / "config.yaml").exists():
         found = read_config(root)
-        if shared and found.study != study:
+        if shared and _written(found.study) != _written(modernise(study)):
             raise BadInput(
                 f"{root} is being filled by another process with another study; wait for it, or "
                 "choose another --out."
@@ -116,6 +122,10 @@ def write_config(
     write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
+def _written(study: Manifest) -> str:
+    return json.dumps(study.to_json(), sort_keys=True)
+
+
 def claim_folder(root: Path, suite: str) -> None:
     """Make sure that a run folder is new or belongs to this suite.
 
@@ -123,8 +133,9 @@ def claim_folder(root: Path, suite: str) -> None:
         BadInput: it holds results of another suite version or layout, or is something else.
     """
     if not (root / "config.yaml").exists():
-        # Immunised models come before the first trial and the config.
-        if root.exists() and any(root.iterdir()) and not (root / "models").exists():
+        # Immunised models and claims come before the first trial and the config.
+        found = {path.name for path in root.iterdir()} if root.exists() else set[str]()
+        if found - {CLAIMS} and "models" not in found:
             raise BadInput(
                 f"{root} exists and is no run folder; choose another --out or an empty folder."
             )

@@ -23,10 +23,8 @@ from typing import Any, Protocol
 from titer.core.files import write_atomic
 from titer.core.reading import UNREADABLE, load_json
 
-__all__ = ["FOLDER", "Claim", "Claims", "Files", "OnDisk", "Watch", "process"]
+__all__ = ["Claim", "Claims", "Files", "OnDisk", "Watch", "process"]
 
-FOLDER = ".claims"
-"""Where claims lie in a run folder; it goes when the last process does."""
 _FREE = "free"
 
 

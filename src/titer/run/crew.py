@@ -4,6 +4,8 @@ last ones of the others."""
 from __future__ import annotations
 
 import logging
+import math
+import os
 import secrets
 import shutil
 import threading
@@ -15,9 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from titer.core.errors import BadInput
 from titer.core.jobs import Ended, Executor
 from titer.core.records import Status
-from titer.run.claims import FOLDER, Claims, OnDisk, Watch
+from titer.plan.manifest import CLAIMS
+from titer.run.claims import Claims, OnDisk, Watch
 
 __all__ = ["LEASE", "Crew", "Shareable", "crew"]
 
@@ -64,7 +68,7 @@ class Crew:
     """This process among those of a run folder."""
 
     def __init__(self, root: Path, lease: float = LEASE) -> None:
-        self._folder, self._lease = root / FOLDER, lease
+        self._folder, self._lease = root / CLAIMS, lease
         self._claims = Claims(OnDisk(self._folder), secrets.token_hex(8))
         self._watch = Watch(self._claims, lease, time.monotonic)
 
@@ -137,7 +141,7 @@ class Crew:
 
         def beat() -> None:
             count = 0
-            while not over.wait(_BEAT):
+            while not over.wait(min(_BEAT, self._lease / 4)):
                 count += 1
                 with suppress(Exception):  # a disk that does not answer is found out by the work
                     self._claims.tell(beat=count, began=began)
@@ -157,11 +161,27 @@ class Crew:
 
 
 @contextmanager
-def crew(root: Path, lease: float = LEASE) -> Generator[Crew]:
-    """This process among those of a run folder, at work until the block ends."""
-    one = Crew(root, lease)
+def crew(root: Path) -> Generator[Crew]:
+    """This process among those of a run folder, at work until the block ends.
+
+    Raises:
+        BadInput: ``TITER_LEASE`` is no number of seconds.
+    """
+    one = Crew(root, _lease())
     with one.at_work():
         yield one
+
+
+def _lease() -> float:
+    """``TITER_LEASE``, in seconds, where it is set."""
+    given = os.environ.get("TITER_LEASE", "")
+    try:
+        seconds = float(given or LEASE)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise BadInput(f"TITER_LEASE is {given!r}; give seconds above 0, such as {LEASE:g}.")
+    return seconds
 
 
 def _stamps(job: Shareable) -> list[tuple[int, int] | None]:
