@@ -324,6 +324,10 @@ class Job:
         return self.name
 
     @property
+    def says(self) -> str:
+        return f"job {self.name}"
+
+    @property
     def results(self) -> list[Path]:
         return [self.root / self.name]
 
@@ -390,3 +394,36 @@ def test_one_at_a_time_writes_the_report(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most[0] == 1
+
+
+# -- who is at work, for people --------------------------------------------------------------------
+
+
+def test_the_status_says_who_does_what_and_how_far_it_is(tmp_path: Path) -> None:
+    import titer
+    from tests import toy
+    from titer.run.standing import standing
+    from titer.run.store import Store
+
+    toy.model_folder(tmp_path / "llama")
+    toy.data_folder(tmp_path / "data")
+    root = tmp_path / "run"
+    seen: list[Any] = []
+    titer.bench(
+        str(tmp_path / "llama"),
+        data=tmp_path / "data",
+        suite="quick",
+        cap=2,
+        seeds=1,
+        executor="inline",
+        out=root,
+        ended=lambda trace: seen.append((trace, standing(root))),
+    )
+    trace, first = seen[0]
+    assert first.at_work[0].pid == os.getpid()
+    assert not first.reported
+    assert any(trace.trial.subject in said for said in first.at_work[0].in_hand)
+    assert first.left_seconds is not None
+    last = standing(root)
+    assert (last.at_work, last.reported) == ((), True)
+    assert sum(last.ended.values()) == last.planned == len(Store(root).plan())

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import bench, exchange, grow, locks, race
+from titer.cli import bench, exchange, grow, locks, race, status
 from titer.cli.guard import Commands, Program, Reads, require_words
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
@@ -175,6 +175,7 @@ exchange.register(app)
 grow.register(app)
 locks.register(app)
 race.register(app)
+status.register(app)
 
 if __name__ == "__main__":
     main()

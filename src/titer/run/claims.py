@@ -73,10 +73,11 @@ class OnDisk:
 class Claim:
     """The last claim on a job: the how-manieth it is, and who holds it; None where it was given
     back or there never was one. Where its text has not come yet it holds itself, so that it is
-    watched apart from every other."""
+    watched apart from every other. ``says`` is what the job is, for people."""
 
     number: int
     owner: str | None
+    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +92,26 @@ class Claims:
         number, text = -1, None
         while (found := self.files.read(f"{job}.{number + 1}")) is not None:
             number, text = number + 1, found
-        if text == "":
-            text = f"{job}.{number}"
-        return Claim(number, None if text == _FREE else text)
+        if text in (None, _FREE):
+            return Claim(number, None)
+        owner, _, says = text.partition(" ")
+        return Claim(number, owner or f"{job}.{number}", says)
 
-    def take(self, job: str, gone: Callable[[str], bool] | None = None) -> bool:
+    def take(self, job: str, gone: Callable[[str], bool] | None = None, says: str = "") -> bool:
         """Claim a job; False where another process has it.
 
         Args:
             job: Its name, the same in all processes.
             gone: Whether a process is no more; by default one that said so, or that ended on this
                 machine.
+            says: What the job is, for people.
         """
         held = self.last(job)
         if held.owner == self.owner:
             return True
         if held.owner is not None and not (gone or self.ended)(held.owner):
             return False
-        return self.files.create(f"{job}.{held.number + 1}", self.owner)
+        return self.files.create(f"{job}.{held.number + 1}", f"{self.owner} {says}")
 
     def release(self, job: str) -> None:
         """Give a job back, whoever did it; nothing where another has taken it over."""

@@ -45,6 +45,11 @@ class Shareable(Protocol):
         ...
 
     @property
+    def says(self) -> str:
+        """What it is, for people."""
+        ...
+
+    @property
     def results(self) -> Sequence[Path]:
         """The files that say how it ended, written whole."""
         ...
@@ -61,7 +66,7 @@ class _Claimed(Generic[J]):
     claims: Claims
 
     def __call__(self, job: J) -> Status | None:
-        return self.function(job) if self.claims.take(job.claim) else None
+        return self.function(job) if self.claims.take(job.claim, says=job.says) else None
 
 
 class Crew:
@@ -94,7 +99,7 @@ class Crew:
             for job in waiting:
                 if _written(before[job.claim], _stamps(job)):
                     yield Ended(job=job, status="ok")
-                elif self._claims.take(job.claim, self._watch.gone):
+                elif self._claims.take(job.claim, self._watch.gone, job.says):
                     todo.append(job)
                 else:
                     still.append(job)

@@ -52,6 +52,12 @@ class Job:
         return content_key([trial.key for trial in self.trials])
 
     @property
+    def says(self) -> str:
+        """Its first trial, and how many more there are."""
+        first, more = self.trials[0], len(self.trials) - 1
+        return f"{first.label} on {first.subject}" + (f" and {more} beside it" if more else "")
+
+    @property
     def results(self) -> list[Path]:
         """The files that will say how those that are left ended."""
         return [Store(Path(self.root)).status(key) for key in self.left]

@@ -61,6 +61,11 @@ class Inspection:
         return f"inside-{self.key}"
 
     @property
+    def says(self) -> str:
+        """What is measured, for people."""
+        return f"{self.measure.name} in {self.subject}"
+
+    @property
     def results(self) -> list[Path]:
         """The file that says what was found."""
         return [Path(self.out) / f"{self.key}.json"]

@@ -83,6 +83,11 @@ class Immunisation:
         return f"model-{self.key}"
 
     @property
+    def says(self) -> str:
+        """What is made, for people."""
+        return f"making {self.name or '+'.join(stage.name for stage in self.parts)}"
+
+    @property
     def results(self) -> list[Path]:
         """The file that says what was made."""
         return [Path(self.out) / "titer.json"]
