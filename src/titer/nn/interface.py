@@ -12,6 +12,7 @@ from torch import nn
 from titer.core.interface import exchanged
 from titer.core.lm import LM
 from titer.nn.locked import ENTRY
+from titer.nn.scales import align
 
 __all__ = ["through", "undropped"]
 
@@ -25,7 +26,8 @@ def through(lm: LM, other: LM) -> LM:
     The configuration is that of ``other``, with its context length, initialiser and generation
     config, where both have the same tensors; its tokenizer, where every word of it has a row; its
     chat template always. What cannot be exchanged stays: then a prompt of ``other``, as text, is
-    cut by the tokenizer of ``lm``. A lock is no interface, and goes with the weights.
+    cut by the tokenizer of ``lm``. A lock is no interface, and goes with the weights. Weights are
+    written at the scales of ``other`` where theirs are far off (:mod:`titer.nn.scales`).
     """
     rows = lm.model.get_input_embeddings().weight.shape[0]
     tokenizer = exchanged(lm.tokenizer, other.tokenizer, rows)
@@ -33,6 +35,7 @@ def through(lm: LM, other: LM) -> LM:
         tokenizer = copy.deepcopy(lm.tokenizer)
         tokenizer.chat_template = other.tokenizer.chat_template
     model = _body(lm, other)
+    align(LM(model, tokenizer), other)
     model.generation_config = copy.deepcopy(other.model.generation_config)
     if tokenizer.eos_token_id != other.tokenizer.eos_token_id:
         model.generation_config.eos_token_id = tokenizer.eos_token_id

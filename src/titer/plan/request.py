@@ -232,7 +232,11 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     ]
     faults.settle()
     base = next(subject for subject in opened if subject.role == "undefended")
-    known = [faults.attempt(lambda s=subject: compared(s, base)) for subject in opened]
+    # Locks are made of scales too, and undoing them is what the rows of such a suite are for.
+    scales = not checked.suite.controls
+    known = [
+        faults.attempt(lambda s=subject: compared(s, base, scales=scales)) for subject in opened
+    ]
     faults.settle()
     study = Experiment(
         suite=checked.suite,
