@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from titer.core.interface import exchanged
+from titer.core.interface import Told, exchanged, told, unlike
 from titer.core.lm import LM
 from titer.nn.locked import ENTRY
-from titer.nn.scales import align
+from titer.nn.scales import align, apart
 
-__all__ = ["through", "undropped"]
+__all__ = ["differing", "through", "undropped"]
 
 _DROPS = "drop"
 """In the name of every rate at which something is dropped out, of modules as of configurations."""
@@ -44,6 +44,17 @@ def through(lm: LM, other: LM) -> LM:
     elif hasattr(model.config, ENTRY):
         delattr(model.config, ENTRY)
     return LM(model, tokenizer, lm.name, lm.origin)
+
+
+def differing(lm: LM, other: LM) -> tuple[str, ...]:
+    """What of a loaded model's interface is not that of ``other``, and scales of weights far from
+    that one's; see :func:`titer.core.interface.differences`."""
+    shapes = [{n: tuple(w.shape) for n, w in one.model.named_parameters()} for one in (lm, other)]
+    return (*apart(lm, other), *unlike(_told(lm), _told(other), *shapes))
+
+
+def _told(lm: LM) -> Told:
+    return told(lm.model.config.to_dict(), lm.model.generation_config.to_diff_dict(), lm.tokenizer)
 
 
 def _body(lm: LM, other: LM) -> Any:

@@ -24,7 +24,7 @@ from titer.nn.fold import balance_head
 from titer.nn.hooks import blocks
 from titer.nn.reparametrise import Head, by_path, heads, layout, norms, put, rescale
 
-__all__ = ["FAR", "REACH", "align", "odd", "rescaled"]
+__all__ = ["FAR", "REACH", "align", "apart", "odd", "rescaled"]
 
 FAR = 3.0
 """Beyond this factor a scale is another one: about what one step of the search for rates spans."""
@@ -49,15 +49,24 @@ def odd(mine: Mapping[str, float], theirs: Mapping[str, float], far: float) -> d
 
 def rescaled(folder: Path, other: Path, digests: tuple[str, str]) -> tuple[str, ...]:
     """What is said of the scales of a model's weights beside those of ``other``: nothing where they
-    are alike; whether they cannot be brought there. ``digests`` are those of the two folders."""
-    found = odd(_filed(str(folder), digests[0]), _filed(str(other), digests[1]), FAR)
+    are alike. ``digests`` are those of the two folders."""
+    if not odd(_filed(str(folder), digests[0]), _filed(str(other), digests[1]), FAR):
+        return ()
+    return apart(LM.load(folder), LM.load(other))
+
+
+def apart(lm: LM, other: LM) -> tuple[str, ...]:
+    """The same of two loaded models, as a phrase; it ends with :data:`titer.core.interface.STUCK`
+    where the weights cannot be written at the scales of ``other``."""
+    theirs = _sizes(other.model)
+    found = odd(_sizes(lm.model), theirs, FAR)
     if not found:
         return ()
-    lm, base = LM.load(folder), LM.load(other)
-    align(lm, base)
-    left = odd(_sizes(lm.model), _sizes(base.model), REACH)
-    says = f"weights at other scales: {len(found):,} tensors, {_worst(found)}"
-    return (f"weights at other scales, {_worst(left)}: it {STUCK}",) if left else (says,)
+    out = lm.clone()
+    align(out, other)
+    if left := odd(_sizes(out.model), theirs, REACH):
+        return (f"weights at other scales, {_worst(left)}: it {STUCK}",)
+    return (f"weights at other scales: {len(found):,} tensors, {_worst(found)}",)
 
 
 def _worst(found: Mapping[str, float]) -> str:

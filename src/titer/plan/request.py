@@ -32,6 +32,7 @@ __all__ = [
     "Checked",
     "Faults",
     "assemble",
+    "beside",
     "check",
     "dealt",
     "grow_missing",
@@ -296,7 +297,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     models = list(asked.models)
     if alone:
         return [(models[0], "undefended", None)]
-    references = {role: _beside(asked.data, name) for role, name in world.references.items()}
+    references = {role: beside(asked.data, name) for role, name in world.references.items()}
     undefended = asked.undefended or references.get("undefended")
     oracle = asked.oracle or references.get("oracle")
     if undefended is None and models:
@@ -310,7 +311,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
 
 
-def _beside(data: str, source: str) -> str:
+def beside(data: str, source: str) -> str:
     """A world's own reference: a path in ``data.yaml`` is relative to the data folder."""
     inside = Path(data) / source
     return str(inside) if inside.is_dir() else source
