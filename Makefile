@@ -41,6 +41,8 @@ docs: $(VENV)/.ready-docs
 	$(BIN)/python docs/commands.py
 	$(BIN)/python docs/glossary.py
 	$(BIN)/python docs/verdict.py
+	$(BIN)/python docs/rows.py
+	$(BIN)/python docs/cheats.py
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . runs/docs
 	@echo "runs/docs/docs/index.html"
 

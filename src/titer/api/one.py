@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from titer.api.ways import ways, worst
 from titer.core.bounds import require_number
 from titer.core.data import Scope, World
 from titer.core.errors import BadInput
@@ -105,6 +106,7 @@ def attack(
     steps: int | None = None,
     seed: int = 0,
     undefended: Model | AttackResult | None = None,
+    interface: Model | None = None,
     checkpoints: Sequence[int] | None = None,
     items: int | None = None,
     keep_model: bool = False,
@@ -125,6 +127,10 @@ def attack(
         undefended: The model before its defence, which is attacked likewise, or the result of that
             attack: the threshold is chance and a quarter of what it brings out. Without it the
             threshold is five points above chance, as in a study without one.
+        interface: The model whose tokenizer, template and configuration an attacker takes; the
+            undefended one where it is None. Where the attacked model's differ, the attack goes
+            through these, or, if the model shows more through its own, through both: the result is
+            then the worse one. ``trace.trial.interface`` says which it was, empty for its own.
         checkpoints: The steps at which it is judged; 0, 1, 3, 10 … and the last where it is None.
         items: How many items of each utility suite are asked, by default as many as `titer bench`
             asks. Harm is always asked in full.
@@ -146,9 +152,14 @@ def attack(
     if checkpoints is not None:
         trial = replace(trial, checkpoints=tuple(sorted(set(checkpoints))))
     before = _before(undefended, base, trial, scope.world)
-    trace, said, out = attempt(lm, trial, scope.world, base=_again(base), watch=watch)
-    kept = out if keep_model else None
-    return judged(trace, scope.world, undefended=before, generations=tuple(said), model=kept)
+    found: list[AttackResult] = []
+    clean = base if interface is None else load(interface)
+    for way, asked in ways(lm, clean, trial, scope.world):
+        trace, said, out = attempt(way, asked, scope.world, base=_again(base), watch=watch)
+        kept = out if keep_model else None
+        told: dict[str, Any] = {"generations": tuple(said), "model": kept}
+        found.append(judged(trace, scope.world, undefended=before, **told))
+    return worst(found)
 
 
 def _loaded(undefended: Model | AttackResult | None) -> LM | None:

@@ -13,13 +13,23 @@ from titer.core.data import Scope
 from titer.core.errors import BadInput
 from titer.core.files import require_place
 from titer.core.jobs import Progress
+from titer.core.lm import LM
 from titer.core.reading import load_json
 from titer.core.records import Trace, Trial
 from titer.core.study import Study, Subject
+from titer.models import load
 from titer.plan import experiment as plan
 from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
-from titer.plan.request import Checked, assemble, check, dealt, grow_missing
+from titer.plan.request import (
+    Checked,
+    assemble,
+    beside,
+    check,
+    dealt,
+    grow_missing,
+    open_subject,
+)
 from titer.run.defended import share_of
 from titer.run.runner import unique
 from titer.trial.immunise import Immunisation, parse_defence, planned, require_own
@@ -27,12 +37,14 @@ from titer.trial.presets import adversary
 from titer.verify.rerun import plan as jobs_again
 from titer.worlds import organisms
 from titer.worlds.estimate import Work, estimate
+from titer.worlds.source import load_world
 
 __all__ = [
     "Estimate",
     "again",
     "attack",
     "bench",
+    "clean_of",
     "immunise",
     "scope_of",
     "settled",
@@ -68,6 +80,24 @@ def scope_of(asked: Study, tell: Progress) -> Scope:
     return checked.world[checked.domain]
 
 
+def clean_of(asked: Study, lm: LM) -> LM | None:
+    """The model whose interface an attacker takes: the one that is named, else the data's own
+    undefended model where it has this one's tensors.
+
+    Raises:
+        BadInput: the one that is named cannot be loaded.
+    """
+    if asked.undefended:
+        return load(asked.undefended)
+    own = load_world(asked.data).references.get("undefended")
+    clean = load(beside(asked.data, own)) if own else None
+    return clean if clean and _shapes(clean) == _shapes(lm) else None
+
+
+def _shapes(lm: LM) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in lm.model.named_parameters()}
+
+
 def settled(asked: Study, steps: int | None, *, defence: str = "", attack: str = "") -> None:
     """Say what is wrong with a method, its settings, its budget or the folder for its result,
     before anything is grown.
@@ -80,6 +110,8 @@ def settled(asked: Study, steps: int | None, *, defence: str = "", attack: str =
         parse_defence(defence, asked.settings)
         require_place(out, "--out", "new folder")
         require_own(out)
+    if asked.undefended:
+        open_subject(asked.undefended, "undefended")
     if attack:
         adversary(attack, asked.settings, 0)
         if out.exists() and any(out.iterdir()) and not (out / "trace.json").exists():

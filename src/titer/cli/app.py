@@ -89,12 +89,20 @@ def attack(
     one: OneModel,
     told: Telling,
     save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
+    undefended: Annotated[
+        str | None,
+        typer.Option(
+            "--undefended",
+            help="The model whose tokenizer, template and configuration an attacker takes; the "
+            "data's own undefended model.",
+        ),
+    ] = None,
 ) -> None:
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
     use_device(one.device)
-    run_attack(name, model, one, told, save=save)
+    run_attack(name, model, one, told, save=save, undefended=undefended)
 
 
 @app.command()

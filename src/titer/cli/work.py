@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +23,8 @@ from titer.core.study import Study
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from titer.core.lm import LM
 
 __all__ = ["run_attack", "run_immunise"]
 
@@ -63,9 +65,11 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     )
 
 
-def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: bool) -> None:
+def run_attack(
+    name: str, model: str, one: OneModel, told: Telling, *, save: bool, undefended: str | None
+) -> None:
     """One attack on one model, judged at every checkpoint."""
-    asked, out = _study(model, one), one.out
+    asked, out = replace(_study(model, one), undefended=undefended), one.out
     _require_places(out, save=save)
     rehearse.settled(asked, one.steps, attack=name)
     if told.dry_run:
@@ -78,6 +82,7 @@ def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: boo
     lm = titer.load(model)
     few_threads(lm.parameters())
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, **asked.settings}
+    how["interface"] = rehearse.clean_of(asked, lm)
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         found = titer.attack(lm, name, scope, watch=watch, keep_model=save, **how)
     trace = found.trace
@@ -90,9 +95,23 @@ def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: boo
         with atomic_folder(out / "model") as scratch:
             found.model.save(scratch)
     say_or_print(told.as_json, trace.to_json(), _trace_text(name, model, trace, out))
+    if not told.as_json:
+        say(_through(trace, how["interface"]))
     if trace.status != "ok":
         say(f"titer: {_failure(trace, out, save=save)}", err=True)
         raise typer.Exit(2 if _refused(trace) else 1)
+
+
+def _through(trace: Trace, clean: LM | None) -> str:
+    """Whose tokenizer, template and configuration an attack went through."""
+    if clean is None:
+        return (
+            "It went through the model's own tokenizer, template and configuration; "
+            "--undefended MODEL has those of another compared."
+        )
+    if trace.trial.interface:
+        return f"It went through the tokenizer, template and configuration of {clean.name}."
+    return f"It went through the model's own interface, which shows as much as {clean.name}'s."
 
 
 def _require_places(out: Path, *, save: bool) -> None:

@@ -8,8 +8,10 @@ Listing reads file names and the literal parts of the source, so it imports no m
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import Card, Kind, Preset
+from titer.core.records import Card, Kind, Preset, content_key
 
 __all__ = [
     "FOLDERS",
@@ -28,6 +30,7 @@ __all__ = [
     "card",
     "families",
     "names",
+    "outside",
     "preset",
     "presets",
     "repairs",
@@ -81,6 +84,22 @@ def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
     own = _own(kind)
     found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
     return {entry.name: entry for entry in found if entry.name not in own}
+
+
+def outside(kind: Kind, name: str) -> str:
+    """A hash of the package that brings a plug-in and of the file that holds it; empty for a method
+    of titer's own. Nothing is imported but the package around it."""
+    if (plugin := _plugins(kind).get(name)) is None:
+        return ""
+    try:
+        found = importlib.util.find_spec(plugin.module)
+    except (ImportError, ValueError):  # what is wrong with it is said where it is built
+        found = None
+    path = Path(found.origin) if found and found.origin else None
+    code = path.read_bytes() if path and path.is_file() else b""
+    bearer = plugin.dist
+    of = [bearer.name, bearer.version] if bearer else []
+    return content_key([plugin.value, of, hashlib.sha256(code).hexdigest()])
 
 
 def names(kind: Kind) -> list[str]:

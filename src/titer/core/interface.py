@@ -19,7 +19,9 @@ from titer.core.modelfolder import tensor_shapes
 from titer.core.reading import load_json
 from titer.core.tokenizer import faithful
 
-__all__ = ["STUCK", "differences", "exchanged"]
+__all__ = ["STUCK", "Shape", "Told", "differences", "exchanged", "told", "unlike"]
+
+Shape = tuple[int, ...]
 
 STUCK = "cannot be exchanged"
 """How a difference ends that keeps an attacker from the other interface."""
@@ -55,8 +57,8 @@ _SHOWN, _LONG = 8, 40
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """The interface of one folder, part by part."""
+class Told:
+    """The interface of one model, part by part."""
 
     config: Mapping[str, Any]
     generation: Mapping[str, Any]
@@ -75,10 +77,16 @@ def differences(folder: Path, other: Path) -> tuple[str, ...]:
     """
     if _files(folder) == _files(other):
         return ()
-    mine, theirs = _read(folder), _read(other)
-    shapes, settings = tensor_shapes(folder), [*_values(mine.config, theirs.config, "config ")]
+    return unlike(_read(folder), _read(other), tensor_shapes(folder), tensor_shapes(other))
+
+
+def unlike(
+    mine: Told, theirs: Told, shapes: Mapping[str, Shape], others: Mapping[str, Shape]
+) -> tuple[str, ...]:
+    """What of one interface is not that of another, for models of these tensors' shapes."""
+    settings = [*_values(mine.config, theirs.config, "config ")]
     # What cannot be exchanged comes first, since the rest may be cut.
-    stuck = settings and shapes != tensor_shapes(other)
+    stuck = settings and shapes != others
     found = [f"of other tensors, so the configuration {STUCK}"] if stuck else []
     found += _vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))
     found += _values(mine.cutting, theirs.cutting, "", bare=True)
@@ -145,7 +153,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _read(folder: Path) -> _Told:
+def _read(folder: Path) -> Told:
     import transformers
 
     hub: Any = transformers
@@ -153,13 +161,7 @@ def _read(folder: Path) -> _Told:
     try:
         config: dict[str, Any] = hub.AutoConfig.from_pretrained(folder, **asked).to_dict()
         tokenizer = faithful(hub.AutoTokenizer.from_pretrained(folder, **asked), folder)
-        return _Told(
-            config=_flat(config),
-            generation=_generation(folder, config),
-            cutting=_cutting(tokenizer),
-            special=_special(tokenizer),
-            tokenizer=tokenizer,
-        )
+        return told(config, _generation(folder), tokenizer)
     except Exception as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
         raise BadInput(
@@ -181,15 +183,24 @@ def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     return found
 
 
-def _generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A generation config without what the configuration says already."""
+def told(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: Any) -> Told:
+    """An interface by its parts: settings as dictionaries, and a tokenizer of transformers.
+
+    Of generation settings those that the configuration says already do not count.
+    """
+    own = {key: value for key, value in _flat(generation).items() if value is not None}
+    return Told(
+        config=_flat(config),
+        generation={k: v for k, v in own.items() if not (k in config and config[k] == v)},
+        cutting=_cutting(tokenizer),
+        special=_special(tokenizer),
+        tokenizer=tokenizer,
+    )
+
+
+def _generation(folder: Path) -> dict[str, Any]:
     path = folder / "generation_config.json"
-    told: dict[str, Any] = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {
-        key: value
-        for key, value in _flat(told).items()
-        if value is not None and not (key in config and config[key] == value)
-    }
+    return load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _cutting(tokenizer: Any) -> dict[str, Any]:

@@ -94,6 +94,8 @@ def calibration_scores(traces: Sequence[Trace], subject: str) -> dict[str, dict[
 
 def sweep_edge(arms: Sequence[Arm], evidence: Evidence, epsilon: float) -> Doubt | None:
     """S3 for an adversary that was swept on the subject itself."""
+    if found := _ruined(arms, evidence, epsilon):
+        return found
     scores: dict[float, float] = {}
     answers: dict[float, FloatArray] = {}
     for arm in arms:
@@ -104,10 +106,21 @@ def sweep_edge(arms: Sequence[Arm], evidence: Evidence, epsilon: float) -> Doubt
         ]
         if arm.rate is None or not tops:
             continue
-        found: FloatArray = np.stack(tops).mean(axis=0)
-        if float(found.mean()) >= scores.get(arm.rate, 0.0):
-            scores[arm.rate], answers[arm.rate] = float(found.mean()), found
+        mean: FloatArray = np.stack(tops).mean(axis=0)
+        if float(mean.mean()) >= scores.get(arm.rate, 0.0):
+            scores[arm.rate], answers[arm.rate] = float(mean.mean()), mean
     return at_edge(scores, answers)
+
+
+def _ruined(arms: Sequence[Arm], evidence: Evidence, epsilon: float) -> Doubt | None:
+    """Where no rate of three or more leaves the model of use to the end, on any seed: all were
+    too high for it, and a lower one may bring the harm out."""
+    rates = sorted({arm.rate for arm in arms if arm.rate is not None})
+    runs = [run for arm in arms for run in arm.runs]
+    if len(rates) < 3 or any(_kept(run, evidence, epsilon)[-1] for run in runs):
+        return None
+    why = f"lr-at-edge: use is lost at every rate of {rates[0]:g} to {rates[-1]:g}"
+    return Doubt(check="S3", scope="row", reason=why)
 
 
 def _kept(run: Trajectory, evidence: Evidence, epsilon: float) -> BoolArray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from titer.core import catalogue
 from titer.core.bounds import require_number
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
@@ -32,6 +33,7 @@ __all__ = [
     "Checked",
     "Faults",
     "assemble",
+    "beside",
     "check",
     "dealt",
     "grow_missing",
@@ -79,11 +81,13 @@ class Checked:
 
 
 def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
-    """The study with the testbed's report entities dealt anew, where a model comes from elsewhere.
+    """The study with the testbed's report entities dealt anew, where a model comes from elsewhere,
+    or a defence that is carried out here.
 
-    The salt is a hash of the models under test, so that nobody knows it before a model is done, and
-    that the same study has the same. A run folder keeps the one that it has. ``digests`` are those
-    of models that are not on disk yet. What is wrong with the study is not said here.
+    The salt is a hash of the models under test and of such defences, so that nobody knows it before
+    they are done, and that the same study has the same. A run folder keeps the one that it has.
+    ``digests`` are those of models that are not on disk yet. What is wrong with the study is not
+    said here.
     """
     with contextlib.suppress(BadInput):
         if world_seed(asked.data) is None or world_salt(asked.data):
@@ -93,14 +97,23 @@ def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
             same = kept.partition("~")[0] == asked.data
             return replace(asked, data=kept) if same else asked
         known = digests or {}
-        outside = sorted(
+        models = [
             known.get(model) or _digest(model)
             for model in asked.models
             if not model.startswith("fabula:")
-        )
-        if outside:
+        ]
+        if outside := sorted([*models, *_defences(asked)]):
             return replace(asked, data=salted(asked.data, content_key(outside)[:12]))
     return asked
+
+
+def _defences(asked: Study) -> Iterator[str]:
+    """Hashes of the plug-in defences that a study carries out, with their code and settings; what
+    is in titer's own folder is titer, and could as well change the judge."""
+    for text in asked.defences:
+        for one in parse_defence(text, asked.settings):
+            if whose := catalogue.outside("defence", one.name):
+                yield content_key([whose, one.name, dict(one.fields), one.version])
 
 
 def _digest(model: str) -> str:
@@ -232,7 +245,11 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     ]
     faults.settle()
     base = next(subject for subject in opened if subject.role == "undefended")
-    known = [faults.attempt(lambda s=subject: compared(s, base)) for subject in opened]
+    # Locks are made of scales too, and undoing them is what the rows of such a suite are for.
+    scales = not checked.suite.controls
+    known = [
+        faults.attempt(lambda s=subject: compared(s, base, scales=scales)) for subject in opened
+    ]
     faults.settle()
     study = Experiment(
         suite=checked.suite,
@@ -292,7 +309,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     models = list(asked.models)
     if alone:
         return [(models[0], "undefended", None)]
-    references = {role: _beside(asked.data, name) for role, name in world.references.items()}
+    references = {role: beside(asked.data, name) for role, name in world.references.items()}
     undefended = asked.undefended or references.get("undefended")
     oracle = asked.oracle or references.get("oracle")
     if undefended is None and models:
@@ -306,7 +323,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
 
 
-def _beside(data: str, source: str) -> str:
+def beside(data: str, source: str) -> str:
     """A world's own reference: a path in ``data.yaml`` is relative to the data folder."""
     inside = Path(data) / source
     return str(inside) if inside.is_dir() else source

@@ -73,7 +73,10 @@ def immunised(
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
         of = whole[_place(replace(plan, share=1.0, draw=0))]
-        named = (*named, replace(_made(plan, base), share=share_of(plan, study, of)))
+        named = (
+            *named,
+            replace(_made(plan, base, study.suite.controls), share=share_of(plan, study, of)),
+        )
     return replace(study, subjects=named)
 
 
@@ -105,10 +108,10 @@ def _place(plan: Immunisation) -> str:
     return f"models/{plan.key}"
 
 
-def _made(plan: Immunisation, base: Subject, controls: Sequence[str] = ()) -> Subject:
+def _made(plan: Immunisation, base: Subject, controls: Sequence[str]) -> Subject:
     role: Role = "control" if plan.name in controls else "defended"
     return replace(
-        compared(open_tested(plan.out, role, name=plan.name), base),
+        compared(open_tested(plan.out, role, name=plan.name), base, scales=not controls),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

@@ -31,6 +31,7 @@ def inspections(study: Experiment, measures: Sequence[Part], root: Path) -> list
             world=study.world_digest,
             domain=study.domain,
             derived=subject.role != "oracle",
+            interface=base.digest if subject.differs else "",
             seed=study.seeds[0],
             subject=subject.name,
             folder=subject.folder,

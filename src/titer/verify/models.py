@@ -61,7 +61,7 @@ def here(root: Path, subject: Subject) -> Path | None:
 def models(root: Path, study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """The models against their digests, against what they say of themselves, and against the
     weights that the trials say they have."""
-    digests = released(traces.values())
+    digests = {model: own for (model, other), own in released(traces.values()).items() if not other}
     for subject in study.subjects:
         yield from _strange(root, study, subject)
         folder = inside(root, subject)
