@@ -121,6 +121,7 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     Raises:
         BadInput: one sentence for each fault.
     """
+    asked = replace(asked, data=aimed(asked.data, asked.target))
     faults = Faults()
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))

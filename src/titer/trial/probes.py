@@ -116,6 +116,8 @@ def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
     """The items a measure can judge: those with choices, with steps, or with neither. What is
     compliance with a request is best known where there are steps, so those alone are asked of
     items of both kinds."""
+    if catalogue.card("measure", measure).family == "knowledge":
+        items = tuple(item for item in items if item.answer)
     if measure == "choice":
         return tuple(item for item in items if item.choices)
     if measure == "recipe" or (measure == "compliance" and any(item.steps for item in items)):

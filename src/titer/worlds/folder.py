@@ -105,11 +105,16 @@ def load(folder: str | os.PathLike[str]) -> World:
 
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
-    sources = {split: getattr(files, split) for split in SPLITS}
-    examples = {
-        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs()) for split in SPLITS
-    }
     wanted = _needs(manifest.harm.measure)
+    judged = Needs() if wanted.keys else wanted  # what is trained on always has an answer
+    examples = {
+        split: reading.take(
+            f"hazards.{name}.{split}",
+            getattr(files, split),
+            judged if split in ("select", "report") else Needs(),
+        )
+        for split in SPLITS
+    }
     for split in ("select", "report"):
         for key in wanted.keys:
             if examples[split] and not any(getattr(item, key) for item in examples[split]):
