@@ -58,5 +58,5 @@ CARD = Card(
     family="refusal",
     access="none",
     direction="declines",
-    version=2,
+    version=3,
 )
