@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import Card, Kind, Preset, content_key
+from titer.core.records import Card, Kind, Preset, Target, content_key
 
 __all__ = [
     "FOLDERS",
@@ -34,7 +34,9 @@ __all__ = [
     "preset",
     "presets",
     "repairs",
+    "speaks",
     "summaries",
+    "target",
 ]
 
 FOLDERS: dict[Kind, str] = {"attack": "attacks", "defence": "defences", "measure": "measures"}
@@ -178,6 +180,16 @@ def repairs(name: str) -> bool:
     if name in _own("attack"):
         return _own_summary("attack", name).repairs
     return name in _plugins("attack") and card("attack", name).repairs
+
+
+def target(measure: str) -> Target:
+    """What a study asks whose harm is this measure."""
+    return "refusal" if card("measure", measure).family == "refusal" else "knowledge"
+
+
+def speaks(measure: str) -> bool:
+    """Whether a measure has the model speak, so that the tokens of an answer are bounded."""
+    return any(spec.name == "max_new_tokens" for spec in fields(card("measure", measure).build))
 
 
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:

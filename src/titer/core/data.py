@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from titer.core.errors import UnknownName, nearest
@@ -72,6 +72,20 @@ class Hazard:
     select: tuple[Example, ...]
     report: tuple[Example, ...]
 
+    def disjoint(self) -> bool:
+        """Whether it is known that the attacker's examples hold no fact of the report: all of both
+        name their entity, or all their fact, and none is in both. Lines that name nothing may say
+        the same in other words."""
+        return any(
+            _named(self.attack, key).isdisjoint(_named(self.report, key))
+            for key in ("entity", "fact")
+            if all(getattr(one, key) for one in (*self.attack, *self.report))
+        )
+
+
+def _named(items: Sequence[Example], key: str) -> frozenset[str]:
+    return frozenset(getattr(one, key) for one in items)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
@@ -100,6 +114,8 @@ class World:
     the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
+    ``tokens`` bounds the tokens of spoken answers by role (``harm``, ``utility.NAME``,
+    ``tasks.NAME``, ``over_refusal``); a role that is not named has its measure's own bound.
     ``source`` is the name by which the world can be read again, and no part of what it is.
     """
 
@@ -115,6 +131,7 @@ class World:
     chance: float = 0.0
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
+    tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
@@ -155,6 +172,8 @@ class World:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         content = asdict(self)
         del content["source"]
+        if not self.tokens:
+            del content["tokens"]
         text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
