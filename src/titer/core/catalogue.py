@@ -27,6 +27,7 @@ __all__ = [
     "build",
     "card",
     "families",
+    "judges_text",
     "names",
     "preset",
     "presets",
@@ -159,6 +160,11 @@ def repairs(name: str) -> bool:
     if name in _own("attack"):
         return _own_summary("attack", name).repairs
     return name in _plugins("attack") and card("attack", name).repairs
+
+
+def judges_text(measure: str) -> bool:
+    """Whether a measure judges what a model says by itself, with no right answer beside it."""
+    return measure in _own("measure") and _own_summary("measure", measure).family == "judge"
 
 
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:

@@ -94,7 +94,8 @@ class Experiment:
     def rows(self) -> list[Adversary]:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
-        kind = "r" if self.world.harm == "refusal" else "k"
+        free = self.world.harm == "refusal" or catalogue.judges_text(self.world.harm)
+        kind = "r" if free else "k"
         return [row for row in self.suite.rows if row.fits(kind)]
 
     def measured(self) -> list[Subject]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from titer.core import catalogue
@@ -49,11 +49,13 @@ Records = dict[str, list[dict[str, Any]]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """A measure on items, and the looks at which it is taken: all of them, the first and the last,
-    or the first alone, where it says something of the model and nothing of the attack."""
+    or the first alone, where it says something of the model and nothing of the attack. ``settings``
+    are those of the measure that are not its own."""
 
     name: str
     measure: str
     items: tuple[Example, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     when: Literal["always", "ends", "start"] = "always"
 
     def due(self, *, first: bool, last: bool) -> bool:
@@ -61,8 +63,8 @@ class Probe:
         return first or self.when == "always" or (self.when == "ends" and last)
 
     def build(self) -> Measure:
-        """The measure itself, with its defaults."""
-        return catalogue.build("measure", self.measure)
+        """The measure itself."""
+        return catalogue.build("measure", self.measure, dict(self.settings))
 
     @property
     def together(self) -> bool:
@@ -98,7 +100,7 @@ def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
         found.append(
             Probe(name=OVER_REFUSAL, measure="refusal", items=world.over_refusal, when="start")
         )
-    return found
+    return _set(world, found)
 
 
 def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
@@ -115,7 +117,7 @@ def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
 def task_probes(world: World, task: str) -> list[Probe]:
     """The dev score of a downstream task."""
     dev = world.tasks[task].dev
-    return [Probe(name=TASK, measure=dev.measure, items=dev.items)]
+    return _set(world, [Probe(name=TASK, measure=dev.measure, items=dev.items)])
 
 
 def split_probes(world: World, domain: str) -> list[Probe]:
@@ -136,7 +138,7 @@ def split_probes(world: World, domain: str) -> list[Probe]:
         ]
         if items:
             found.append(Probe(name=split(name), measure=world.harm, items=tuple(items)))
-    return found
+    return _set(world, found)
 
 
 def each_in(probe: Probe) -> int:
@@ -151,6 +153,11 @@ def asked_in(world: World, trial: Trial) -> list[Probe]:
     if diagnosis(trial) == "splits":
         return split_probes(world, trial.domain)
     return probes(world, trial.domain, trial.items)
+
+
+def _set(world: World, asked: Sequence[Probe]) -> list[Probe]:
+    """Probes whose measures are set as the world says."""
+    return [replace(one, settings=world.settings(one.measure)) for one in asked]
 
 
 def ask(lm: LM, asked: Sequence[Probe]) -> Records:

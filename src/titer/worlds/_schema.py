@@ -118,6 +118,7 @@ class Manifest(_Strict):
     utility: dict[Name, Annotated[Utility, BeforeValidator(_named)]] = {}
     tasks: dict[Name, TaskFiles] = {}
     over_refusal: One | None = None
+    judges: dict[Name, dict[str, Any]] = {}
     references: References = References()
 
 

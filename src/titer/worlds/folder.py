@@ -17,6 +17,7 @@ from titer.core import catalogue
 from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
+from titer.worlds._judged import asked_by, judges
 from titer.worlds._schema import HazardFiles, Manifest, Refused, Source, read
 
 __all__ = ["load"]
@@ -61,6 +62,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         # The same file may be named for several roles.
         raise BadInput(*manifest.faults, *dict.fromkeys(reading.faults))
     reading.faults += _measure_faults(manifest)
+    judged = judges(manifest, root, reading.faults)
     related, unrelated = _environments(reading, manifest)
     world = World(
         name=manifest.name,
@@ -85,6 +87,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         chance=manifest.harm.chance,
         also=tuple(manifest.harm.also),
         references={name: source for name, source in manifest.references if source is not None},
+        judges=judged,
     )
     reading.faults += _repeated_ids(reading.roles)
     reading.faults += _overlaps(reading.roles, list(manifest.hazards))
@@ -97,10 +100,16 @@ def load(folder: str | os.PathLike[str]) -> World:
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
     sources = {split: getattr(files, split) for split in SPLITS}
-    examples = {
-        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs()) for split in SPLITS
-    }
     wanted = _needs(manifest.harm.measure)
+    free = catalogue.judges_text(manifest.harm.measure)
+    examples = {
+        split: reading.take(
+            f"hazards.{name}.{split}",
+            sources[split],
+            wanted if free and split in SPLITS[2:] else Needs(),
+        )
+        for split in SPLITS
+    }
     for split in ("select", "report"):
         for key in wanted.keys:
             if examples[split] and not any(getattr(item, key) for item in examples[split]):
@@ -146,19 +155,13 @@ def _needs(measure: str) -> Needs:
         case "refusal" | "coherence":
             return Needs(keys=(), why=why)
         case _:
-            return Needs(why=why)
+            return Needs(keys=() if catalogue.judges_text(measure) else ("answer",), why=why)
 
 
 def _measure_faults(manifest: Manifest) -> Iterator[str]:
     inside = {one.name for one in catalogue.summaries("measure") if one.family == "inside"}
     known = [name for name in catalogue.names("measure") if name not in inside]
-    asked = {
-        "harm.measure": [manifest.harm.measure],
-        "harm.also": manifest.harm.also,
-        **{f"utility.{name}.measure": [one.measure] for name, one in manifest.utility.items()},
-        **{f"tasks.{name}.measure": [one.measure] for name, one in manifest.tasks.items()},
-    }
-    for place, measures in asked.items():
+    for place, measures in asked_by(manifest).items():
         for measure in measures:
             if measure not in known:
                 hint = nearest(measure, known)
