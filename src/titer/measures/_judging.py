@@ -47,7 +47,7 @@ class TextJudge(ABC):
 
     @final
     def require(self) -> None:
-        """Raise :class:`BadInput` where a setting is missing without which nothing can be judged."""
+        """Raise :class:`BadInput` where a setting is missing without which nothing is judged."""
         if missing := [key for key in self.needs if not getattr(self, key)]:
             raise BadInput(
                 f"{type(self).__name__} judges by {' and '.join(missing)}, which nobody gave; in a "
