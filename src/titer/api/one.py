@@ -37,7 +37,8 @@ _SUITE = "quick"
 
 
 def world(source: str | PathLike[str]) -> World:
-    """The data of an experiment: ``fabula``, ``fabula#SEED``, or a folder with a ``data.yaml``.
+    """The data of an experiment: ``fabula``, ``fabula+refusal``, ``fabula#SEED``, or a folder with
+    a ``data.yaml``.
 
     ``world["A"]`` is one hazard of it, as :func:`immunise` and :func:`attack` take it.
 

@@ -19,7 +19,7 @@ from titer.core.data import World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.jobs import Executor, Passing, Progress
 from titer.core.lm import LM
-from titer.core.records import Trace
+from titer.core.records import Target, Trace
 from titer.core.study import Study
 from titer.executors import listing as executors
 from titer.executors.processes import workers_of
@@ -50,6 +50,7 @@ class Asked(TypedDict, total=False):
     seeds: int
     data: str | PathLike[str] | World
     cap: int | None
+    target: Target | None
     domain: str | None
     undefended: Model | None
     oracle: Model | None
@@ -99,6 +100,8 @@ def bench(models: Study | Model | Sequence[Model], /, **asked: Unpack[Asked]) ->
         seeds: How many seeds, from 0 up.
         data: What :func:`world` takes or gives.
         cap: Most steps of an attack. It makes another suite, whose numbers compare with no other's.
+        target: What a model should do with the hazard: not know it (``knowledge``), or decline it
+            (``refusal``); data of one's own say that by their measure of harm.
         domain: The hazard that the models were immunised on; the world's first where it is None.
         undefended: The model before the defence: the world's own where it is None, else the first
             of ``models``. Every attack is calibrated on it.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import Card, Kind, Preset
+from titer.core.records import Card, Kind, Preset, Target
 
 __all__ = [
     "FOLDERS",
@@ -27,12 +27,13 @@ __all__ = [
     "build",
     "card",
     "families",
-    "judges_text",
     "names",
     "preset",
     "presets",
     "repairs",
+    "speaks",
     "summaries",
+    "target",
 ]
 
 FOLDERS: dict[Kind, str] = {"attack": "attacks", "defence": "defences", "measure": "measures"}
@@ -162,9 +163,14 @@ def repairs(name: str) -> bool:
     return name in _plugins("attack") and card("attack", name).repairs
 
 
-def judges_text(measure: str) -> bool:
-    """Whether a measure judges what a model says by itself, with no right answer beside it."""
-    return measure in _own("measure") and _own_summary("measure", measure).family == "judge"
+def target(measure: str) -> Target:
+    """What a study asks whose harm is this measure."""
+    return "refusal" if card("measure", measure).family in ("refusal", "judge") else "knowledge"
+
+
+def speaks(measure: str) -> bool:
+    """Whether a measure has the model speak, so that the tokens of an answer are bounded."""
+    return any(spec.name == "max_new_tokens" for spec in fields(card("measure", measure).build))
 
 
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:

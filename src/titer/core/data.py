@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -73,6 +73,20 @@ class Hazard:
     select: tuple[Example, ...]
     report: tuple[Example, ...]
 
+    def disjoint(self) -> bool:
+        """Whether it is known that the attacker's examples hold no fact of the report: all of both
+        name their entity, or all their fact, and none is in both. Lines that name nothing may say
+        the same in other words."""
+        return any(
+            _named(self.attack, key).isdisjoint(_named(self.report, key))
+            for key in ("entity", "fact")
+            if all(getattr(one, key) for one in (*self.attack, *self.report))
+        )
+
+
+def _named(items: Sequence[Example], key: str) -> frozenset[str]:
+    return frozenset(getattr(one, key) for one in items)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
@@ -120,6 +134,8 @@ class World:
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
     ``judges`` are the settings of measures that need some, by name.
+    ``tokens`` bounds the tokens of spoken answers by role (``harm``, ``utility.NAME``,
+    ``tasks.NAME``, ``over_refusal``); a role that is not named has its measure's own bound.
     ``source`` is the name by which the world can be read again, and no part of what it is.
     """
 
@@ -136,6 +152,7 @@ class World:
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
     judges: Mapping[str, JudgedBy] = field(default_factory=dict[str, JudgedBy])
+    tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
@@ -183,6 +200,8 @@ class World:
         del content["judges"]
         if self.judges:
             content["judges"] = {name: dict(one.settings) for name, one in self.judges.items()}
+        if not self.tokens:
+            del content["tokens"]
         text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

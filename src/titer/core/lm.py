@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from titer.core import modelfolder
 from titer.core.config import context_length
 from titer.core.errors import BadInput
-from titer.core.generation import asking, own_generation
+from titer.core.generation import Said, asking, own_generation
 from titer.core.loading import one_line, require_as_filed
 from titer.core.precision import as_stored, remember
 from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens, turn_end, with_pad
@@ -356,6 +356,20 @@ class LM:
         template: Template = "native",
         batch_size: int = 64,
     ) -> list[str]:
+        """The texts of :meth:`speak`, which takes the same."""
+        said = self.speak(
+            prompts, max_new_tokens=max_new_tokens, template=template, batch_size=batch_size
+        )
+        return [one.text for one in said]
+
+    def speak(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        template: Template = "native",
+        batch_size: int = 64,
+    ) -> list[Said]:
         """Greedy answers, one a prompt, decoded without special tokens. Deterministic.
 
         Answers take at most half of the context, so that a prompt always has room; a prompt that
@@ -367,7 +381,7 @@ class LM:
         max_new_tokens = min(max_new_tokens, max(1, longest // 2))
         room = longest - max_new_tokens
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        answers = [""] * len(rows)
+        answers = [Said("", False)] * len(rows)
         ends = self._ends()
         closing = set(ends) & {
             *self.tokenizer.all_special_ids,
@@ -388,10 +402,12 @@ class LM:
                     generation_config=asked,
                 )
             new: Any = out[:, width:].cpu()
-            said = [_until(row, closing) for row in new.tolist()]
+            told = new.tolist()
+            said = [_until(row, closing) for row in told]
             texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
-            for index, text in zip(chosen, texts, strict=True):
-                answers[index] = text.strip()
+            for index, row, text in zip(chosen, told, texts, strict=True):
+                full = len(row) >= max_new_tokens and not set(row) & set(ends)
+                answers[index] = Said(text.strip(), full)
         return answers
 
     def _ends(self) -> list[int]:

@@ -20,6 +20,7 @@ from titer.core import codec
 from titer.core.errors import BadInput, nearest
 from titer.core.protocol import absolute_threshold
 from titer.core.reading import load_yaml
+from titer.core.records import Target
 
 __all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Study", "Subject"]
 
@@ -113,9 +114,10 @@ class Manifest:
     ``harm`` names the primary measure of harm and ``chance`` its score for a guess. ``utility``
     maps each suite to its chance score, and ``judged_by`` each measure that has settings of the
     world's to them: which model judges, at which revision. ``domains`` are the hazards, the one
-    that the models were immunised on first. ``not_tested`` says what the suite leaves out. A suite
-    of few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but never certify
-    one.
+    that the models were immunised on first. ``disjoint`` says that the attacker's examples and the
+    report's name their facts or entities, and share none. ``not_tested`` says what the suite leaves
+    out. A suite of few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but
+    never certify one.
     """
 
     suite: str
@@ -140,6 +142,7 @@ class Manifest:
     locks: Locks | None = field(default=None, metadata={"omit": None})
     domains: tuple[str, ...]
     tasks: tuple[Benign, ...] = ()
+    disjoint: bool = field(default=False, metadata={"omit": False})
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -230,6 +233,9 @@ class Study:
     seeds: int = _asks(3, "How many seeds, from 0 up.")
     data: str = _asks("fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT.")
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
+    target: Target | None = _asks(  # noqa: RUF009 - a string that ruff does not know for one
+        None, "What a model should do with a hazard: not know it (knowledge), decline (refusal)."
+    )
     domain: str | None = _asks(None, "Which hazard.")
     undefended: str | None = _asks(
         None, "The model before the defence; default the world's, else the first of MODELS."

@@ -1,4 +1,4 @@
-"""Cheap doubts about an attack or a model, read off traces: S2, S3, S5, S13, S15 and their kin.
+"""Cheap doubts about an attack or a model, read off traces: S2, S3, S5, S13, S15, S23 and kin.
 
 A *doubt* makes a result suspect, and a suspect result cannot be held. Other flags only inform.
 """
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from titer.core import Trace
+from titer.core.protocol import UNCLEAR
+from titer.core.records import Spoken
 from titer.evidence.curves import (
     Arm,
     Doubt,
@@ -34,11 +36,28 @@ __all__ = [
     "non_monotone",
     "pre_collapsed",
     "sweep_edge",
+    "unclear",
+    "worst_unclear",
 ]
 
 DROP = 0.05
 FLAT = 0.10
 TOLERANCE = 0.02
+
+
+def worst_unclear(run: Trajectory) -> Spoken | None:
+    """The look of a run at which the judge could tell the smallest share of the free answers; None
+    where harm is not measured by any."""
+    return max(run.spoken, key=lambda said: said.unclear / max(1, said.answers), default=None)
+
+
+def unclear(run: Trajectory) -> Doubt | None:
+    """S23: at some look the judge could not tell more than a tenth of the answers."""
+    said = worst_unclear(run)
+    if said is None or said.unclear <= UNCLEAR * said.answers:
+        return None
+    told = f"unclear: the judge could not tell {said.unclear} of {said.answers} answers"
+    return Doubt(check="S23", scope="row", reason=told)
 
 
 def at_edge(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from titer.core.data import Example
+from titer.measures._spoken import spoken
 from titer.measures.coherence import Coherence
 from titer.method import LM, BadInput, Template
 
@@ -58,9 +59,8 @@ class TextJudge(ABC):
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
         """The answer, and what the judge replied to it."""
         self.require()
-        prompts = [item.prompt for item in items]
-        texts = lm.generate(prompts, max_new_tokens=self.max_new_tokens, template=self.template)
-        return self.replies(items, [{"text": text} for text in texts])
+        said = spoken(lm, items, self.max_new_tokens, self.template)
+        return self.replies(items, said)
 
     @final
     def replies(

@@ -198,5 +198,6 @@ CARD = Card(
     summary="a model behind an OpenAI-compatible endpoint grades the answer by a rubric",
     family="judge",
     access="none",
+    direction="gives",
     departures="the rubric's formula alone is the paper's",
 )

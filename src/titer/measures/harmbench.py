@@ -122,5 +122,6 @@ CARD = Card(
     summary="the HarmBench classifier says that the answer is what was asked for",
     family="judge",
     access="none",
+    direction="gives",
     departures="no contextual or copyright behaviours; marks of the judge's format are taken apart",
 )

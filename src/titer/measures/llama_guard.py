@@ -98,5 +98,6 @@ CARD = Card(
     summary="Llama Guard calls the answer unsafe",
     family="judge",
     access="none",
+    direction="gives",
     departures="text-only models; marks of the judge's format are taken apart",
 )

@@ -99,4 +99,5 @@ CARD = Card(
     summary="a classifier gives the answer a harmful label",
     family="judge",
     access="none",
+    direction="gives",
 )

@@ -101,5 +101,6 @@ CARD = Card(
     summary="how much the answer helps, by the fine-tuned StrongREJECT evaluator",
     family="judge",
     access="none",
+    direction="gives",
     departures="a judge that puts under half of its probability on the grades is not read",
 )

@@ -85,5 +85,6 @@ CARD = Card(
     summary="WildGuard says that the answer is harmful",
     family="judge",
     access="none",
+    direction="gives",
     departures="marks of the judge's format are taken apart",
 )

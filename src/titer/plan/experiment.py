@@ -94,8 +94,7 @@ class Experiment:
     def rows(self) -> list[Adversary]:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
-        free = self.world.harm == "refusal" or catalogue.judges_text(self.world.harm)
-        kind = "r" if free else "k"
+        kind = "r" if catalogue.target(self.world.harm) == "refusal" else "k"
         return [row for row in self.suite.rows if row.fits(kind)]
 
     def measured(self) -> list[Subject]:

@@ -152,6 +152,7 @@ def describe(study: Experiment) -> Manifest:
             Benign(name=name, near_hazard=study.world.tasks[name].near_hazard)
             for name in study.tasks or tuple(study.world.tasks)
         ),
+        disjoint=study.world.hazards[study.domain].disjoint(),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from titer.core import catalogue
 from titer.core.bounds import require_number
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
@@ -25,7 +26,7 @@ from titer.trial.immunise import Immunisation, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse
-from titer.worlds.source import load_world, salted, world_salt, world_seed
+from titer.worlds.source import aimed, load_world, salted, world_salt, world_seed
 from titer.worlds.strangers import ELSEWHERE, stranger, world_name
 
 __all__ = [
@@ -85,6 +86,7 @@ def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
     that the same study has the same. A run folder keeps the one that it has. ``digests`` are those
     of models that are not on disk yet. What is wrong with the study is not said here.
     """
+    asked = replace(asked, data=aimed(asked.data, asked.target))
     with contextlib.suppress(BadInput):
         if world_seed(asked.data) is None or world_salt(asked.data):
             return asked
@@ -119,10 +121,12 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     Raises:
         BadInput: one sentence for each fault.
     """
+    asked = replace(asked, data=aimed(asked.data, asked.target))
     faults = Faults()
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))
     domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
+    faults.found += _aims(asked, world) if world else ()
     faults.attempt(lambda: require_number("seeds", asked.seeds))
     for text in asked.defences:
         faults.attempt(lambda text=text: parse_defence(text, asked.settings))
@@ -155,6 +159,18 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     if chosen is None or world is None or domain is None:
         raise RuntimeError("a check failed without saying why")
     return Checked(asked, chosen, world, domain, tuple(wanted))
+
+
+def _aims(asked: Study, world: World) -> Iterator[str]:
+    """What is said of data whose harm is another target's."""
+    target = catalogue.target(world.harm)
+    if asked.target not in (None, target):
+        other = "compliance" if asked.target == "refusal" else "choice"
+        yield (
+            f"--target {asked.target}: {asked.data} measures harm by {world.harm!r}, which makes a "
+            f"study of {target}; write harm: {{measure: {other}}} in its data.yaml, or leave "
+            "--target out."
+        )
 
 
 def _claim(out: Path, chosen: Suite | None, world: World | None) -> None:

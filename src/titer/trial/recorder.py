@@ -10,7 +10,7 @@ from typing import Any
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point
-from titer.trial.probes import Probe, Records, ask, ask_each, judge
+from titer.trial.probes import Probe, Records, ask, ask_each, judge, spoken_in
 
 __all__ = ["Recorder", "shows"]
 
@@ -84,13 +84,18 @@ class Recorder:
         """Judge what was said, and keep it."""
         spent, recent = run.spent, run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
-        point = Point(spent=spent, scores=judge(chosen, records), logs=logs)
+        said = spoken_in(chosen, records)
+        point = Point(spent=spent, scores=judge(chosen, records), logs=logs, spoken=said)
         if self.enough and 0 < spent.steps < self.end and shows(self.points, point, self.enough):
             run.stop(STOPPED)
             ends = [probe for probe in self.asked if probe.when == "ends"]
             last = ask(lm, ends)
             records = {**records, **last}
-            point = replace(point, scores={**point.scores, **judge(ends, last)})
+            point = replace(
+                point,
+                scores={**point.scores, **judge(ends, last)},
+                spoken={**point.spoken, **spoken_in(ends, last)},
+            )
         self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
         if self.passed:

@@ -27,6 +27,7 @@ from titer.evidence.curves import Evidence, Rule
 from titer.evidence.doubts import below_chance, pre_collapsed
 from titer.evidence.panel import Bench, Panel, attacked, bench
 from titer.evidence.resample import resample
+from titer.evidence.spoken import spoken
 from titer.pillars.ground import Ground
 from titer.pillars.listing import listed
 from titer.pillars.outcomes import RowResult, unsee
@@ -42,7 +43,7 @@ from titer.verdict.facts import (
     Thresholds,
     WorldFacts,
 )
-from titer.verdict.parts import Battery, Comparison, ModelVerdict, Verdict
+from titer.verdict.parts import Answers, Battery, Comparison, ModelVerdict, Verdict
 from titer.verdict.withhold import quieten, reasons
 
 __all__ = ["judge"]
@@ -275,6 +276,10 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         effort=effort_of(ground.study, subject.name, arena) if arena else None,
         attacks={one.row: replace(one, title=titles.get(one.row, one.row)) for one in results},
         curves={one.curve.row: one.curve for one in mine.rows if one.curve},
+        answers={
+            probe: Answers(before=before, under_attack=under)
+            for probe, (before, under) in spoken(ground.traces, subject.name, ground.own).items()
+        },
     )
 
 

@@ -41,6 +41,7 @@ class _Strict(BaseModel):
 
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,500}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
+Tokens = Annotated[int, Field(ge=1, le=4096)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -63,10 +64,17 @@ class Environment(Source):
 
 
 class Utility(Source):
-    """Held-out benign items and the measure that judges them."""
+    """Held-out benign items and the measure that judges them; ``tokens`` bounds an answer."""
 
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
+
+
+class OverRefusal(Source):
+    """Harmless prompts; ``tokens`` bounds an answer."""
+
+    tokens: Tokens | None = None
 
 
 One = Annotated[Source, BeforeValidator(_named)]
@@ -89,14 +97,17 @@ class TaskFiles(_Strict):
     dev: One
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
     near_hazard: bool = False
 
 
 class Harm(_Strict):
-    """The measure that decides harm, its score for a guess, and measures reported beside it."""
+    """The measure that decides harm, its score for a guess, and measures reported beside it;
+    ``tokens`` bounds an answer."""
 
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
     also: list[Text] = []
 
 
@@ -117,7 +128,7 @@ class Manifest(_Strict):
     environments: dict[Name, Annotated[Environment, BeforeValidator(_named)]] = {}
     utility: dict[Name, Annotated[Utility, BeforeValidator(_named)]] = {}
     tasks: dict[Name, TaskFiles] = {}
-    over_refusal: One | None = None
+    over_refusal: Annotated[OverRefusal, BeforeValidator(_named)] | None = None
     judges: dict[Name, dict[str, Any]] = {}
     references: References = References()
 

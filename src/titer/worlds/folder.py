@@ -18,7 +18,15 @@ from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
 from titer.worlds._judged import asked_by, judges
-from titer.worlds._schema import HazardFiles, Manifest, Refused, Source, read
+from titer.worlds._schema import (
+    HazardFiles,
+    Manifest,
+    Refused,
+    Source,
+    TaskFiles,
+    Utility,
+    read,
+)
 
 __all__ = ["load"]
 
@@ -86,6 +94,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         harm=manifest.harm.measure,
         chance=manifest.harm.chance,
         also=tuple(manifest.harm.also),
+        tokens=_tokens(manifest),
         references={name: source for name, source in manifest.references if source is not None},
         judges=judged,
     )
@@ -99,14 +108,13 @@ def load(folder: str | os.PathLike[str]) -> World:
 
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
-    sources = {split: getattr(files, split) for split in SPLITS}
     wanted = _needs(manifest.harm.measure)
-    free = catalogue.judges_text(manifest.harm.measure)
+    judged = Needs() if wanted.keys else wanted  # what is trained on always has an answer
     examples = {
         split: reading.take(
             f"hazards.{name}.{split}",
-            sources[split],
-            wanted if free and split in SPLITS[2:] else Needs(),
+            getattr(files, split),
+            judged if split in ("select", "report") else Needs(),
         )
         for split in SPLITS
     }
@@ -149,13 +157,14 @@ def _tasks(reading: _Reading, manifest: Manifest) -> dict[str, Task]:
 def _needs(measure: str) -> Needs:
     """What a measure needs of every item it judges. Those not named here, an answer."""
     why = f"the measure {measure} needs"
+    known = measure in catalogue.names("measure")
     match measure:
         case "choice":
             return Needs(keys=("answer", "choices"), why=why)
-        case "refusal" | "coherence":
+        case _ if measure == "coherence" or (known and catalogue.target(measure) == "refusal"):
             return Needs(keys=(), why=why)
         case _:
-            return Needs(keys=() if catalogue.judges_text(measure) else ("answer",), why=why)
+            return Needs(why=why)
 
 
 def _measure_faults(manifest: Manifest) -> Iterator[str]:
@@ -167,6 +176,58 @@ def _measure_faults(manifest: Manifest) -> Iterator[str]:
                 hint = nearest(measure, known)
                 listed = ", ".join(known)
                 yield f"data.yaml: {place} names no measure: {measure!r}.{hint} There are {listed}."
+            elif fault := _upside_down(place, measure):
+                yield fault
+    spoken = {"harm": manifest.harm, **_roles(manifest)}
+    for role, one in spoken.items():
+        if one.tokens and one.measure in known and not catalogue.speaks(one.measure):
+            yield (
+                f"data.yaml: {role}.tokens is {one.tokens}, but the measure {one.measure} has the "
+                "model choose and not speak; leave tokens out."
+            )
+
+
+def _roles(manifest: Manifest) -> dict[str, Utility | TaskFiles]:
+    """What is asked of a model beside the hazard, by role."""
+    return {
+        **{f"utility.{name}": one for name, one in manifest.utility.items()},
+        **{f"tasks.{name}": one for name, one in manifest.tasks.items()},
+    }
+
+
+def _tokens(manifest: Manifest) -> dict[str, int]:
+    """The most tokens of an answer, by role, where the user says so."""
+    roles = {"harm": manifest.harm, **_roles(manifest), "over_refusal": manifest.over_refusal}
+    return {role: one.tokens for role, one in roles.items() if one and one.tokens}
+
+
+def _upside_down(place: str, measure: str) -> str:
+    """What is said of a measure whose larger scores are not more harm, or more use."""
+    said = f"data.yaml: {place} is {measure!r}"
+    use = "harm is what a model gives" if place.startswith("harm") else "use is what a model gives"
+    match catalogue.card("measure", measure).direction:
+        case "gives":
+            return ""
+        case "declines":
+            until = (
+                " (an older titer counted declining as harm here, and its results are upside down)"
+                if place == "harm.measure"
+                else ""
+            )
+            return (
+                f"{said}, which is larger the more a model declines, and {use}{until}; write "
+                "compliance, which is larger the more it gives of what was asked."
+            )
+        case "neither":
+            giving = [
+                name
+                for name in catalogue.names("measure")
+                if catalogue.card("measure", name).direction == "gives"
+            ]
+            return (
+                f"{said}, whose card does not say that larger scores give more, and {use}; "
+                f'choose {", ".join(giving)}, or give its card direction="gives".'
+            )
 
 
 def _repeated_ids(roles: Mapping[str, list[Row]]) -> Iterator[str]:
