@@ -184,7 +184,7 @@ def repairs(name: str) -> bool:
 
 def target(measure: str) -> Target:
     """What a study asks whose harm is this measure."""
-    return "refusal" if card("measure", measure).family == "refusal" else "knowledge"
+    return "refusal" if card("measure", measure).family in ("refusal", "judge") else "knowledge"
 
 
 def speaks(measure: str) -> bool:

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from titer.core.errors import UnknownName, nearest
 
-__all__ = ["Data", "Example", "Hazard", "Scope", "Suite", "Task", "World"]
+__all__ = ["Data", "Example", "Hazard", "JudgedBy", "Scope", "Suite", "Task", "World"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,24 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBy:
+    """The settings of a measure in a world, where they are not the measure's own.
+
+    A model among them is named by what it is: hub id and commit, or the digest of its folder.
+    ``beside`` are those on which no number depends, such as where a model lies on this machine;
+    they are no part of what the world is.
+    """
+
+    settings: Mapping[str, Any]
+    beside: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the measure is built with."""
+        return {**self.settings, **self.beside}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """Everything an experiment draws on, whether grown (Fabula) or brought by the user.
 
@@ -114,6 +133,7 @@ class World:
     the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
+    ``judges`` are the settings of measures that need some, by name.
     ``tokens`` bounds the tokens of spoken answers by role (``harm``, ``utility.NAME``,
     ``tasks.NAME``, ``over_refusal``); a role that is not named has its measure's own bound.
     ``source`` is the name by which the world can be read again, and no part of what it is.
@@ -131,6 +151,7 @@ class World:
     chance: float = 0.0
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
+    judges: Mapping[str, JudgedBy] = field(default_factory=dict[str, JudgedBy])
     tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     source: str = field(default="", compare=False)
 
@@ -149,6 +170,10 @@ class World:
                 f"It has {', '.join(self.hazards)}."
             )
         return Scope(self, hazard)
+
+    def settings(self, measure: str) -> dict[str, Any]:
+        """What a measure is built with here; nothing where it is built with its defaults."""
+        return self.judges[measure].fields if measure in self.judges else {}
 
     def defender(self, domain: str) -> Data:
         """What the defender of ``domain`` may see."""
@@ -172,6 +197,9 @@ class World:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         content = asdict(self)
         del content["source"]
+        del content["judges"]
+        if self.judges:
+            content["judges"] = {name: dict(one.settings) for name, one in self.judges.items()}
         if not self.tokens:
             del content["tokens"]
         text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)

@@ -119,10 +119,13 @@ class LM:
         dtype: str = "float32",
         name: str | None = None,
         device: str | None = None,
+        classifier: bool = False,
+        template: str | None = None,
     ) -> LM:
         """Load a local Hugging Face folder or a hub id at a revision, onto :func:`place`'s device.
 
-        Never pickle, never remote code.
+        Never pickle, never remote code. A ``classifier`` has a head that scores a whole sequence.
+        ``template`` is put in the place of the tokenizer's chat template.
 
         Raises:
             BadInput: the folder or id cannot be loaded, its weights are not finite, or there is no
@@ -147,7 +150,8 @@ class LM:
                 )
                 if local:
                     tokenizer = faithful(tokenizer, Path(source))
-                loaded: Any = hub.AutoModelForCausalLM.from_pretrained(
+                head = "SequenceClassification" if classifier else "CausalLM"
+                loaded: Any = getattr(hub, f"AutoModelFor{head}").from_pretrained(
                     source,
                     trust_remote_code=False,
                     use_safetensors=True,
@@ -161,6 +165,8 @@ class LM:
                 raise BadInput(
                     f"cannot load model {str(source)!r}{at}: {one_line(error)}"
                 ) from error
+        if template is not None:
+            tokenizer.chat_template = template
         model, report = loaded
         entries = tensor_entries(_files_of(str(source), where))
         require_as_filed(model, report, entries, str(source))

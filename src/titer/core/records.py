@@ -199,8 +199,11 @@ def part(name: str, method: object, version: int = 1) -> Part:
 
 
 def _plain(method: object) -> dict[str, Any]:
+    """The fields that say what it is; one that is not compared says where a part of it lies."""
     written: dict[str, Any] = {}
     for spec in fields(cast(Any, method)):
+        if not spec.compare:
+            continue
         written[spec.name] = _value(getattr(method, spec.name), str(spec.type))
     return written
 

@@ -112,10 +112,12 @@ class Manifest:
     """A study as it is written down: all that a verdict says beyond what the traces hold.
 
     ``harm`` names the primary measure of harm and ``chance`` its score for a guess. ``utility``
-    maps each suite to its chance score. ``domains`` are the hazards, the one that the models were
-    immunised on first. ``disjoint`` says that the attacker's examples and the report's name their
-    facts or entities, and share none. ``not_tested`` says what the suite leaves out. A suite of few
-    adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but never certify one.
+    maps each suite to its chance score, and ``judged_by`` each measure that has settings of the
+    world's to them: which model judges, at which revision. ``domains`` are the hazards, the one
+    that the models were immunised on first. ``disjoint`` says that the attacker's examples and the
+    report's name their facts or entities, and share none. ``not_tested`` says what the suite leaves
+    out. A suite of few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but
+    never certify one.
     """
 
     suite: str
@@ -127,6 +129,9 @@ class Manifest:
     world_source: str = ""
     world_digest: str
     judges: tuple[str, ...] = ()
+    judged_by: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]], metadata={"omit": {}}
+    )
     harm: str
     chance: float
     utility: Mapping[str, float]

@@ -164,6 +164,7 @@ def describe(study: Experiment) -> Manifest:
         world_source=study.source,
         world_digest=study.world_digest,
         judges=tuple(judges(study.world)),
+        judged_by={name: dict(one.settings) for name, one in study.world.judges.items()},
         harm=study.world.harm,
         chance=study.world.chance,
         utility={name: suite.chance for name, suite in study.world.utility.items()},

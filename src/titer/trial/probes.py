@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from titer.core import catalogue
@@ -50,12 +50,14 @@ Records = dict[str, list[dict[str, Any]]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """A measure on items, and the looks at which it is taken: all of them, the first and the last,
-    or the first alone, where it says something of the model and nothing of the attack. ``tokens``
-    bounds an answer that is spoken, None for the measure's own bound."""
+    or the first alone, where it says something of the model and nothing of the attack. ``settings``
+    are those of the measure that are not its own; ``tokens`` bounds an answer that is spoken, None
+    for the measure's own bound."""
 
     name: str
     measure: str
     items: tuple[Example, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     when: Literal["always", "ends", "start"] = "always"
     tokens: int | None = None
 
@@ -64,11 +66,10 @@ class Probe:
         return first or self.when == "always" or (self.when == "ends" and last)
 
     def build(self) -> Measure:
-        """The measure itself, with its defaults."""
+        """The measure itself."""
         speaks = self.tokens is not None and catalogue.speaks(self.measure)
-        return catalogue.build(
-            "measure", self.measure, {"max_new_tokens": self.tokens} if speaks else None
-        )
+        bound = {"max_new_tokens": self.tokens} if speaks else {}
+        return catalogue.build("measure", self.measure, {**self.settings, **bound})
 
     @property
     def together(self) -> bool:
@@ -109,7 +110,7 @@ def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
         found.append(
             Probe(name=OVER_REFUSAL, measure="refusal", items=asked, when="start", tokens=bound)
         )
-    return found
+    return _set(world, found)
 
 
 def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
@@ -131,7 +132,7 @@ def task_probes(world: World, task: str) -> list[Probe]:
     """The dev score of a downstream task."""
     dev = world.tasks[task].dev
     bound = world.tokens.get(f"tasks.{task}")
-    return [Probe(name=TASK, measure=dev.measure, items=dev.items, tokens=bound)]
+    return _set(world, [Probe(name=TASK, measure=dev.measure, items=dev.items, tokens=bound)])
 
 
 def split_probes(world: World, domain: str) -> list[Probe]:
@@ -155,7 +156,7 @@ def split_probes(world: World, domain: str) -> list[Probe]:
             found.append(
                 Probe(name=split(name), measure=world.harm, items=tuple(items), tokens=bound)
             )
-    return found
+    return _set(world, found)
 
 
 def each_in(probe: Probe) -> int:
@@ -170,6 +171,11 @@ def asked_in(world: World, trial: Trial) -> list[Probe]:
     if diagnosis(trial) == "splits":
         return split_probes(world, trial.domain)
     return probes(world, trial.domain, trial.items)
+
+
+def _set(world: World, asked: Sequence[Probe]) -> list[Probe]:
+    """Probes whose measures are set as the world says."""
+    return [replace(one, settings=world.settings(one.measure)) for one in asked]
 
 
 def ask(lm: LM, asked: Sequence[Probe]) -> Records:

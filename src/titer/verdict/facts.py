@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from titer.core.study import Row
 from titer.core.units import Level, Part
@@ -40,13 +40,15 @@ class SuiteFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldFacts:
     """The data: its name and digest, the measure of ``harm`` with its score for a guess, and the
-    hazards, the one that the models were immunised on first."""
+    hazards, the one that the models were immunised on first. ``judged_by`` names the model, with
+    its revision, behind each measure that has one."""
 
     name: str
     digest: str
     harm: str
     chance: Level
     domains: tuple[str, ...]
+    judged_by: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"omit": {}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,11 @@ def _world(study: Manifest) -> WorldFacts:
         harm=study.harm,
         chance=study.chance,
         domains=study.domains,
+        judged_by={
+            name: str(settings["model"])
+            for name, settings in study.judged_by.items()
+            if settings.get("model")
+        },
     )
 
 

@@ -129,6 +129,7 @@ class Manifest(_Strict):
     utility: dict[Name, Annotated[Utility, BeforeValidator(_named)]] = {}
     tasks: dict[Name, TaskFiles] = {}
     over_refusal: Annotated[OverRefusal, BeforeValidator(_named)] | None = None
+    judges: dict[Name, dict[str, Any]] = {}
     references: References = References()
 
 

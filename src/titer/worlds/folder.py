@@ -17,6 +17,7 @@ from titer.core import catalogue
 from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
+from titer.worlds._judged import asked_by, judges
 from titer.worlds._schema import (
     HazardFiles,
     Manifest,
@@ -69,6 +70,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         # The same file may be named for several roles.
         raise BadInput(*manifest.faults, *dict.fromkeys(reading.faults))
     reading.faults += _measure_faults(manifest)
+    judged = judges(manifest, root, reading.faults)
     related, unrelated = _environments(reading, manifest)
     world = World(
         name=manifest.name,
@@ -94,6 +96,7 @@ def load(folder: str | os.PathLike[str]) -> World:
         also=tuple(manifest.harm.also),
         tokens=_tokens(manifest),
         references={name: source for name, source in manifest.references if source is not None},
+        judges=judged,
     )
     reading.faults += _repeated_ids(reading.roles)
     reading.faults += _overlaps(reading.roles, list(manifest.hazards))
@@ -154,10 +157,11 @@ def _tasks(reading: _Reading, manifest: Manifest) -> dict[str, Task]:
 def _needs(measure: str) -> Needs:
     """What a measure needs of every item it judges. Those not named here, an answer."""
     why = f"the measure {measure} needs"
+    known = measure in catalogue.names("measure")
     match measure:
         case "choice":
             return Needs(keys=("answer", "choices"), why=why)
-        case "refusal" | "coherence" | "compliance":
+        case _ if measure == "coherence" or (known and catalogue.target(measure) == "refusal"):
             return Needs(keys=(), why=why)
         case _:
             return Needs(why=why)
@@ -166,13 +170,7 @@ def _needs(measure: str) -> Needs:
 def _measure_faults(manifest: Manifest) -> Iterator[str]:
     inside = {one.name for one in catalogue.summaries("measure") if one.family == "inside"}
     known = [name for name in catalogue.names("measure") if name not in inside]
-    asked = {
-        "harm.measure": [manifest.harm.measure],
-        "harm.also": manifest.harm.also,
-        **{f"utility.{name}.measure": [one.measure] for name, one in manifest.utility.items()},
-        **{f"tasks.{name}.measure": [one.measure] for name, one in manifest.tasks.items()},
-    }
-    for place, measures in asked.items():
+    for place, measures in asked_by(manifest).items():
         for measure in measures:
             if measure not in known:
                 hint = nearest(measure, known)
