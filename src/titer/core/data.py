@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from titer.core.errors import UnknownName, nearest
@@ -100,7 +100,10 @@ class World:
     the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
-    ``source`` is the name by which the world can be read again, and no part of what it is.
+    ``unasked`` maps a pillar to why these data cannot answer it, and ``notes`` are sentences that a
+    reader of a result must have: what was left out on the way here, and under which licence the
+    data are. ``source`` is the name by which the world can be read again. These three are no part
+    of what a world is.
     """
 
     name: str
@@ -115,6 +118,8 @@ class World:
     chance: float = 0.0
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
+    unasked: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
@@ -132,6 +137,22 @@ class World:
                 f"It has {', '.join(self.hazards)}."
             )
         return Scope(self, hazard)
+
+    def roles(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
+        """Every role with its examples, named as a ``data.yaml`` names it; the benign text near the
+        hazard and far from it are ``environments.near`` and ``environments.far``."""
+        for name, hazard in self.hazards.items():
+            for split in ("defend", "attack", "select", "report"):
+                yield f"hazards.{name}.{split}", getattr(hazard, split)
+        yield "retain", self.retain
+        yield "environments.near", self.related
+        yield "environments.far", self.unrelated
+        for name, suite in self.utility.items():
+            yield f"utility.{name}", suite.items
+        for name, task in self.tasks.items():
+            yield f"tasks.{name}.train", task.train
+            yield f"tasks.{name}.dev", task.dev.items
+        yield "over_refusal", self.over_refusal
 
     def defender(self, domain: str) -> Data:
         """What the defender of ``domain`` may see."""
@@ -154,7 +175,8 @@ class World:
     def digest(self) -> str:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         content = asdict(self)
-        del content["source"]
+        for name in ("unasked", "notes", "source"):
+            del content[name]
         text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from titer.core.data import World
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, nearest
 
 __all__ = ["PLAIN", "find_world", "load_world", "salted", "world_salt", "world_seed"]
 
@@ -18,8 +18,8 @@ _SALT = re.compile(r"[0-9a-z]{1,32}")
 
 
 def load_world(source: str) -> World:
-    """``fabula``, ``fabula#SEED``, either with ``~SALT`` after it, or a folder with a
-    ``data.yaml``.
+    """``fabula``, ``fabula#SEED``, either with ``~SALT`` after it, a folder with a ``data.yaml``,
+    or a public set (:mod:`titer.worlds.public`).
 
     Raises:
         BadInput: no such world, or a folder with faults, all of them named.
@@ -29,9 +29,15 @@ def load_world(source: str) -> World:
 
         salt = world_salt(source)
         return replace(fabula(seed, "" if salt == PLAIN else salt), source=source)
+    # A folder is taken before a set of its name.
     if not Path(source).exists():
+        from titer.worlds import public
+
+        if public.asked(source) is not None:
+            return replace(public.load(source), source=source)
         raise BadInput(
-            f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
+            f"there is no data folder {source!r}.{nearest(source, public.names())} Give a folder "
+            "with a data.yaml, fabula, or one of `titer list data`."
         )
     from titer.worlds.folder import load
 
@@ -48,7 +54,7 @@ def find_world(source: str, digest: str) -> World | None:
 
 
 def world_seed(source: str) -> int | None:
-    """The seed of a testbed world's name, None for a folder.
+    """The seed of a testbed world's name, None for all else.
 
     Raises:
         BadInput: a seed that is no whole number.
