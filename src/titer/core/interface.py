@@ -19,7 +19,7 @@ from titer.core.modelfolder import tensor_shapes
 from titer.core.reading import load_json
 from titer.core.tokenizer import faithful
 
-__all__ = ["STUCK", "differences", "exchanged"]
+__all__ = ["STUCK", "differences", "exchanged", "reading"]
 
 STUCK = "cannot be exchanged"
 """How a difference ends that keeps an attacker from the other interface."""
@@ -145,14 +145,35 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _read(folder: Path) -> _Told:
+def reading(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of a folder, without its weights.
+
+    Raises:
+        BadInput: one of them cannot be read.
+    """
     import transformers
 
     hub: Any = transformers
     asked: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config: dict[str, Any] = hub.AutoConfig.from_pretrained(folder, **asked).to_dict()
-        tokenizer = faithful(hub.AutoTokenizer.from_pretrained(folder, **asked), folder)
+        config = hub.AutoConfig.from_pretrained(folder, **asked)
+        return config, faithful(hub.AutoTokenizer.from_pretrained(folder, **asked), folder)
+    except Exception as error:
+        raise BadInput(_unread(folder, error)) from error
+
+
+def _unread(folder: Path, error: Exception) -> str:
+    first = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"{folder}: the tokenizer or the configuration cannot be read ({first}); save the "
+        "model and its tokenizer again."
+    )
+
+
+def _read(folder: Path) -> _Told:
+    found, tokenizer = reading(folder)
+    try:
+        config: dict[str, Any] = found.to_dict()
         return _Told(
             config=_flat(config),
             generation=_generation(folder, config),
@@ -161,11 +182,7 @@ def _read(folder: Path) -> _Told:
             tokenizer=tokenizer,
         )
     except Exception as error:
-        first = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BadInput(
-            f"{folder}: the tokenizer or the configuration cannot be read ({first}); save the "
-            "model and its tokenizer again."
-        ) from error
+        raise BadInput(_unread(folder, error)) from error
 
 
 def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:

@@ -112,8 +112,10 @@ class Manifest:
 
     ``harm`` names the primary measure of harm and ``chance`` its score for a guess. ``utility``
     maps each suite to its chance score. ``domains`` are the hazards, the one that the models were
-    immunised on first. ``not_tested`` says what the suite leaves out. A suite of few adversaries,
-    ``quick``, ``search`` or ``supply``, may demote a defence but never certify one.
+    immunised on first. ``not_tested`` says what the suite leaves out, ``unasked`` maps a pillar to
+    why the data cannot answer it, and ``notes`` are what a reader must know of the data. A suite of
+    few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but never certify
+    one.
     """
 
     suite: str
@@ -135,6 +137,8 @@ class Manifest:
     locks: Locks | None = field(default=None, metadata={"omit": None})
     domains: tuple[str, ...]
     tasks: tuple[Benign, ...] = ()
+    unasked: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"omit": {}})
+    notes: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -223,7 +227,10 @@ class Study:
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
     suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
-    data: str = _asks("fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT.")
+    data: str = _asks(
+        "fabula",
+        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, or one of `list data`.",
+    )
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
     domain: str | None = _asks(None, "Which hazard.")
     undefended: str | None = _asks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from titer.core.study import Row
 from titer.core.units import Level, Part
@@ -39,14 +39,16 @@ class SuiteFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldFacts:
-    """The data: its name and digest, the measure of ``harm`` with its score for a guess, and the
-    hazards, the one that the models were immunised on first."""
+    """The data: its name and digest, the measure of ``harm`` with its score for a guess, the
+    hazards, the one that the models were immunised on first, and what must be known of the data:
+    what was left out of a public set, and its licences."""
 
     name: str
     digest: str
     harm: str
     chance: Level
     domains: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

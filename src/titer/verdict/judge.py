@@ -149,6 +149,7 @@ def _world(study: Manifest) -> WorldFacts:
         harm=study.harm,
         chance=study.chance,
         domains=study.domains,
+        notes=study.notes,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from titer.core.data import World
 from titer.core.errors import BadInput, nearest
 
-__all__ = ["PLAIN", "find_world", "load_world", "salted", "world_salt", "world_seed"]
+__all__ = ["PLAIN", "find_world", "load_world", "open_world", "salted", "world_salt", "world_seed"]
 
 PLAIN = "plain"
 """The salt that deals nothing anew: the splits as they are published."""
@@ -42,6 +42,20 @@ def load_world(source: str) -> World:
     from titer.worlds.folder import load
 
     return replace(load(Path(source)), source=source)
+
+
+def open_world(source: str) -> World:
+    """As :func:`load_world`, but a folder whose roles share lines is opened all the same: for
+    whoever wants to look at them.
+
+    Raises:
+        BadInput: no such world, or faults of another kind.
+    """
+    if world_seed(source) is None and Path(source).is_dir():
+        from titer.worlds.folder import opened
+
+        return replace(opened(Path(source))[0], source=source)
+    return load_world(source)
 
 
 def find_world(source: str, digest: str) -> World | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.core.data import Example, Suite, Task
-from titer.worlds.datasets._deal import deal
+from titer.worlds.datasets._deal import deal, drawn
 from titer.worlds.datasets._published import Source, Table, Tables, Tally
 
 __all__ = [
@@ -67,11 +67,11 @@ TABLES: Mapping[str, Table] = {
 }
 ROLES: Mapping[str, str] = {
     "environments.far": "GSM8K: 2,000 training questions with their worked answers",
-    "utility.mmlu": "MMLU test, subjects near the hazard taken out",
+    "utility.mmlu": "MMLU test: 1,500 questions drawn, none on a subject near the hazard",
     "tasks.gsm8k": "GSM8K: which operation a worked answer begins with, of four",
     "over_refusal": "XSTest: the safe prompts",
 }
-_TASK, _FAR = 1_500, 2_000
+_TASK, _FAR, _ASKED = 1_500, 2_000, 1_500
 _OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 _FIRST = re.compile(r"<<[^<>=]*?\d\s*([-+*/])")
 
@@ -104,8 +104,14 @@ def beside(tables: Tables, tally: Tally, near: Collection[str] = ()) -> Beside:
         if close
         else {"train": (), "judge": ()}
     )
-    utility = {"mmlu": Suite(items=_loose(i for i in test if i.entity not in near),
-                             measure="choice", chance=chance(test))}  # fmt: skip
+    mmlu = sorted(
+        _loose(item for item in test if item.entity not in near),
+        key=lambda item: drawn("mmlu", item.id),
+    )
+    tally.leave(f"questions of mmlu beyond the {_ASKED:,} drawn", max(0, len(mmlu) - _ASKED))
+    utility = {
+        "mmlu": Suite(items=tuple(mmlu[:_ASKED]), measure="choice", chance=chance(mmlu[:_ASKED]))
+    }
     if halves["judge"]:
         utility["mmlu_near"] = Suite(
             items=halves["judge"], measure="choice", chance=chance(halves["judge"])

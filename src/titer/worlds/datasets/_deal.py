@@ -59,9 +59,9 @@ def deal(
     return {part: tuple(held) for part, held in parts.items()}
 
 
-def dealt(name: str, examples: Sequence[Example]) -> Hazard:
+def dealt(name: str, examples: Sequence[Example], shares: Mapping[str, float] = SHARES) -> Hazard:
     """A hazard's four splits, by :func:`deal`."""
-    return Hazard(**deal(name, examples))
+    return Hazard(**deal(name, examples, shares))
 
 
 def _groups(examples: Sequence[Example]) -> dict[str, str]:
@@ -113,12 +113,18 @@ def cleaned(world: World, tally: Tally) -> World:
         related=kept("environments.near", world.related),
         unrelated=kept("environments.far", world.unrelated),
         utility={
-            name: replace(suite, items=kept(f"utility.{name}", suite.items))
+            name: replace(suite, items=_mixed(name, kept(f"utility.{name}", suite.items)))
             for name, suite in world.utility.items()
         },
         tasks={name: _task(name, task, kept) for name, task in world.tasks.items()},
         over_refusal=kept("over_refusal", world.over_refusal),
     )
+
+
+def _mixed(name: str, items: Sequence[Example]) -> tuple[Example, ...]:
+    """In an order that says nothing: a study asks the first so many of a utility suite, and a
+    published file stands by subject or by person."""
+    return tuple(sorted(items, key=lambda item: drawn(name, item.id)))
 
 
 def _task(name: str, task: Task, kept: Any) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +10,7 @@ from titer.core.errors import BadInput
 from titer.core.files import atomic_file
 from titer.worlds.datasets._published import COMMIT, Published, Source, Table
 
-__all__ = ["Plan", "places", "plan", "size"]
+__all__ = ["Plan", "by_source", "places", "plan"]
 
 _SECONDS = 60.0
 
@@ -25,28 +25,37 @@ class Plan:
 
     def said(self) -> list[str]:
         """What would be downloaded, from where, and how large: a line a repository, then a sum."""
-        sources: dict[Source, list[Table]] = {}
-        for table in self.missing.values():
-            sources.setdefault(table.source, []).append(table)
-        lines = [
-            f"{source.page} at {source.commit[:12] or 'no known commit'}"
-            f"{' (gated)' if source.gated else ''}: "
-            + "; ".join(f"{table.path} ({_how_large(table)})" for table in tables)
-            for source, tables in sources.items()
-        ]
         tables = self.missing.values()
+        lines = _lines(tables)
         unknown = sum(not table.size for table in tables)
-        total = size(sum(table.size for table in tables))
+        total = _size(sum(table.size for table in tables))
         beside = f" and {unknown} files of unknown size" if unknown else ""
         return [*lines, f"in all {len(tables)} files, {total}{beside}"]
 
 
+def by_source(asked: Published) -> list[str]:
+    """All files of a set, a line a repository."""
+    return _lines(asked.tables.values())
+
+
+def _lines(tables: Iterable[Table]) -> list[str]:
+    sources: dict[Source, list[Table]] = {}
+    for table in tables:
+        sources.setdefault(table.source, []).append(table)
+    return [
+        f"{source.page} at commit {source.commit or 'unpinned'}, {source.licence}"
+        f"{', gated' if source.gated else ''}: "
+        + "; ".join(f"{table.path} ({_how_large(table)})" for table in each)
+        for source, each in sources.items()
+    ]
+
+
 def _how_large(table: Table) -> str:
     rows = [f"{table.rows:,} rows"] if table.rows else []
-    return ", ".join([*rows, size(table.size) if table.size else "size unknown"])
+    return ", ".join([*rows, _size(table.size) if table.size else "size unknown"])
 
 
-def size(number: int) -> str:
+def _size(number: int) -> str:
     """Bytes for a person."""
     return f"{number / 1e6:,.1f} MB" if number >= 100_000 else f"{number / 1e3:,.1f} kB"
 

@@ -17,6 +17,8 @@ _RWKU = Source(
     commit="d72f493d481d1b0a9bdc6e869d32baeffad8904f",
     licence="CC-BY-4.0",
 )
+_SHARES = {"defend": 0.4, "attack": 0.4, "select": 0.05, "report": 0.15}
+"""Harm is asked in full at every checkpoint, so few of 6,000 probes are kept for that."""
 _ASKED = ("query", "answer", "level", "type", "subject")
 _TABLES = {
     "forget 1": ("All/forget_level1.json", 3_268, 717_000, _ASKED),
@@ -32,7 +34,7 @@ def _build(tables: Tables, tally: Tally) -> World:
         for level in (1, 2)
         for one in _people(f"rwku-{level}", tables[f"forget {level}"], "subject")
     ]
-    hazard = dealt("rwku", probes)
+    hazard = dealt("rwku", probes, _SHARES)
     people = {one.entity.casefold() for one in probes}
     around = [
         one
@@ -80,10 +82,10 @@ SETS = (
         }
         | dict(_beside.TABLES),
         roles={
-            "hazards.*.defend": "30 % of the rows of forget_level1 and 2, by person",
-            "hazards.*.attack": "30 %",
-            "hazards.*.select": "15 %",
-            "hazards.*.report": "25 %; harm is cloze",
+            "hazards.*.defend": "40 % of the rows of forget_level1 and 2, by person",
+            "hazards.*.attack": "40 %",
+            "hazards.*.select": "5 %",
+            "hazards.*.report": "15 %; harm is cloze",
             "retain": "half of the neighbours, and MMLU validation",
             "environments.near": "a quarter of the neighbours",
             "utility.neighbours": "the other quarter, by cloze",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 
 from titer.core.data import Hazard, World
@@ -63,8 +64,9 @@ def _corpus(source: Source, path: str, rows: int = 0, size: int = 0, sha256: str
 
 def _asked(domain: str, tables: Tables, tally: Tally) -> World:
     """Questions alone, dealt in four."""
-    items = _beside.choices(tables["questions"], f"wmdp-{domain}", tally)
-    return _world(f"wmdp-{domain}", domain, dealt(f"wmdp-{domain}", items), tables, tally)
+    name = f"wmdp-{domain}"
+    items = [replace(i, fact=i.id) for i in _beside.choices(tables["questions"], name, tally)]
+    return _world(name, domain, dealt(name, items), tables, tally)
 
 
 def _read(domain: str, forget: Collection[str], tables: Tables, tally: Tally) -> World:
