@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import bench, exchange, grow, locks, race, status
+from titer.cli import bench, data, exchange, grow, locks, race, status
 from titer.cli.guard import Commands, Program, Reads, require_words
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
@@ -145,7 +145,7 @@ def list_command(
     kind: Annotated[
         str,
         typer.Argument(
-            help="attacks, defences, measures, presets, models, suites or worlds; "
+            help="attacks, defences, measures, presets, models, suites, worlds or data; "
             "without one, what these are."
         ),
     ] = "kinds",
@@ -160,11 +160,21 @@ def list_command(
 
 @app.command()
 def card(
-    name: Annotated[str, typer.Argument(help="A method or a preset.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A method or a preset, or the word data.")],
+    set_name: Annotated[
+        str | None, typer.Argument(metavar="SET", help="After data: a public data set.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Everything about one method: source, access, settings, presets, version."""
+    """Everything about one method: source, access, settings, presets, version; or about a data
+    set."""
     from titer.cli.cards import card_of, card_text
 
+    if name == "data" and set_name is not None:
+        say_or_print(as_json, data.published_card(set_name), data.published_text(set_name))
+        return
+    if set_name is not None:
+        raise BadInput(f"titer card {name} {set_name}: write one name, or data and a set's name.")
     say_or_print(as_json, card_of(name), card_text(name))
 
 
@@ -179,6 +189,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 bench.register(app)
+data.register(app)
 exchange.register(app)
 grow.register(app)
 locks.register(app)

@@ -21,6 +21,7 @@ _SAYS = {
     "models": "the organisms of the testbed",
     "suites": "sets of adversaries that `titer bench` runs",
     "worlds": "the data of an experiment",
+    "data": "public data sets that --data takes by name",
 }
 _ALL = tuple(_SAYS)
 _ALSO = {"attack": "attacks", "defence": "defences", "defenses": "defences", "measure": "measures"}
@@ -65,7 +66,12 @@ def listing(kind: str) -> list[dict[str, Any]]:
         return [
             {"name": "fabula", "summary": "the embedded synthetic testbed"},
             {"name": "FOLDER", "summary": "your own data: a folder with a data.yaml"},
+            {"name": "NAME", "summary": "a public data set: one of `titer list data`"},
         ]
+    if kind == "data":
+        from titer.cli.data import listed
+
+        return listed()
     if kind == "kinds":
         return [{"name": name, "summary": says} for name, says in _SAYS.items()]
     raise UnknownName(f"no list named {kind!r}.{nearest(kind, _ALL)} There are {', '.join(_ALL)}.")

@@ -44,6 +44,7 @@ BOUNDS = {
     "cap": _STEPS,
     "exam": _STEPS,
     "lr": _RATE,
+    "near": Bounds(0, 1, above=True, what="a share"),
     "rank": Bounds(1, 65_536, what=_WHOLE),
     "ratio": Bounds(0, 1_000, above=True),
     "sample": Bounds(0, 1, above=True, what="a share"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -136,7 +136,10 @@ class World:
     ``judges`` are the settings of measures that need some, by name.
     ``tokens`` bounds the tokens of spoken answers by role (``harm``, ``utility.NAME``,
     ``tasks.NAME``, ``over_refusal``); a role that is not named has its measure's own bound.
-    ``source`` is the name by which the world can be read again, and no part of what it is.
+    ``unasked`` maps a pillar to why these data cannot answer it, and ``notes`` are sentences that a
+    reader of a result must have: what was left out on the way here, and under which licence the
+    data are. ``source`` is the name by which the world can be read again. These three are no part
+    of what a world is.
     """
 
     name: str
@@ -153,6 +156,8 @@ class World:
     references: Mapping[str, str] = field(default_factory=dict[str, str])
     judges: Mapping[str, JudgedBy] = field(default_factory=dict[str, JudgedBy])
     tokens: Mapping[str, int] = field(default_factory=dict[str, int])
+    unasked: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
@@ -175,6 +180,22 @@ class World:
         """What a measure is built with here; nothing where it is built with its defaults."""
         return self.judges[measure].fields if measure in self.judges else {}
 
+    def roles(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
+        """Every role with its examples, named as a ``data.yaml`` names it; the benign text near the
+        hazard and far from it are ``environments.near`` and ``environments.far``."""
+        for name, hazard in self.hazards.items():
+            for split in ("defend", "attack", "select", "report"):
+                yield f"hazards.{name}.{split}", getattr(hazard, split)
+        yield "retain", self.retain
+        yield "environments.near", self.related
+        yield "environments.far", self.unrelated
+        for name, suite in self.utility.items():
+            yield f"utility.{name}", suite.items
+        for name, task in self.tasks.items():
+            yield f"tasks.{name}.train", task.train
+            yield f"tasks.{name}.dev", task.dev.items
+        yield "over_refusal", self.over_refusal
+
     def defender(self, domain: str) -> Data:
         """What the defender of ``domain`` may see."""
         return Data(
@@ -196,8 +217,8 @@ class World:
     def digest(self) -> str:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         content = asdict(self)
-        del content["source"]
-        del content["judges"]
+        for name in ("unasked", "notes", "source", "judges"):
+            del content[name]
         if self.judges:
             content["judges"] = {name: dict(one.settings) for name, one in self.judges.items()}
         if not self.tokens:

@@ -19,7 +19,7 @@ from titer.core.modelfolder import tensor_shapes
 from titer.core.reading import load_json
 from titer.core.tokenizer import faithful
 
-__all__ = ["STUCK", "Shape", "Told", "differences", "exchanged", "told", "unlike"]
+__all__ = ["STUCK", "Shape", "Told", "differences", "exchanged", "reading", "told", "unlike"]
 
 Shape = tuple[int, ...]
 
@@ -153,21 +153,38 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _read(folder: Path) -> Told:
+def reading(folder: Path) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of a folder, without its weights.
+
+    Raises:
+        BadInput: one of them cannot be read.
+    """
     import transformers
 
     hub: Any = transformers
     asked: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config: dict[str, Any] = hub.AutoConfig.from_pretrained(folder, **asked).to_dict()
-        tokenizer = faithful(hub.AutoTokenizer.from_pretrained(folder, **asked), folder)
+        config = hub.AutoConfig.from_pretrained(folder, **asked)
+        return config, faithful(hub.AutoTokenizer.from_pretrained(folder, **asked), folder)
+    except Exception as error:
+        raise BadInput(_unread(folder, error)) from error
+
+
+def _unread(folder: Path, error: Exception) -> str:
+    first = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"{folder}: the tokenizer or the configuration cannot be read ({first}); save the "
+        "model and its tokenizer again."
+    )
+
+
+def _read(folder: Path) -> Told:
+    found, tokenizer = reading(folder)
+    try:
+        config: dict[str, Any] = found.to_dict()
         return told(config, _generation(folder), tokenizer)
     except Exception as error:
-        first = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BadInput(
-            f"{folder}: the tokenizer or the configuration cannot be read ({first}); save the "
-            "model and its tokenizer again."
-        ) from error
+        raise BadInput(_unread(folder, error)) from error
 
 
 def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:

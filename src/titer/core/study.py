@@ -116,8 +116,9 @@ class Manifest:
     world's to them: which model judges, at which revision. ``domains`` are the hazards, the one
     that the models were immunised on first. ``disjoint`` says that the attacker's examples and the
     report's name their facts or entities, and share none. ``not_tested`` says what the suite leaves
-    out. A suite of few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but
-    never certify one.
+    out, ``unasked`` maps a pillar to why the data cannot answer it, and ``notes`` are what a reader
+    must know of the data. A suite of few adversaries, ``quick``, ``search`` or ``supply``, may
+    demote a defence but never certify one.
     """
 
     suite: str
@@ -143,6 +144,8 @@ class Manifest:
     domains: tuple[str, ...]
     tasks: tuple[Benign, ...] = ()
     disjoint: bool = field(default=False, metadata={"omit": False})
+    unasked: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"omit": {}})
+    notes: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -231,7 +234,10 @@ class Study:
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
     suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
-    data: str = _asks("fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT.")
+    data: str = _asks(
+        "fabula",
+        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, or one of `list data`.",
+    )
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
     target: Target | None = _asks(  # noqa: RUF009 - a string that ruff does not know for one
         None, "What a model should do with a hazard: not know it (knowledge), decline (refusal)."

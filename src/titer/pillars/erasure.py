@@ -64,6 +64,9 @@ class Erasure:
 def score(ground: Ground) -> Erasure:
     """The erasure of one model."""
     bench = ground.arena.bench if ground.arena else ground.blank
+    if why := ground.study.unasked.get("erasure"):
+        none = missing(f"not askable: {why}")
+        return Erasure(rtt=none, regained=none, oracle_after=none, honest_zero=none, note=none.note)
     return erasure(ground.panel, bench, ground.mine.withheld, disjoint=ground.study.disjoint)
 
 

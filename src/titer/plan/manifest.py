@@ -15,6 +15,7 @@ import yaml
 
 from titer.core import catalogue
 from titer.core.codec import from_json
+from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.families import FAMILIES
 from titer.core.files import write_atomic
@@ -171,7 +172,7 @@ def describe(study: Experiment) -> Manifest:
         subjects=study.subjects,
         seeds=study.seeds,
         checkpoints=checkpoints(_longest(study)),
-        not_tested=tuple(_left_out(study)),
+        not_tested=(*_left_out(study), *_unasked(study.world)),
         locks=_locks(study) if study.suite.controls else None,
         domains=(study.domain, *(d for d in study.world.hazards if d != study.domain)),
         tasks=tuple(
@@ -179,6 +180,8 @@ def describe(study: Experiment) -> Manifest:
             for name in study.tasks or tuple(study.world.tasks)
         ),
         disjoint=study.world.hazards[study.domain].disjoint(),
+        unasked=study.world.unasked,
+        notes=study.world.notes,
     )
 
 
@@ -229,6 +232,11 @@ def _left_out(study: Experiment) -> list[str]:
     if study.suite.cap is not None:
         found.append(f"budgets beyond {study.suite.cap:,} steps")
     return [*found, *_families_left_out(_rows(study))]
+
+
+def _unasked(world: World) -> list[str]:
+    """What the data cannot answer."""
+    return [f"{pillar} (not askable: {why})" for pillar, why in world.unasked.items()]
 
 
 def _families_left_out(rows: Iterable[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from titer.plan.suite import Suite, judges, suite_hash
 from titer.plan.suites import suite
 from titer.trial.immunise import Immunisation, parse_defence, planned
 from titer.trial.shares import check_shares
+from titer.worlds.checkup import notices
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse
 from titer.worlds.source import aimed, load_world, salted, world_salt, world_seed
@@ -42,6 +44,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 
 class Faults:
@@ -137,6 +141,8 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     faults = Faults()
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))
+    for notice in notices(world) if world and world_seed(asked.data) is None else ():
+        _LOG.warning("%s", notice)
     domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
     faults.found += _aims(asked, world) if world else ()
     faults.attempt(lambda: require_number("seeds", asked.seeds))

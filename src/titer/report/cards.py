@@ -116,6 +116,8 @@ def _body(verdict: Verdict, model: ModelVerdict) -> list[str]:
         f"    {_command(again.command)}",
         "",
     ]
+    if notes := verdict.world.notes:
+        lines += ["## The data", "", *(f"- {_text(note)}" for note in notes), ""]
     return lines
 
 

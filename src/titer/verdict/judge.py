@@ -155,6 +155,7 @@ def _world(study: Manifest) -> WorldFacts:
             for name, settings in study.judged_by.items()
             if settings.get("model")
         },
+        notes=study.notes,
     )
 
 

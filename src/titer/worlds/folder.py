@@ -28,7 +28,7 @@ from titer.worlds._schema import (
     read,
 )
 
-__all__ = ["load"]
+__all__ = ["load", "opened"]
 
 SPLITS = ("defend", "attack", "select", "report")
 _SHOWN = 5
@@ -60,6 +60,18 @@ def load(folder: str | os.PathLike[str]) -> World:
         BadInput: anything is wrong with ``data.yaml`` or a line of a file, ids are not unique, or
             what one party sees or a judge asks is seen by another; one sentence a fault, all
             faults together.
+    """
+    world, leaks = opened(folder)
+    if leaks:
+        raise BadInput(*leaks)
+    return world
+
+
+def opened(folder: str | os.PathLike[str]) -> tuple[World, list[str]]:
+    """A data folder's world, and one sentence for each way in which its roles share lines.
+
+    Raises:
+        BadInput: anything else is wrong with it; then the sentences are among its faults.
     """
     root = Path(folder).expanduser()
     manifest = read(root)
@@ -99,12 +111,14 @@ def load(folder: str | os.PathLike[str]) -> World:
         judges=judged,
     )
     reading.faults += _repeated_ids(reading.roles)
-    reading.faults += _overlaps(reading.roles, list(manifest.hazards))
-    reading.faults += _leaks(reading.roles)
-    reading.faults += _both_ways(reading.roles)
+    leaks = [
+        *_overlaps(reading.roles, list(manifest.hazards)),
+        *_leaks(reading.roles),
+        *_both_ways(reading.roles),
+    ]
     if reading.faults:
-        raise BadInput(*reading.faults)
-    return world
+        raise BadInput(*reading.faults, *leaks)
+    return world, leaks
 
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:

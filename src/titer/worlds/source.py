@@ -7,10 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from titer.core.data import World
-from titer.core.errors import BadInput
+from titer.core.errors import BadInput, nearest
 from titer.core.records import Target
 
-__all__ = ["PLAIN", "aimed", "find_world", "load_world", "salted", "world_salt", "world_seed"]
+__all__ = [
+    "PLAIN",
+    "aimed",
+    "find_world",
+    "load_world",
+    "open_world",
+    "salted",
+    "world_salt",
+    "world_seed",
+]
 
 PLAIN = "plain"
 """The salt that deals nothing anew: the splits as they are published."""
@@ -20,8 +29,8 @@ _SALT = re.compile(r"[0-9a-z]{1,32}")
 
 
 def load_world(source: str) -> World:
-    """``fabula`` or ``fabula+refusal``, either with ``#SEED`` and then ``~SALT`` after it, or a
-    folder with a ``data.yaml``.
+    """``fabula`` or ``fabula+refusal``, either with ``#SEED`` and then ``~SALT`` after it, a
+    folder with a ``data.yaml``, or a public set (:mod:`titer.worlds.public`).
 
     Raises:
         BadInput: no such world, or a folder with faults, all of them named.
@@ -32,13 +41,33 @@ def load_world(source: str) -> World:
         salt = world_salt(source)
         target: Target = "refusal" if _parted(source)[0] == _REFUSING else "knowledge"
         return replace(fabula(seed, "" if salt == PLAIN else salt, target), source=source)
+    # A folder is taken before a set of its name.
     if not Path(source).exists():
+        from titer.worlds import public
+
+        if public.asked(source) is not None:
+            return replace(public.load(source), source=source)
         raise BadInput(
-            f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
+            f"there is no data folder {source!r}.{nearest(source, public.names())} Give a folder "
+            "with a data.yaml, fabula, or one of `titer list data`."
         )
     from titer.worlds.folder import load
 
     return replace(load(Path(source)), source=source)
+
+
+def open_world(source: str) -> World:
+    """As :func:`load_world`, but a folder whose roles share lines is opened all the same: for
+    whoever wants to look at them.
+
+    Raises:
+        BadInput: no such world, or faults of another kind.
+    """
+    if world_seed(source) is None and Path(source).is_dir():
+        from titer.worlds.folder import opened
+
+        return replace(opened(Path(source))[0], source=source)
+    return load_world(source)
 
 
 def find_world(source: str, digest: str) -> World | None:
@@ -51,7 +80,7 @@ def find_world(source: str, digest: str) -> World | None:
 
 
 def world_seed(source: str) -> int | None:
-    """The seed of a testbed world's name, None for a folder.
+    """The seed of a testbed world's name, None for all else.
 
     Raises:
         BadInput: a seed that is no whole number.
