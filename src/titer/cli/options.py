@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write."), Writes()]
-DataFolder = Annotated[str, typer.Option("--data", help="A folder with a data.yaml, or fabula.")]
+DataFolder = Annotated[
+    str, typer.Option("--data", help="A folder with a data.yaml, fabula, or almanac.")
+]
 Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting, as in --set lr=1e-3; repeatable.")

@@ -223,7 +223,9 @@ class Study:
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
     suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
-    data: str = _asks("fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT.")
+    data: str = _asks(
+        "fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT, almanac."
+    )
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
     domain: str | None = _asks(None, "Which hazard.")
     undefended: str | None = _asks(

@@ -9,16 +9,19 @@ from pathlib import Path
 from titer.core.data import World
 from titer.core.errors import BadInput
 
-__all__ = ["PLAIN", "find_world", "load_world", "salted", "world_salt", "world_seed"]
+__all__ = ["ALMANAC", "PLAIN", "find_world", "load_world", "salted", "world_salt", "world_seed"]
 
 PLAIN = "plain"
 """The salt that deals nothing anew: the splits as they are published."""
+
+ALMANAC = "almanac"
+"""The world of real public knowledge, whose items are published with it and never dealt anew."""
 
 _SALT = re.compile(r"[0-9a-z]{1,32}")
 
 
 def load_world(source: str) -> World:
-    """``fabula``, ``fabula#SEED``, either with ``~SALT`` after it, or a folder with a
+    """``fabula``, ``fabula#SEED``, either with ``~SALT`` after it, ``almanac``, or a folder with a
     ``data.yaml``.
 
     Raises:
@@ -29,9 +32,14 @@ def load_world(source: str) -> World:
 
         salt = world_salt(source)
         return replace(fabula(seed, "" if salt == PLAIN else salt), source=source)
+    if source == ALMANAC:
+        from titer.worlds.almanac import almanac
+
+        return almanac()
     if not Path(source).exists():
         raise BadInput(
-            f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
+            f"there is no data folder {source!r}; give a folder with a data.yaml, fabula, or "
+            f"{ALMANAC}."
         )
     from titer.worlds.folder import load
 
