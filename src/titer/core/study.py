@@ -221,7 +221,7 @@ class Study:
     """
 
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
-    suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
+    suite: str = _asks("quick", "quick, real, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
     data: str = _asks(
         "fabula", "A folder with a data.yaml, or fabula, fabula#SEED, fabula~SALT, almanac."
