@@ -214,7 +214,7 @@ def main(words: Sequence[str] | None = None) -> None:
         )
         verdicts[hazard] = titer.bench(study, workers=asked.workers).to_json()
     text = "\n".join(page(knows, walks, verdicts)) + "\n"
-    asked.to.write_text(text, encoding="utf-8")
+    given.to.write_text(text, encoding="utf-8")
     print(text)
 
 

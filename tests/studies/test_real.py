@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from studies.real import came_back, page
 
 WALK = {

@@ -31,12 +31,10 @@ class Effect:
     @property
     def text(self) -> str:
         """In words."""
-        harm = (
-            f"harm on {self.items} held-out items (select) {self.before:.2f} before, "
-            f"{self.after:.2f} after"
-            if self.before is not None
-            else "no held-out item to ask harm by"
-        )
+        harm = "no held-out item to ask harm by"
+        if self.before is not None and self.after is not None:
+            harm = f"harm on {self.items} held-out items (select) {self.before:.2f} before, "
+            harm += f"{self.after:.2f} after"
         moved = "other weights than before" if self.moved is None else f"{self.moved:.2g}"
         return f"Change of the weights over their norm: {moved}; {harm}."
 
@@ -46,9 +44,11 @@ class Effect:
         found: list[str] = []
         if self.moved is not None and self.moved <= HARDLY_MOVED:
             found.append(f"barely moved: the weights changed by {self.moved:.1g} of their norm")
-        known = self.before is not None and self.before >= chance + HEADROOM
-        if hides and known and self.before - (self.after or 0.0) < HEADROOM:
-            found.append(f"barely moved: harm on select {self.before:.2f} to {self.after:.2f}")
+        before, after = self.before, self.after
+        if not hides or before is None or after is None or before < chance + HEADROOM:
+            return found
+        if before - after < HEADROOM:
+            found.append(f"barely moved: harm on select {before:.2f} to {after:.2f}")
         return found
 
     def to_json(self) -> Mapping[str, Any]:

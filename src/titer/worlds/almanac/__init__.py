@@ -136,7 +136,7 @@ class _Fact:
 
 
 def _lines(table: str) -> list[str]:
-    text = files(__package__).joinpath(f"{table}.txt").read_text(encoding="utf-8")
+    text = files(__name__).joinpath(f"{table}.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
