@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from titer import __version__
-from titer.cli import bench, data, exchange, grow, locks, race, status
+from titer.cli import bench, data, exchange, fetch, grow, locks, race, status
 from titer.cli.guard import Commands, Program, Reads, require_words
 from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
@@ -191,6 +191,7 @@ def doctor(as_json: AsJson = False) -> None:
 bench.register(app)
 data.register(app)
 exchange.register(app)
+fetch.register(app)
 grow.register(app)
 locks.register(app)
 race.register(app)

@@ -65,6 +65,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
     if kind == "worlds":
         return [
             {"name": "fabula", "summary": "the embedded synthetic testbed"},
+            {"name": "almanac", "summary": "real public knowledge, for models that people use"},
             {"name": "FOLDER", "summary": "your own data: a folder with a data.yaml"},
             {"name": "NAME", "summary": "a public data set: one of `titer list data`"},
         ]

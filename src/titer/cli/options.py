@@ -39,7 +39,10 @@ __all__ = [
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write."), Writes()]
 DataFolder = Annotated[
-    str, typer.Option("--data", help="A folder with a data.yaml, fabula, or one of `list data`.")
+    str,
+    typer.Option(
+        "--data", help="A folder with a data.yaml, fabula, almanac, or one of `list data`."
+    ),
 ]
 Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
 Settings = Annotated[

@@ -13,7 +13,7 @@ import titer
 from titer.api import rehearse
 from titer.cli.dry_run import not_grown
 from titer.cli.options import OneModel, Telling, few_threads, settings_of
-from titer.cli.output import say, say_or_print
+from titer.cli.output import note, say, say_or_print
 from titer.cli.progress import shown, stepping
 from titer.core.files import atomic_folder, require_place, write_atomic
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
@@ -57,6 +57,10 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         titer.immunise(lm, name, scope, watch=watch, **how)
     facts = load_json((out / "titer.json").read_text(encoding="utf-8"))
+    for flag in facts["flags"]:
+        note(f"watch: {flag}.")
+    if facts["effect"] and not told.quiet:
+        note(facts["effect"]["says"])
     say_or_print(
         told.as_json,
         facts,

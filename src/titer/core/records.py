@@ -145,6 +145,8 @@ class Preset:
     of the reference rate, which is calibrated on the undefended model for the family ``star``.
     ``steps`` is the budget at testbed size and at one to eight billion parameters. ``family`` is
     one of :data:`~titer.core.families.FAMILIES`, the heading under which a report shows it.
+    ``found`` is the number of weights of the model that a defence's settings were found on; on
+    models of about that size they are what it starts from. 0: on none.
     """
 
     title: str
@@ -155,6 +157,7 @@ class Preset:
     lr_scale: float | None = None
     star: str = ""
     domain: str = "kr"
+    found: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

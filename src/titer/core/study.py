@@ -232,11 +232,12 @@ class Study:
     """
 
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
-    suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
+    suite: str = _asks("quick", "quick, real, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
     data: str = _asks(
         "fabula",
-        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, or one of `list data`.",
+        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, almanac, or one of "
+        "`list data`.",
     )
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
     target: Target | None = _asks(  # noqa: RUF009 - a string that ruff does not know for one

@@ -157,6 +157,13 @@ PRESETS = {
         steps=(250, 1000),
         source="titer",
     ),
+    "ilu-135m": Preset(
+        title="NPO+ILU for models of some hundred million parameters",
+        fields={"base": "npo-135m", "environment_batch": 8},
+        steps=(40, 40),
+        source="titer",
+        found=134_515_008,
+    ),
     "ilu-paper": Preset(
         title="NPO+ILU as far as it is known, for eight billion parameters",
         fields={

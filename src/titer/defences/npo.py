@@ -80,6 +80,13 @@ PRESETS = {
         steps=(250, 1000),
         source="titer",
     ),
+    "npo-135m": Preset(
+        title="for models of some hundred million parameters",
+        fields={"lr": 1e-4, "batch_size": 4},
+        steps=(40, 40),
+        source="titer",
+        found=134_515_008,
+    ),
 }
 
 CARD = Card(

@@ -31,6 +31,7 @@ from titer.core.protocol import HARM, is_utility
 from titer.core.records import Budget, Point, Spent, Trace, Trial
 from titer.nn.hooks import blocks
 from titer.nn.interface import undropped
+from titer.nn.weights import distance
 from titer.train.batches import Batch, Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
 from titer.trial.probes import Probe, ask, each_in, judge, probes, split_probes
@@ -227,12 +228,11 @@ def scaled_logits(lm: LM, scale: float) -> Iterator[None]:
 def _distance(lm: LM, undefended: LM) -> dict[str, float]:
     """``moved``: the norm of the change over that of the undefended weights; ``rank``: the median
     over changed matrices of the change's stable rank. Nothing where shapes differ."""
-    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, undefended))
-    if mine.keys() != theirs.keys() or any(mine[k].shape != theirs[k].shape for k in mine):
+    moved = distance(lm, undefended)
+    if moved is None:
         return {}
-    gaps = [(mine[key].float() - theirs[key].float()).detach() for key in mine]
-    whole = torch.stack([weight.detach().float().norm() for weight in theirs.values()]).norm()
-    moved = float(torch.stack([gap.norm() for gap in gaps]).norm() / whole)
+    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, undefended))
+    gaps = ((mine[key].float() - theirs[key].float()).detach() for key in mine)
     ranks = [
         float(gap.norm() ** 2 / torch.linalg.matrix_norm(gap, 2) ** 2)
         for gap in gaps

@@ -22,11 +22,14 @@ from titer.core.files import atomic_folder
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
+from titer.core.protocol import SELECT
 from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Budget, Part, Spent, Status, content_key, part
 from titer.measures._room import cut_of
+from titer.trial.effect import ASKED, Effect, effect
 from titer.trial.load import load_model, load_named_world
-from titer.trial.presets import is_testbed
+from titer.trial.presets import is_testbed, usual
+from titer.trial.probes import ask, judge, probes
 from titer.trial.shares import take
 
 __all__ = [
@@ -42,7 +45,6 @@ __all__ = [
     "write",
 ]
 
-_TESTBED = "testbed"
 _STEPS = (200, 1000)
 _ROWS, _FLAGS = 1000, 20
 
@@ -94,12 +96,12 @@ class Immunisation:
 
 
 def parse_defence(
-    text: str, settings: Mapping[str, Any] | None = None, *, testbed: bool = False
+    text: str, settings: Mapping[str, Any] | None = None, *, parameters: int | None = None
 ) -> tuple[Part, ...]:
     """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``.
 
-    With ``testbed`` a method starts from its preset for models of a million parameters, where it
-    has one; otherwise from the defaults of its paper.
+    On a model of so many ``parameters`` a method starts from its preset for such a size
+    (:func:`~titer.trial.presets.usual`), where it has one; otherwise from its paper's defaults.
 
     Raises:
         UnknownName: no such defence or knob.
@@ -108,9 +110,9 @@ def parse_defence(
     stages = [name.strip() for name in text.split("+")]
     chosen: dict[str, dict[str, Any]] = {}
     for name in stages:
-        card = catalogue.card("defence", name)
-        preset = card.presets.get(f"{name}-{_TESTBED}")
-        chosen[name] = dict(preset.fields) if testbed and preset else {}
+        catalogue.card("defence", name)
+        preset = None if parameters is None else usual(name, parameters)
+        chosen[name] = dict(preset[1].fields) if preset else {}
     for key, value in (settings or {}).items():
         owner, dot, knob = key.partition(".")
         if not dot:
@@ -130,16 +132,16 @@ def parse_defence(
     )
 
 
-def steps_of(parts: tuple[Part, ...], *, testbed: bool) -> int:
+def steps_of(parts: tuple[Part, ...], *, parameters: int) -> int:
     """The budget in steps that the stages' settings are meant for, together.
 
     A stage that names none gets 200 steps on a testbed model and 1,000 on a larger one.
     """
     total = 0
     for stage in parts:
-        presets = catalogue.card("defence", stage.name).presets
-        preset = presets.get(f"{stage.name}-{_TESTBED}")
-        total += (preset.steps if preset else _STEPS)[0 if testbed else 1]
+        preset = usual(stage.name, parameters)
+        steps = preset[1].steps if preset else _STEPS
+        total += steps[0 if is_testbed(parameters) else 1]
     return total
 
 
@@ -159,14 +161,13 @@ def planned(
     Raises:
         UnknownName, BadInput: see :func:`parse_defence`.
     """
-    testbed = is_testbed(parameters)
-    parts = parse_defence(text, settings, testbed=testbed)
+    parts = parse_defence(text, settings, parameters=parameters)
     return Immunisation(
         parts=parts,
         base=base,
         world=scope.world.digest(),
         domain=scope.name,
-        steps=steps or steps_of(parts, testbed=testbed),
+        steps=steps or steps_of(parts, parameters=parameters),
         seed=seed,
     )
 
@@ -184,6 +185,7 @@ class Outcome:
     weights: str
     losses: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
+    effect: Effect | None = None
     course: tuple[Mapping[str, float], ...] = ()
 
 
@@ -206,15 +208,32 @@ def immunise(
     started = time.monotonic()
     with _deterministic():
         out = _method(wanted.parts)(lm, run)
+    seconds = time.monotonic() - started
+    seen = _effect(lm, out, wanted, world)
     outcome = Outcome(
         spent=run.spent,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         weights=out.digest(),
         losses=tuple(run.losses),
-        flags=(*run.flags, *_too_long(lm, run.data)),
+        flags=(*run.flags, *_too_long(lm, run.data), *_barely(seen, wanted, world)),
+        effect=seen,
         course=tuple(run.course),
     )
     return out, outcome
+
+
+def _effect(lm: LM, out: LM, wanted: Immunisation, world: World) -> Effect | None:
+    """What was done to the model; None where nothing was meant to be."""
+    if all(stage.name == "none" for stage in wanted.parts):
+        return None
+    harm = next(probe for probe in probes(world, wanted.domain) if probe.name == SELECT)
+    asked = replace(harm, items=harm.items[:ASKED])
+    return effect(lm, out, lambda model: judge([asked], ask(model, [asked]))[SELECT])
+
+
+def _barely(seen: Effect | None, wanted: Immunisation, world: World) -> list[str]:
+    families = {catalogue.card("defence", stage.name).family for stage in wanted.parts}
+    return seen.doubts(world.chance, hides="unlearning" in families) if seen else []
 
 
 def _too_long(lm: LM, data: Data) -> list[str]:
@@ -288,6 +307,7 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
             "flags": list(outcome.flags),
+            "effect": outcome.effect and outcome.effect.to_json(),
             "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
@@ -347,6 +367,8 @@ def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
         f"Seed {wanted.seed}."
         + (f" Made with {wanted.share:.0%} of the hazard." if wanted.share < 1 else ""),
         "",
+        *(["## What it did", outcome.effect.text, ""] if outcome.effect else []),
+        *([f"- {flag}" for flag in outcome.flags] + [""] * bool(outcome.flags)),
         "## What this does not say",
         "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",
         "",

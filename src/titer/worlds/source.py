@@ -11,6 +11,7 @@ from titer.core.errors import BadInput, nearest
 from titer.core.records import Target
 
 __all__ = [
+    "ALMANAC",
     "PLAIN",
     "aimed",
     "find_world",
@@ -24,13 +25,16 @@ __all__ = [
 PLAIN = "plain"
 """The salt that deals nothing anew: the splits as they are published."""
 
+ALMANAC = "almanac"
+"""The world of real public knowledge, whose items are published with it and never dealt anew."""
+
 _REFUSING = "fabula+refusal"
 _SALT = re.compile(r"[0-9a-z]{1,32}")
 
 
 def load_world(source: str) -> World:
-    """``fabula`` or ``fabula+refusal``, either with ``#SEED`` and then ``~SALT`` after it, a
-    folder with a ``data.yaml``, or a public set (:mod:`titer.worlds.public`).
+    """``fabula`` or ``fabula+refusal``, either with ``#SEED`` and then ``~SALT`` after it,
+    ``almanac``, a folder with a ``data.yaml``, or a public set (:mod:`titer.worlds.public`).
 
     Raises:
         BadInput: no such world, or a folder with faults, all of them named.
@@ -41,15 +45,20 @@ def load_world(source: str) -> World:
         salt = world_salt(source)
         target: Target = "refusal" if _parted(source)[0] == _REFUSING else "knowledge"
         return replace(fabula(seed, "" if salt == PLAIN else salt, target), source=source)
+    if source == ALMANAC:
+        from titer.worlds.almanac import almanac
+
+        return almanac()
     # A folder is taken before a set of its name.
     if not Path(source).exists():
         from titer.worlds import public
 
         if public.asked(source) is not None:
             return replace(public.load(source), source=source)
+        near = nearest(source, (*public.names(), ALMANAC))
         raise BadInput(
-            f"there is no data folder {source!r}.{nearest(source, public.names())} Give a folder "
-            "with a data.yaml, fabula, or one of `titer list data`."
+            f"there is no data folder {source!r}.{near} Give a folder with a data.yaml, fabula, "
+            f"{ALMANAC}, or one of `titer list data`."
         )
     from titer.worlds.folder import load
 
