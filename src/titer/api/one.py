@@ -10,30 +10,42 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from titer.core import catalogue
 from titer.core.bounds import require_number
 from titer.core.data import Scope, World
 from titer.core.errors import BadInput
 from titer.core.files import require_place
+from titer.core.jobs import Progress
 from titer.core.lm import LM
 from titer.core.method import Watch
 from titer.core.records import Trace, Trial
+from titer.core.study import Subject
 from titer.models import Model, load
+from titer.plan import experiment as plan
+from titer.plan.experiment import Experiment
+from titer.plan.schedule import EXTENSIONS
 from titer.plan.subjects import short_name
-from titer.plan.suite import judges, suite_hash
+from titer.plan.suite import Adversary, judges, suite_hash
 from titer.plan.suites import suite
+from titer.run.cohorts import cohorts, room
 from titer.trial.attempt import attack as attempt
+from titer.trial.cohort import attack_together
 from titer.trial.immunise import immunise as harden
 from titer.trial.immunise import keep, planned, require_own
 from titer.trial.presets import adversary
 from titer.trial.result import AttackResult, judged
 from titer.worlds.source import load_world
 
-__all__ = ["attack", "immunise", "world"]
+__all__ = ["attack", "calibrate", "immunise", "world"]
 
 _LOG = logging.getLogger(__name__)
 
 _SUITE = "quick"
 """The suite by whose judges and items a single attack is asked: the one `titer bench` runs."""
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """Nobody is told."""
 
 
 def world(source: str | PathLike[str]) -> World:
@@ -149,6 +161,54 @@ def attack(
     trace, said, out = attempt(lm, trial, scope.world, base=_again(base), watch=watch)
     kept = out if keep_model else None
     return judged(trace, scope.world, undefended=before, generations=tuple(said), model=kept)
+
+
+def calibrate(
+    model: Model, name: str, scope: Scope, /, *, progress: Progress = _silent
+) -> float | None:
+    """The rate that a study would give a row on this model, were it the undefended one: the row's
+    multiple of the reference rate of its sweep. None for a row or method whose rate is its own.
+
+    Seven rates are tried at the suite's sweep budget, and up to two more where an edge is best.
+    ``progress`` is told how many of them are done.
+
+    Raises:
+        UnknownName: no such attack.
+        BadInput: no rate of the sweep worked.
+    """
+    lm = load(model)
+    adversary(name, {}, lm.parameters())  # knows the names that there are
+    row = catalogue.presets("attack").get(name) and catalogue.preset("attack", name)[1]
+    if not row or row.lr_scale is None:
+        return None
+    subject = Subject(
+        name=short_name(lm.name),
+        source=lm.name,
+        digest=lm.identity(),
+        role="undefended",
+        parameters=lm.parameters(),
+    )
+    study = Experiment(
+        suite=replace(suite(_SUITE), rows=(Adversary(id=name),)),
+        world=scope.world,
+        source=scope.world.source,
+        subjects=(subject,),
+        seeds=(0,),
+        domain=scope.name,
+    )
+    sweep = [trial for trial in plan.calibration(study) if trial.row == row.star]
+    traces: list[Trace] = []
+    for _ in range(1 + EXTENSIONS):
+        for group in cohorts(sweep, partial(room, study, subject.parameters)):
+            traces += [trace for trace, _, _ in attack_together(lm, group, scope.world)]
+            progress(f"calibrating {row.star}", len(traces), max(len(traces), len(sweep)))
+        sweep = [trial for trial in plan.extension(study, traces) if trial.row == row.star]
+        if not sweep:
+            break
+    found = plan.stars(traces).get(row.star)
+    if found is None:
+        raise BadInput(f"{name}: every rate of its sweep failed on {lm.name}; give one with lr=.")
+    return plan.rounded(row.lr_scale * found)
 
 
 def _loaded(undefended: Model | AttackResult | None) -> LM | None:

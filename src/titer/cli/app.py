@@ -89,12 +89,15 @@ def attack(
     one: OneModel,
     told: Telling,
     save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First find the row's rate on this model.")
+    ] = False,
 ) -> None:
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
     use_device(one.device)
-    run_attack(name, model, one, told, save=save)
+    run_attack(name, model, one, told, save=save, calibrate=calibrate)
 
 
 @app.command()

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 import titer
 from titer.api import rehearse
-from titer.cli.dry_run import not_grown
+from titer.api.one import calibrate as calibrate_rate
+from titer.cli.dry_run import not_grown, rehearse_one
 from titer.cli.options import OneModel, Telling, few_threads, settings_of
-from titer.cli.output import say, say_or_print
+from titer.cli.output import note, say, say_or_print
 from titer.cli.progress import shown, stepping
+from titer.core.errors import BadInput
 from titer.core.files import atomic_folder, require_place, write_atomic
 from titer.core.protocol import COHERENCE, HARM, SELECT, is_utility
 from titer.core.reading import load_json
 from titer.core.records import Trace
 from titer.core.study import Study
+from titer.trial.immunise import planned
+from titer.trial.origin import of_attack, rates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,14 +47,17 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     rehearse.settled(asked, one.steps, defence=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
-            would = rehearse.immunise(asked, name, one.steps, one.seed)
-            say = f"would spend {would.steps} steps."
-            say_or_print(told.as_json, {"would": asdict(would)}, say)
+            rehearse_one(rehearse.immunise(asked, name, one.steps, one.seed), as_json=told.as_json)
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)
     lm = titer.load(model)
     few_threads(lm.parameters())
+    size = {"base": lm.identity(), "parameters": lm.parameters()}
+    wanted = planned(name, asked.settings, scope, **size, steps=one.steps, seed=one.seed)
+    if not told.quiet:
+        for rate in rates("defence", wanted.parts, asked.settings):
+            note(f"{rate.text}; {wanted.steps:,} steps")
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, "out": out, **asked.settings}
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         titer.immunise(lm, name, scope, watch=watch, **how)
@@ -59,25 +66,45 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
         told.as_json,
         facts,
         f"{name} on {model}: {facts['spent']['steps']} steps, {facts['seconds']:.1f} s. "
-        f"The model is in {out}; measure it with `titer bench {out}`.",
+        f"The model is in {out}; measure it with",
     )
+    if not told.as_json:
+        typer.echo(f"  {_measured_by(asked)}")
 
 
-def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: bool) -> None:
+def _measured_by(asked: Study) -> str:
+    """The whole command that measures what was made against what it was made from."""
+    study = replace(
+        asked, models=(str(asked.out),), undefended=asked.models[0], settings={}, out=Study().out
+    )
+    return study.command()
+
+
+def run_attack(
+    name: str, model: str, one: OneModel, told: Telling, *, save: bool, calibrate: bool
+) -> None:
     """One attack on one model, judged at every checkpoint."""
     asked, out = _study(model, one), one.out
     _require_places(out, save=save)
+    if calibrate and "lr" in asked.settings:
+        raise BadInput("--calibrate finds the rate that --set lr= gives; leave one of them out.")
     rehearse.settled(asked, one.steps, attack=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
-            would = rehearse.attack(asked, name, one.steps, one.seed)
-            say_or_print(told.as_json, asdict(would), f"would spend {would.budget.steps} steps.")
+            rehearse_one(rehearse.attack(asked, name, one.steps, one.seed), as_json=told.as_json)
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)
     lm = titer.load(model)
     few_threads(lm.parameters())
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, **asked.settings}
+    rate = of_attack(name, asked.settings, lm.parameters())
+    if calibrate and rate and rate.origin == "stand-in":
+        with shown(quiet=told.quiet) as tell:
+            how["lr"] = calibrate_rate(lm, name, scope, progress=tell)
+        rate = replace(rate, origin="calibrated", value=how["lr"])
+    if rate and not told.quiet:
+        note(rate.text)
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         found = titer.attack(lm, name, scope, watch=watch, keep_model=save, **how)
     trace = found.trace

@@ -39,12 +39,14 @@ def seed_for(seed: int, name: str) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A training step that was taken: the ``number``-th of at most ``of``, with its loss and the
-    learning rate applied, where it has one."""
+    learning rate applied, where it has one; or, of a method that trains nothing, a ``what`` else,
+    such as a candidate that was judged."""
 
     number: int
     of: int | None
     loss: float
     rate: float | None = None
+    what: str = "step"
 
 
 Watch = Callable[[Step], None]
@@ -118,6 +120,11 @@ class Run:
         if self.watch is not None:
             number, of = self._ledger.steps, self.budget.steps
             self.watch(Step(number=number, of=of, loss=loss, rate=rate))
+
+    def tell(self, what: str, number: int, of: int | None, loss: float) -> None:
+        """Say how far work is that takes no step; nothing is charged or written down."""
+        if self.watch is not None:
+            self.watch(Step(number=number, of=of, loss=loss, what=what))
 
     @property
     def flags(self) -> list[str]:

@@ -35,6 +35,7 @@ __all__ = [
     "account",
     "immunise",
     "keep",
+    "made_from",
     "parse_defence",
     "planned",
     "require_own",
@@ -81,7 +82,8 @@ class Immunisation:
 def parse_defence(
     text: str, settings: Mapping[str, Any] | None = None, *, testbed: bool = False
 ) -> tuple[Part, ...]:
-    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``.
+    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``; those of a
+    method that another is built on are ``base.lr=...``, or ``ilu.base.lr=...``.
 
     With ``testbed`` a method starts from its preset for models of a million parameters, where it
     has one; otherwise from the defaults of its paper.
@@ -98,10 +100,10 @@ def parse_defence(
         chosen[name] = dict(preset.fields) if testbed and preset else {}
     for key, value in (settings or {}).items():
         owner, dot, knob = key.partition(".")
-        if not dot:
-            if len(stages) > 1:
-                raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
+        if len(stages) == 1 and owner != stages[0]:
             owner, knob = stages[0], key
+        elif not dot:
+            raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
         if owner not in chosen:
             raise UnknownName(f"no stage {owner!r} in {text}.{nearest(owner, chosen)}")
         chosen[owner][knob] = value
@@ -273,6 +275,7 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
             "flags": list(outcome.flags),
+            "losses": [float(f"{loss:.6g}") for loss in outcome.losses],
             "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
@@ -308,6 +311,17 @@ def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, .
     return tuple(course), tuple(doubts)
 
 
+def made_from(folder: Path) -> tuple[str, str] | None:
+    """The defence that made a model and the model it was made from, as its folder says; None where
+    it says nothing."""
+    try:
+        facts = load_json((folder / "titer.json").read_text(encoding="utf-8"))
+        stages, base = facts["defence"], facts["base"]["source"]
+        return "+".join(str(stage["name"]) for stage in stages), str(base)
+    except (OSError, KeyError, TypeError, *UNREADABLE):
+        return None
+
+
 def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
     """A Hugging Face model card: what was done, by what, at what cost, and what is not claimed."""
     names = "+".join(stage.name for stage in wanted.parts)
@@ -333,7 +347,8 @@ def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
         + (f" Made with {wanted.share:.0%} of the hazard." if wanted.share < 1 else ""),
         "",
         "## What this does not say",
-        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",
+        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder, with "
+        "`--undefended` and the model that it was made from.",
         "",
     ]
     return "\n".join(lines)
