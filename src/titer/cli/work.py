@@ -47,7 +47,8 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     rehearse.settled(asked, one.steps, defence=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
-            rehearse_one(rehearse.immunise(asked, name, one.steps, one.seed), as_json=told.as_json)
+            plan = rehearse.immunise(asked, name, one.steps, one.seed)
+            rehearse_one(asked, plan, plan.steps, as_json=told.as_json)
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)
@@ -91,7 +92,8 @@ def run_attack(
     rehearse.settled(asked, one.steps, attack=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
-            rehearse_one(rehearse.attack(asked, name, one.steps, one.seed), as_json=told.as_json)
+            trial = rehearse.attack(asked, name, one.steps, one.seed)
+            rehearse_one(asked, trial, trial.budget.steps or 0, as_json=told.as_json)
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)

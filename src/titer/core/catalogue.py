@@ -220,7 +220,10 @@ def _with_inner(name: str, made: Any, within: Mapping[str, Mapping[str, Any]]) -
         label = f"{name}.{head}"
         settled = _made(label, partial(replace, inner), type(inner), own)
         made = _made(
-            name, partial(replace, made, **{head: _with_inner(label, settled, deeper)}), type(made), {}
+            name,
+            partial(replace, made, **{head: _with_inner(label, settled, deeper)}),
+            type(made),
+            {},
         )
     return made
 

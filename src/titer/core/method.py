@@ -80,7 +80,8 @@ class Run:
 
     ``checkpoints`` are the step counts at which ``emit(lm, run)`` is called by :meth:`look`.
     ``base`` loads the model that the attacked one was made from, where it is public. ``watch`` is
-    told of every training step.
+    told of every training step. ``chunk`` bounds the tokens of one pass in training: a larger batch
+    is divided, see :mod:`titer.train.chunks`.
     """
 
     budget: Budget
@@ -90,6 +91,7 @@ class Run:
     checkpoints: Sequence[int] = ()
     base: Callable[[], LM] | None = None
     watch: Watch | None = None
+    chunk: int | None = None
     _ledger: _Ledger = field(default_factory=_Ledger)
 
     @property

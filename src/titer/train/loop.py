@@ -19,6 +19,7 @@ from titer.core.errors import BudgetExceeded, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.nn.chance import seeded
+from titer.train.chunks import WHOLE, in_chunks
 from titer.train.optimisers import Group, Optimiser, Schedule, Steppers, multiplier
 
 __all__ = ["Charged", "GradFn", "Member", "Recipe", "Vehicle", "descend", "doubt", "drive", "fit"]
@@ -241,10 +242,14 @@ def drive(
     diverges or raises leaves without disturbing the others. Chance inside the model (dropout) is
     drawn from the first run's seed.
     """
-    with seeded(
-        seed_for(members[0].run.seed, f"model {members[0].run.spent.steps}"), vehicle.lm.device
-    ):
+    run = members[0].run
+    seed = seed_for(run.seed, f"model {run.spent.steps}")
+    # Rows of a cohort are grouped by member, and no part of them is a batch.
+    chunk = run.chunk if len(members) == 1 else None
+    with seeded(seed, vehicle.lm.device), in_chunks(vehicle.lm.model, chunk) as division:
         _Drive(vehicle, members, left).run()
+    if division.whole and WHOLE not in run.flags:
+        run.flags.append(WHOLE)
 
 
 class _Drive(Generic[B]):
