@@ -18,10 +18,11 @@ from titer.core import catalogue
 from titer.core.config import layers
 from titer.core.data import Data, Example, World
 from titer.core.diagnoses import diagnosis
+from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.core.records import Budget, Part, Trial, content_key
-from titer.models import load
+from titer.core.records import Budget, Kind, Part, Trial, content_key
+from titer.models import Model, load
 from titer.plan.experiment import Experiment
 from titer.run.cohorts import cohorts, room
 from titer.trial.attempt import prepare
@@ -54,26 +55,27 @@ class Needed:
 
 @dataclass
 class Pricing:
-    """A model's prices. ``ratio`` is how many of its own tokens a token of the stand-in is; an
-    answer of it has at most ``answer`` tokens."""
+    """A model's prices. ``ratio`` is how many of its own tokens a token of the stand-in is; a row
+    has ``width`` of them in the mean, an answer of it at most ``answer``."""
 
     lm: LM
     pace: Pace
     ratio: float
+    width: int
     answer: int
     stand: LM
     _known: dict[str, Toll | None] = field(default_factory=dict[str, Any])
 
     # -- parts ----------------------------------------------------------------------------------
 
-    def method(self, kind: str, part: Part, data: Data, steps: int) -> Toll | None:
+    def method(self, kind: Kind, part: Part, data: Data, steps: int) -> Toll | None:
         """The toll of a method in so many steps; None where the stand-in is nothing for it."""
         return self._kept(
             [kind, part.name, _shape(part.fields), steps],
             lambda: self._tried(
                 catalogue.build(kind, part.name, dict(part.fields)),
                 data,
-                steps,  # type: ignore[arg-type]
+                steps,
             ),
         )
 
@@ -145,9 +147,35 @@ class Pricing:
         always = [probe for probe in probes if probe.when == "always"]
         ends = [probe for probe in probes if probe.when == "ends"]
         for several, times in ((always, max(1, looks)), (ends, 1), (probes, int(first))):
-            if several and times:
-                toll = self.asking(several)
+            for probe in several if times else ():
+                toll = self.asking([probe])
                 yield toll and toll.times(times)
+
+    def chunk(
+        self, kind: Kind, parts: Sequence[Part], data: Data, steps: int, memory: int
+    ) -> int | None:
+        """Into how many tokens a pass must be divided so that methods train in so many bytes; None
+        where they do as they are.
+
+        Raises:
+            BadInput: one row at a time would need more.
+        """
+        found: int | None = None
+        for part in parts:
+            toll = self.method(kind, part, data, steps) or Toll()
+            needs = self.pace.needs(toll)
+            if needs is not None and needs <= memory:
+                continue
+            tokens = self.pace.room(toll, memory)
+            if tokens < self.width:
+                least = self.pace.least(toll, self.width)
+                raise BadInput(
+                    f"{part.name} needs {least / 2**20:,.0f} MiB even one row at a time, and "
+                    f"--memory allows {memory / 2**20:,.0f}; give more, a smaller batch_size, or "
+                    "parameters=lora."
+                )
+            found = tokens if found is None else min(found, tokens)
+        return found
 
     def total(self, tolls: Sequence[Iterable[Toll | None]], calls: Sequence[float]) -> Needed:
         """Work of one or several, of whose calls so many count."""
@@ -164,7 +192,7 @@ class Pricing:
         )
 
 
-def pricing(source: str, examples: Sequence[Example], threads: int | None = None) -> Pricing:
+def pricing(source: Model, examples: Sequence[Example], threads: int | None = None) -> Pricing:
     """Load a model and measure it on rows as long as these."""
     import torch
 
@@ -177,7 +205,8 @@ def pricing(source: str, examples: Sequence[Example], threads: int | None = None
     width = max(2, round(own / max(1, len(sample))))
     pace = measured(lm, width, free=free_memory())
     answer = spoken_length(lm, [example.prompt for example in sample[:_SPEAKS]])
-    return Pricing(lm=lm, pace=pace, ratio=own / max(1, others), answer=answer, stand=stand)
+    ratio = own / max(1, others)
+    return Pricing(lm=lm, pace=pace, ratio=ratio, width=width, answer=answer, stand=stand)
 
 
 def _length(lm: LM, example: Example) -> int:

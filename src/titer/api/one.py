@@ -18,6 +18,7 @@ from titer.core.files import require_place
 from titer.core.jobs import Progress
 from titer.core.lm import LM
 from titer.core.method import Watch
+from titer.core.precision import held_as
 from titer.core.records import Trace, Trial
 from titer.core.study import Subject
 from titer.models import Model, load
@@ -69,6 +70,7 @@ def immunise(
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     watch: Watch | None = None,
+    chunk: int | None = None,
     **fields: Any,
 ) -> LM:
     """Make a model harder to turn to a hazard; the model that is given stays as it is.
@@ -82,6 +84,8 @@ def immunise(
         out: A folder for the result, with a card, its training log and its doubts of itself. Where
             it holds this very result already, that is read back.
         watch: Told of every training step: its number, of how many, loss and learning rate.
+        chunk: The most tokens of one pass in training. A larger batch goes in parts, with the
+            gradient of the whole but for rounding, for less memory and more time.
         fields: The method's own settings; in a chain ``**{"npo.lr": 1e-3}``.
 
     Returns:
@@ -97,6 +101,7 @@ def immunise(
     lm = load(model)
     whose = {"base": lm.identity(), "parameters": lm.parameters()}
     wanted = planned(defence, fields, scope, **whose, steps=steps, seed=seed)
+    wanted = replace(wanted, chunk=chunk, held=held_as(lm.model))
     if out is not None:
         require_place(Path(out), "out", "new folder")
         require_own(Path(out))
@@ -121,6 +126,7 @@ def attack(
     items: int | None = None,
     keep_model: bool = False,
     watch: Watch | None = None,
+    chunk: int | None = None,
     **fields: Any,
 ) -> AttackResult:
     """Attack a model, and judge it at every checkpoint; the model that is given stays as it is.
@@ -142,6 +148,7 @@ def attack(
             asks. Harm is always asked in full.
         keep_model: Whether the result holds the tampered model.
         watch: Told of every training step on this model: number, of how many, loss, learning rate.
+        chunk: The most tokens of one pass in training, see :func:`immunise`.
         fields: The method's own settings.
 
     Returns:
@@ -158,7 +165,7 @@ def attack(
     if checkpoints is not None:
         trial = replace(trial, checkpoints=tuple(sorted(set(checkpoints))))
     before = _before(undefended, base, trial, scope.world)
-    trace, said, out = attempt(lm, trial, scope.world, base=_again(base), watch=watch)
+    trace, said, out = attempt(lm, trial, scope.world, base=_again(base), watch=watch, chunk=chunk)
     kept = out if keep_model else None
     return judged(trace, scope.world, undefended=before, generations=tuple(said), model=kept)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from titer.api.estimate import Needed, Pricing, RowCost, by_row, pricing
 from titer.core.bounds import require_number
-from titer.core.data import Scope
+from titer.core.data import Data, Scope
 from titer.core.errors import BadInput
 from titer.core.files import require_place
 from titer.core.jobs import Progress
-from titer.core.records import Trace, Trial
+from titer.core.lm import LM
+from titer.core.records import Kind, Part, Trace, Trial
 from titer.core.study import Study, Subject
 from titer.plan import experiment as plan
 from titer.plan.experiment import Experiment
@@ -32,6 +33,7 @@ __all__ = [
     "again",
     "attack",
     "bench",
+    "chunk",
     "immunise",
     "needed",
     "priced",
@@ -129,6 +131,19 @@ def needed(asked: Study, work: Immunisation | Trial) -> Needed:
     if isinstance(work, Immunisation):
         return prices.immunising(work, study.world)
     return prices.attacking(work, study.world)
+
+
+def chunk(
+    kind: Kind, lm: LM, parts: Sequence[Part], data: Data, steps: int, memory: int
+) -> int | None:
+    """The most tokens of one pass with which methods train in so many bytes; None where they need
+    not be bounded. The model is measured for that, and comes back to the bit.
+
+    Raises:
+        BadInput: one row at a time would need more.
+    """
+    prices = pricing(lm, data.harmful, None)
+    return prices.chunk(kind, parts, data, steps, memory)
 
 
 def _opened(asked: Study) -> tuple[Scope, Experiment, Subject]:

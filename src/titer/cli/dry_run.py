@@ -11,11 +11,20 @@ from titer.cli.output import say_or_print
 from titer.core.study import Study
 
 if TYPE_CHECKING:
+    from titer.api.fit import Fit
     from titer.api.rehearse import Estimate
     from titer.core.records import Trial
     from titer.trial.immunise import Immunisation
 
-__all__ = ["not_grown", "rehearse", "rehearse_again", "rehearse_one", "study_lines"]
+__all__ = [
+    "fit_lines",
+    "measured",
+    "not_grown",
+    "rehearse",
+    "rehearse_again",
+    "rehearse_one",
+    "study_lines",
+]
 
 
 def not_grown(missing: Sequence[str], *, as_json: bool) -> bool:
@@ -65,6 +74,54 @@ def study_lines(found: Estimate, timeout: float) -> list[str]:
     if found.memory_bytes_per_worker is not None:
         lines += _crowded(found.memory_bytes_per_worker, found.workers)
     return [*lines, "Nothing was run."]
+
+
+def measured(
+    model: str, data: str, domain: str | None, suites: tuple[str, ...], workers: int | None
+) -> Fit:
+    """What fits here of a model.
+
+    Raises:
+        BadInput: the model, the data or a suite cannot be used.
+    """
+    from titer.api.fit import fit
+    from titer.executors.processes import workers_of
+
+    return fit(model, data, domain, suites, workers_of(workers))
+
+
+_PASSES = {
+    "full": "training every weight",
+    "light": "training an adapter",
+    "read": "reading",
+    "spoken": "speaking",
+}
+
+
+def fit_lines(found: Fit) -> list[str]:
+    """What fits here, in words."""
+    free = "" if found.free is None else f", {_held(found.free)} free here"
+    lines = [
+        f"{found.model}: {found.parameters:,} weights, {_held(found.weights)}{free}; "
+        f"rows of about {found.row_tokens} tokens"
+    ]
+    for kind, says in _PASSES.items():
+        rate = found.tokens_per_second[kind]  # type: ignore[index]
+        told = "does not fit in memory" if rate is None else f"{rate:,.0f} tokens a second"
+        lines.append(f"{says}: {told} (one worker)")
+    one = found.immunise
+    lines.append(f"immunise npo by its defaults: {_taken(one.seconds)}, {_held(one.memory)}")
+    for name, suite in found.suites.items():
+        rows = ", ".join(f"{row.row} {_short(row.seconds)}" for row in suite.rows[:_DEAREST])
+        lines.append(
+            f"{name} on this model alone, {_many(suite.trials, 'trial')}: {_taken(suite.seconds)} "
+            f"on {_many(suite.workers, 'worker')}, {_held(suite.memory_bytes_per_worker)} each; "
+            f"dearest: {rows}"
+        )
+        if suite.outlast:
+            lines.append(f"watch: {', '.join(suite.outlast)} outlast the default --timeout")
+    lines.append("A study attacks the undefended model beside each model under test.")
+    return lines
 
 
 def rehearse_one(asked: Study, work: Immunisation | Trial, steps: int, *, as_json: bool) -> None:

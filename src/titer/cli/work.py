@@ -13,7 +13,7 @@ import titer
 from titer.api import rehearse
 from titer.api.one import calibrate as calibrate_rate
 from titer.cli.dry_run import not_grown, rehearse_one
-from titer.cli.options import OneModel, Telling, few_threads, settings_of
+from titer.cli.options import OneModel, Telling, bytes_of, few_threads, settings_of
 from titer.cli.output import note, say, say_or_print
 from titer.cli.progress import shown, stepping
 from titer.core.errors import BadInput
@@ -43,7 +43,7 @@ def _study(model: str, one: OneModel) -> Study:
 
 def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
     """One defence, or a chain of them, on one model."""
-    asked, out = _study(model, one), one.out
+    asked, out, memory = _study(model, one), one.out, bytes_of(one.memory)
     rehearse.settled(asked, one.steps, defence=name)
     if told.dry_run:
         if not not_grown(rehearse.ungrown(asked, alone=True), as_json=told.as_json):
@@ -52,7 +52,7 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)
-    lm = titer.load(model)
+    lm = titer.load(model, **one.how_held())
     few_threads(lm.parameters())
     size = {"base": lm.identity(), "parameters": lm.parameters()}
     wanted = planned(name, asked.settings, scope, **size, steps=one.steps, seed=one.seed)
@@ -60,6 +60,9 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
         for rate in rates("defence", wanted.parts, asked.settings):
             note(f"{rate.text}; {wanted.steps:,} steps")
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, "out": out, **asked.settings}
+    if memory:
+        data, steps = scope.world.defender(scope.name), wanted.steps // len(wanted.parts)
+        how["chunk"] = rehearse.chunk("defence", lm, wanted.parts, data, steps, memory)
     with stepping(f"{name} on {model}", quiet=told.quiet, verbose=told.verbose) as watch:
         titer.immunise(lm, name, scope, watch=watch, **how)
     facts = load_json((out / "titer.json").read_text(encoding="utf-8"))
@@ -85,7 +88,7 @@ def run_attack(
     name: str, model: str, one: OneModel, told: Telling, *, save: bool, calibrate: bool
 ) -> None:
     """One attack on one model, judged at every checkpoint."""
-    asked, out = _study(model, one), one.out
+    asked, out, memory = _study(model, one), one.out, bytes_of(one.memory)
     _require_places(out, save=save)
     if calibrate and "lr" in asked.settings:
         raise BadInput("--calibrate finds the rate that --set lr= gives; leave one of them out.")
@@ -97,9 +100,13 @@ def run_attack(
         return
     with shown(quiet=told.quiet) as tell:
         scope = rehearse.scope_of(asked, tell)
-    lm = titer.load(model)
+    lm = titer.load(model, **one.how_held())
     few_threads(lm.parameters())
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, **asked.settings}
+    if memory:
+        trial = rehearse.attack(asked, name, one.steps, one.seed)
+        steps, data = trial.budget.steps or 0, scope.world.attacker(scope.name)
+        how["chunk"] = rehearse.chunk("attack", lm, [trial.attack], data, steps, memory)
     rate = of_attack(name, asked.settings, lm.parameters())
     if calibrate and rate and rate.origin == "stand-in":
         with shown(quiet=told.quiet) as tell:

@@ -72,16 +72,16 @@ def in_chunks(model: Any, tokens: int | None) -> Iterator[Division]:
                     "the method changes the model between its passes forward and backward, so its "
                     "batch cannot be divided; leave --memory out, or give a smaller batch_size."
                 )
-            return forward(**chosen).last_hidden_state
+            output = forward(**chosen)
+            kinds.append(type(output))
+            return output.last_hidden_state
 
+        kinds: list[Any] = []
         hidden = [
             checkpoint(part, _rows(kwargs, rows, start, each), use_reentrant=False)
             for start in range(0, rows, each)
         ]
-        from transformers.modeling_outputs import BaseModelOutputWithPast
-
-        whole: Any = torch.cat(hidden)
-        return BaseModelOutputWithPast(last_hidden_state=whole)
+        return kinds[0](last_hidden_state=torch.cat(hidden))
 
     body.forward = divided
     try:

@@ -65,6 +65,7 @@ class Attempt:
         base: Callable[[], LM] | None = None,
         watch: Watch | None = None,
         passed: Passing | None = None,
+        chunk: int | None = None,
     ) -> None:
         data, asked = prepare(trial, world)
         self.lm, self.trial = lm, trial
@@ -80,6 +81,7 @@ class Attempt:
             checkpoints=trial.checkpoints,
             base=base if trial.base else None,
             watch=watch,
+            chunk=chunk,
         )
 
     def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
@@ -139,12 +141,14 @@ def attack(
     base: Callable[[], LM] | None = None,
     watch: Watch | None = None,
     passed: Passing | None = None,
+    chunk: int | None = None,
 ) -> Done:
     """Run one trial's method on a model; ``base`` loads the undefended one, ``watch`` is told of
-    every training step, and ``passed`` of every checkpoint. An attacker trains without dropout,
+    every training step, and ``passed`` of every checkpoint; ``chunk`` bounds the tokens of one
+    pass in training. An attacker trains without dropout,
     whatever a release asks for."""
     lm = undropped(lm)
-    attempt = Attempt(lm, trial, world, baseline, base, watch, passed)
+    attempt = Attempt(lm, trial, world, baseline, base, watch, passed, chunk)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:
         if trial.base and base is None:

@@ -52,6 +52,8 @@ _ROWS, _FLAGS = 1000, 20
 class Immunisation:
     """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest.
 
+    ``chunk`` bounds the tokens of one pass and ``held`` says how the model is held where that is
+    not in single precision: numbers differ by rounding, so both are in the key where they are set.
     ``share`` of the hazard's entities is handed to the defender, the subset being drawn by
     ``draw``; ``name`` is how a study calls the result and, like all places, stays out of the key.
     """
@@ -64,6 +66,8 @@ class Immunisation:
     seed: int
     share: float = 1.0
     draw: int = 0
+    chunk: int | None = None
+    held: str = ""
     name: str = ""
     model: str = ""
     title: str = ""
@@ -76,6 +80,9 @@ class Immunisation:
         content = asdict(self)
         for place in ("name", "model", "title", "source", "out"):
             del content[place]
+        for name in ("chunk", "held"):
+            if not content[name]:
+                del content[name]
         return content_key(content)
 
 
@@ -189,7 +196,13 @@ def immunise(
         )
     if wanted.share < 1:
         data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
-    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed, watch=watch)
+    run = Run(
+        budget=Budget(steps=wanted.steps),
+        data=data,
+        seed=wanted.seed,
+        watch=watch,
+        chunk=wanted.chunk,
+    )
     started = time.monotonic()
     with _deterministic():
         out = _method(wanted.parts)(lm, run)
@@ -270,6 +283,8 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
             "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
             "seed": wanted.seed,
             "share": wanted.share,
+            **({"held": wanted.held} if wanted.held else {}),
+            **({"chunk": wanted.chunk} if wanted.chunk else {}),
             "draw": wanted.draw,
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),

@@ -72,7 +72,7 @@ class Pace:
         """The seconds of some work; None where a kind of pass in it does not fit here."""
         if any(toll.of(kind).calls and kind not in self.seconds for kind in KINDS):
             return None
-        return sum(line.of(toll.of(kind)) for kind, line in self.seconds.items())
+        return toll.host + sum(line.of(toll.of(kind)) for kind, line in self.seconds.items())
 
     def needs(self, toll: Toll, beside: int = 0) -> int | None:
         """The bytes of a process that does it with so many more models ``beside``; None where a
@@ -91,6 +91,22 @@ class Pace:
             default=0.0,
         )
         return round(most) + (toll.models + beside) * self.weights
+
+    def room(self, toll: Toll, memory: int) -> int:
+        """How many tokens of a graph fit into so many bytes beside all else that some work holds,
+        none below nought."""
+        line = self._training(toll)
+        return max(0, int((memory - self.least(toll, 0)) / max(1.0, line.token)))
+
+    def least(self, toll: Toll, tokens: int) -> float:
+        """The bytes of some work whose graphs hold so many tokens at a time."""
+        line = self._training(toll)
+        fixed = line.of(Passes(1, tokens, toll.graph.heads))
+        return fixed + toll.models * self.weights
+
+    def _training(self, toll: Toll) -> Line:
+        kind: Kind = "full" if toll.of("full").calls else "light"
+        return self.peak.get(kind, Line(4.0 * self.weights, 0.0, 0.0))
 
 
 def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:

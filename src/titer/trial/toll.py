@@ -7,6 +7,7 @@ Its passes are counted. No method has to say what it costs, and a new one is pri
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,9 +69,11 @@ class Toll:
     graph: Passes = Passes()
     read: Passes = Passes()
     models: int = 0
+    host: float = 0.0
 
     def __add__(self, other: Toll) -> Toll:
-        return self._beside(other, {kind: self.of(kind) + other.of(kind) for kind in KINDS})
+        passes = {kind: self.of(kind) + other.of(kind) for kind in KINDS}
+        return replace(self._beside(other, passes), host=self.host + other.host)
 
     def _beside(self, other: Toll, passes: Mapping[Kind, Passes]) -> Toll:
         return Toll(
@@ -86,7 +89,8 @@ class Toll:
 
     def times(self, factor: float) -> Toll:
         """So many times the same, one after another."""
-        return replace(self, passes={kind: self.of(kind).times(factor) for kind in KINDS})
+        passes = {kind: self.of(kind).times(factor) for kind in KINDS}
+        return replace(self, passes=passes, host=self.host * factor)
 
     def called(self, share: float) -> Toll:
         """The same where only this share of the calls is made for it: others make the rest."""
@@ -145,9 +149,15 @@ def counted(lm: LM, *, spoken: int = 2**20) -> Iterator[Callable[[], Toll]]:
 
     depth = len(blocks(lm.model))
 
+    started, inside, entered = time.process_time(), [0.0], [0.0]
+
     def begins(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         waiting.begins(_kind(model, kwargs, _shape(args, kwargs)[1]), spoken)
         copies.saw(model)
+        entered[0] = time.process_time()
+
+    def ends(_model: Any, _args: Any, _output: Any) -> None:
+        inside[0] += time.process_time() - entered[0]
 
     # Block by block, since some methods stop half-way.
     def block(_module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
@@ -171,11 +181,20 @@ def counted(lm: LM, *, spoken: int = 2**20) -> Iterator[Callable[[], Toll]]:
 
     handles = [
         lm.model.base_model.register_forward_pre_hook(begins, with_kwargs=True),
+        lm.model.base_model.register_forward_hook(ends),
         lm.model.get_output_embeddings().register_forward_hook(head),
         *(one.register_forward_hook(block, with_kwargs=True) for one in blocks(lm.model)),
     ]
     try:
-        yield lambda: Toll(passes=dict(passes), graph=graph[0], read=read[0], models=copies.most)
+        yield lambda: Toll(
+            passes=dict(passes),
+            graph=graph[0],
+            read=read[0],
+            models=copies.most,
+            host=0.0
+            if {"full", "light", "spoken"} & set(passes)
+            else time.process_time() - started - inside[0],
+        )
     finally:
         for handle in handles:
             handle.remove()
