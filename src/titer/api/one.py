@@ -32,7 +32,7 @@ from titer.run.cohorts import cohorts, room
 from titer.trial.attempt import attack as attempt
 from titer.trial.cohort import attack_together
 from titer.trial.immunise import immunise as harden
-from titer.trial.immunise import keep, planned, require_own
+from titer.trial.immunise import keep, keeper_of, planned, require_own
 from titer.trial.presets import adversary
 from titer.trial.result import AttackResult, judged
 from titer.worlds.source import load_world
@@ -71,6 +71,7 @@ def immunise(
     out: str | PathLike[str] | None = None,
     watch: Watch | None = None,
     chunk: int | None = None,
+    save_every: int | None = None,
     **fields: Any,
 ) -> LM:
     """Make a model harder to turn to a hazard; the model that is given stays as it is.
@@ -86,6 +87,9 @@ def immunise(
         watch: Told of every training step: its number, of how many, loss and learning rate.
         chunk: The most tokens of one pass in training. A larger batch goes in parts, with the
             gradient of the whole but for rounding, for less memory and more time.
+        save_every: With ``out``, keep what is reached after so many steps each, in a folder beside
+            it; the same call goes on from there to the same bits. Without it only what is asked to
+            end (TERM, Ctrl-C) is kept.
         fields: The method's own settings; in a chain ``**{"npo.lr": 1e-3}``.
 
     Returns:
@@ -105,7 +109,7 @@ def immunise(
     if out is not None:
         require_place(Path(out), "out", "new folder")
         require_own(Path(out))
-        keep(lm, replace(wanted, title=lm.name, out=str(out)), scope.world, watch)
+        keep(lm, replace(wanted, title=lm.name, out=str(out)), scope.world, watch, save_every)
         return load(out)
     made, outcome = harden(lm, wanted, scope.world, watch)
     for doubt in outcome.flags:
@@ -127,6 +131,8 @@ def attack(
     keep_model: bool = False,
     watch: Watch | None = None,
     chunk: int | None = None,
+    save_every: int | None = None,
+    keep_at: str | PathLike[str] | None = None,
     **fields: Any,
 ) -> AttackResult:
     """Attack a model, and judge it at every checkpoint; the model that is given stays as it is.
@@ -149,6 +155,7 @@ def attack(
         keep_model: Whether the result holds the tampered model.
         watch: Told of every training step on this model: number, of how many, loss, learning rate.
         chunk: The most tokens of one pass in training, see :func:`immunise`.
+        save_every: How often what is reached is kept, see :func:`immunise`; beside ``keep_at``.
         fields: The method's own settings.
 
     Returns:
@@ -165,7 +172,15 @@ def attack(
     if checkpoints is not None:
         trial = replace(trial, checkpoints=tuple(sorted(set(checkpoints))))
     before = _before(undefended, base, trial, scope.world)
-    trace, said, out = attempt(lm, trial, scope.world, base=_again(base), watch=watch, chunk=chunk)
+    keeper = None
+    if keep_at is not None:
+        key = " ".join(filter(None, (trial.key, held_as(lm.model), chunk and str(chunk))))
+        keeper = keeper_of(Path(keep_at), key, [trial.attack], "attack", save_every)
+    trace, said, out = attempt(
+        lm, trial, scope.world, base=_again(base), watch=watch, chunk=chunk, keeper=keeper
+    )
+    if keeper:
+        keeper.done()
     kept = out if keep_model else None
     return judged(trace, scope.world, undefended=before, generations=tuple(said), model=kept)
 

@@ -113,6 +113,10 @@ class OneModel:
         str | None,
         typer.Option("--memory", help="As 6GB: batches go in parts that fit, with one gradient."),
     ] = None
+    save_every: Annotated[
+        int | None,
+        typer.Option("--save-every", help="Keep what is reached every so many steps; resumes."),
+    ] = None
 
     def how_held(self) -> dict[str, Any]:
         """What :func:`titer.load` is told."""

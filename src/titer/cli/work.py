@@ -60,6 +60,7 @@ def run_immunise(name: str, model: str, one: OneModel, told: Telling) -> None:
         for rate in rates("defence", wanted.parts, asked.settings):
             note(f"{rate.text}; {wanted.steps:,} steps")
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, "out": out, **asked.settings}
+    how["save_every"] = one.save_every
     if memory:
         data, steps = scope.world.defender(scope.name), wanted.steps // len(wanted.parts)
         how["chunk"] = rehearse.chunk("defence", lm, wanted.parts, data, steps, memory)
@@ -103,6 +104,7 @@ def run_attack(
     lm = titer.load(model, **one.how_held())
     few_threads(lm.parameters())
     how: dict[str, Any] = {"steps": one.steps, "seed": one.seed, **asked.settings}
+    how |= {"save_every": one.save_every, "keep_at": out}
     if memory:
         trial = rehearse.attack(asked, name, one.steps, one.seed)
         steps, data = trial.budget.steps or 0, scope.world.attacker(scope.name)

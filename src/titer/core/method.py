@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from titer.core.data import Data, Example, Hazard
 from titer.core.errors import BadInput, BudgetExceeded
@@ -81,7 +81,8 @@ class Run:
     ``checkpoints`` are the step counts at which ``emit(lm, run)`` is called by :meth:`look`.
     ``base`` loads the model that the attacked one was made from, where it is public. ``watch`` is
     told of every training step. ``chunk`` bounds the tokens of one pass in training: a larger batch
-    is divided, see :mod:`titer.train.chunks`.
+    is divided, see :mod:`titer.train.chunks`. ``keeper`` keeps trainings on their way, see
+    :class:`titer.train.keeping.Keeper`.
     """
 
     budget: Budget
@@ -92,6 +93,7 @@ class Run:
     base: Callable[[], LM] | None = None
     watch: Watch | None = None
     chunk: int | None = None
+    keeper: Any = None
     _ledger: _Ledger = field(default_factory=_Ledger)
 
     @property
@@ -113,6 +115,21 @@ class Run:
     def rates(self) -> list[float]:
         """The learning rate really applied at each step."""
         return self._ledger.rates
+
+    def account(self) -> dict[str, Any]:
+        """All that was spent and written down so far, as plain values."""
+        ledger = asdict(self._ledger)
+        return {
+            **ledger,
+            "examples": sorted(ledger["examples"]),
+            "looked": sorted(ledger["looked"]),
+        }
+
+    def resume(self, account: Mapping[str, Any]) -> None:
+        """Take an account up again."""
+        sets = {name: set(account[name]) for name in ("examples", "looked")}
+        for name, value in {**account, **sets}.items():
+            setattr(self._ledger, name, value)
 
     def log(self, loss: float, rate: float | None = None) -> None:
         """Write down the step that was just charged."""

@@ -69,7 +69,9 @@ class Steppers:
     def __init__(self, members: Mapping[int, tuple[Optimiser, Group]], **more: Any) -> None:
         self._groups: dict[int, dict[str, Any]] = {}
         self._masters: dict[int, list[tuple[nn.Parameter, nn.Parameter]]] = {}
-        members = {one: (kind, self._mastered(one, group)) for one, (kind, group) in members.items()}
+        members = {
+            one: (kind, self._mastered(one, group)) for one, (kind, group) in members.items()
+        }
         self._owner: dict[int, torch.optim.Optimizer] = {}
         kinds: dict[Optimiser, None] = dict.fromkeys(kind for kind, _ in members.values())
         for kind in kinds:
@@ -88,6 +90,24 @@ class Steppers:
             optimiser.step()
         for member in rates:
             self._follow(member)
+
+    def state(self) -> dict[str, Any]:
+        """What the optimisers of all members hold, and masters; for members that are all here."""
+        owners = {id(owner): owner for owner in self._owner.values()}.values()
+        masters = [master.detach() for pairs in self._masters.values() for _, master in pairs]
+        return {"optimisers": [owner.state_dict() for owner in owners], "masters": masters}
+
+    @torch.no_grad()
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        owners = {id(owner): owner for owner in self._owner.values()}.values()
+        for owner, held in zip(owners, state["optimisers"], strict=True):
+            mine = [member for member, other in self._owner.items() if other is owner]
+            owner.load_state_dict(held)
+            self._groups.update(zip(mine, owner.param_groups, strict=True))  # they are new ones
+        masters = [master for pairs in self._masters.values() for _, master in pairs]
+        for master, held in zip(masters, state["masters"], strict=True):
+            master.copy_(held)
 
     def _mastered(self, member: int, group: Group) -> Group:
         halves = [w for w in group["params"] if w.dtype in (torch.bfloat16, torch.float16)]

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.reading import UNREADABLE, load_json
-from titer.core.records import Budget, Part, Spent, Status, content_key, part
+from titer.core.records import Budget, Kind, Part, Spent, Status, content_key, part
 from titer.measures._room import cut_of
+from titer.train.keeping import Keeper
 from titer.trial.load import load_model, load_named_world
 from titer.trial.presets import is_testbed
 from titer.trial.shares import take
@@ -35,6 +36,7 @@ __all__ = [
     "account",
     "immunise",
     "keep",
+    "keeper_of",
     "made_from",
     "parse_defence",
     "planned",
@@ -182,9 +184,14 @@ class Outcome:
 
 
 def immunise(
-    lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    keeper: Keeper | None = None,
 ) -> tuple[LM, Outcome]:
-    """Apply the defence to a model in memory; ``watch`` is told of every training step.
+    """Apply the defence to a model in memory; ``watch`` is told of every training step, ``keeper``
+    keeps what was reached on the way.
 
     Raises:
         BadInput: the world gives the defender no hazard facts, so there is nothing to defend.
@@ -202,9 +209,10 @@ def immunise(
         seed=wanted.seed,
         watch=watch,
         chunk=wanted.chunk,
+        keeper=keeper,
     )
     started = time.monotonic()
-    with _deterministic():
+    with _deterministic(), keeper.deferring() if keeper else contextlib.nullcontext():
         out = _method(wanted.parts)(lm, run)
     outcome = Outcome(
         spent=run.spent,
@@ -254,9 +262,16 @@ def write(wanted: Immunisation, watch: Watch | None = None) -> Status:
     return "ok"
 
 
-def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None) -> None:
+def keep(
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    save_every: int | None = None,
+) -> None:
     """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there.
-    ``watch`` is told of every training step.
+    ``watch`` is told of every training step. What is reached on the way is kept beside the folder
+    ``save_every`` steps, or at least where the process is asked to end, and taken up again.
 
     Raises:
         BadInput: the folder holds another immunised model.
@@ -272,7 +287,8 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         if kept != wanted.key:
             raise BadInput(f"{target} holds another immunised model; choose another --out.")
         return
-    out, outcome = immunise(lm, wanted, world, watch)
+    keeper = keeper_of(target, wanted.key, wanted.parts, "defence", save_every)
+    out, outcome = immunise(lm, wanted, world, watch, keeper)
     with atomic_folder(target) as scratch:
         out.save(scratch)
         facts = {
@@ -299,6 +315,31 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         )
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    if keeper:
+        keeper.done()
+
+
+def keeper_of(
+    out: Path, key: str, parts: Sequence[Part], kind: Kind, save_every: int | None
+) -> Keeper | None:
+    """Who keeps work on its way beside the folder ``out``; nobody where a method draws chance
+    inside its steps, so that no second run could take it up to the same bits.
+
+    Raises:
+        BadInput: such a method is to be kept all the same.
+    """
+    strict = [
+        p.name for p in parts if not getattr(catalogue.card(kind, p.name).build, "resumes", 1)
+    ]
+    if not strict:
+        folder = out.resolve()
+        return Keeper(folder.with_name(f"{folder.name}.unfinished"), save_every, key)
+    if save_every is None:
+        return None
+    raise BadInput(
+        f"{strict[0]} draws chance inside its steps and cannot be taken up again to the same bits; "
+        "leave --save-every out."
+    )
 
 
 def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:
