@@ -62,9 +62,7 @@ def planned(model: str, name: str, prices: Any) -> Any:
     steps = steps_of(name, size)
     if name in catalogue.names("defence"):
         whose = {"base": "", "parameters": size}
-        return prices.immunising(
-            immunisation(name, {}, scope, **whose, steps=steps), scope.world
-        )
+        return prices.immunising(immunisation(name, {}, scope, **whose, steps=steps), scope.world)
     trial = adversary(name, {}, size).trial(
         scope, model="", subject="", suite="", items=72, steps=steps
     )

@@ -174,7 +174,7 @@ def attack(
     before = _before(undefended, base, trial, scope.world)
     keeper = None
     if keep_at is not None:
-        key = " ".join(filter(None, (trial.key, held_as(lm.model), chunk and str(chunk))))
+        key = f"{trial.key} {held_as(lm.model)} {chunk or ''}"
         keeper = keeper_of(Path(keep_at), key, [trial.attack], "attack", save_every)
     trace, said, out = attempt(
         lm, trial, scope.world, base=_again(base), watch=watch, chunk=chunk, keeper=keeper

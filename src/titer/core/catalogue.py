@@ -209,7 +209,7 @@ def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dic
 
 def _with_inner(name: str, made: Any, within: Mapping[str, Mapping[str, Any]]) -> Any:
     for head, settings in within.items():
-        inner = getattr(made, head, None)
+        inner: Any = getattr(made, head, None)
         if not _is_method(inner):
             holders = [spec.name for spec in fields(made) if _is_method(getattr(made, spec.name))]
             there = f"a method is in {', '.join(holders)}" if holders else "none of its fields does"
@@ -218,13 +218,9 @@ def _with_inner(name: str, made: Any, within: Mapping[str, Mapping[str, Any]]) -
             )
         own, deeper = _divided(settings)
         label = f"{name}.{head}"
-        settled = _made(label, partial(replace, inner), type(inner), own)
-        made = _made(
-            name,
-            partial(replace, made, **{head: _with_inner(label, settled, deeper)}),
-            type(made),
-            {},
-        )
+        settled = _made(label, partial(replace, inner), inner.__class__, own)
+        whole = {head: _with_inner(label, settled, deeper)}
+        made = _made(name, partial(replace, made, **whole), made.__class__, {})
     return made
 
 

@@ -118,7 +118,7 @@ class LM:
         source: str | os.PathLike[str],
         *,
         revision: str | None = None,
-        dtype: Held = "float32",
+        dtype: str = "float32",
         attention: Attention | None = None,
         name: str | None = None,
         device: str | None = None,

@@ -46,7 +46,7 @@ class Keeper:
     kept: int = 0
     taken_up: int | None = None
     _number: int = -1
-    _stop: bool = field(default=False, repr=False)
+    _stop: Callable[[], object] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         name = self.folder / _KEY
@@ -77,7 +77,7 @@ class Keeper:
 
     def due(self, steps: int) -> bool:
         """Whether to keep what has been reached at so many steps."""
-        return self._stop or (self.every is not None and steps % self.every == 0)
+        return self._stop is not None or (self.every is not None and steps % self.every == 0)
 
     def keep(self, state: State) -> None:
         """Keep a training's state; ends the work where it was asked to end.
@@ -91,6 +91,7 @@ class Keeper:
             torch.save(content, file)
         self.kept += 1
         if self._stop:
+            self._stop()
             raise KeyboardInterrupt
 
     def _place(self) -> Path:
@@ -108,12 +109,16 @@ class Keeper:
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def asked(number: int, frame: Any) -> None:
-            if self._number < 0 or self._stop:
-                handler: Any = before[signal.Signals(number)]
+            handler: Any = before[signal.Signals(number)]
+
+            def end() -> None:
                 if callable(handler):
                     handler(number, frame)
                 raise KeyboardInterrupt
-            self._stop = True
+
+            if self._number < 0 or self._stop:
+                end()
+            self._stop = end
 
         for number in before:
             signal.signal(number, asked)

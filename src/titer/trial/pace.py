@@ -121,8 +121,10 @@ def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
     weights = sum(weight.numel() * weight.element_size() for weight in lm.model.parameters())
     width = max(_FEW + 1, min(width, lm.context_length()))
     kinds: list[Kind] = ["read"]
-    kinds += ["light"] if free is None or 1.2 * weights < free else []
-    kinds += ["full"] if free is None or 4.2 * weights < free else []
+    if free is None or 1.2 * weights < free:
+        kinds.append("light")
+    if free is None or 4.2 * weights < free:
+        kinds.append("full")
     laid = [(rows, Passes(1, rows * width, heads)) for rows, heads in _laid(width)]
     for kind in kinds:
         costs: list[float] = []

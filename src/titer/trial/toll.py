@@ -72,7 +72,7 @@ class Toll:
     host: float = 0.0
 
     def __add__(self, other: Toll) -> Toll:
-        passes = {kind: self.of(kind) + other.of(kind) for kind in KINDS}
+        passes: dict[Kind, Passes] = {kind: self.of(kind) + other.of(kind) for kind in KINDS}
         return replace(self._beside(other, passes), host=self.host + other.host)
 
     def _beside(self, other: Toll, passes: Mapping[Kind, Passes]) -> Toll:
