@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,18 @@ import typer
 from titer import __version__
 from titer.cli import bench, data, exchange, fetch, grow, locks, race, status
 from titer.cli.guard import Commands, Program, Reads, require_words
-from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
+from titer.cli.options import (
+    AsJson,
+    DataFolder,
+    Device,
+    Domain,
+    OneModel,
+    ShowAnswers,
+    Telling,
+    Workers,
+    grouped,
+    use_device,
+)
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
@@ -97,12 +109,15 @@ def attack(
             "data's own undefended model.",
         ),
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First find the row's rate on this model.")
+    ] = False,
 ) -> None:
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
     use_device(one.device)
-    run_attack(name, model, one, told, save=save, undefended=undefended)
+    run_attack(name, model, one, told, save=save, undefended=undefended, calibrate=calibrate)
 
 
 @app.command()
@@ -179,13 +194,33 @@ def card(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: versions, cores, memory, caches."""
+def doctor(
+    model: Annotated[
+        str | None, typer.Argument(help="Also measure this model, and what suites would take.")
+    ] = None,
+    data: DataFolder = "fabula",
+    domain: Domain = None,
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", help="Price this suite; default quick and core.")
+    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: versions, cores, memory, caches; and what fits on it."""
     from titer.cli.listing import machine_text
     from titer.run.machine import machine
 
+    use_device(device)
     found = machine()
-    say_or_print(as_json, found, machine_text(found))
+    if model is None:
+        say_or_print(as_json, found, machine_text(found))
+        return
+    from titer.cli.dry_run import fit_lines, measured
+
+    fits = measured(model, data, domain, tuple(suite or ()), workers)
+    text = "\n".join([machine_text(found), *fit_lines(fits)])
+    say_or_print(as_json, {**found, "fit": asdict(fits)}, text)
 
 
 bench.register(app)

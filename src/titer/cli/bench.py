@@ -141,7 +141,7 @@ def _run(study: Study, running: Running, told: Telling) -> None:
     from titer.run.store import Store
 
     if told.dry_run:
-        rehearse(study, workers_of(running.workers), as_json=told.as_json)
+        rehearse(study, workers_of(running.workers), running.timeout, as_json=told.as_json)
         return
     started = time.monotonic()
     with shown(quiet=told.quiet) as tell:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -19,6 +21,7 @@ from titer.executors.listing import DEFAULT
 __all__ = [
     "AsJson",
     "DataFolder",
+    "Device",
     "Domain",
     "DryRun",
     "OneModel",
@@ -31,6 +34,7 @@ __all__ = [
     "Telling",
     "Where",
     "Workers",
+    "bytes_of",
     "few_threads",
     "grouped",
     "settings_of",
@@ -77,6 +81,22 @@ ShowAnswers = Annotated[
 ]
 
 
+class Held(StrEnum):
+    """How weights are held."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    auto = "auto"
+
+
+class Attention(StrEnum):
+    """Kernels of attention."""
+
+    sdpa = "sdpa"
+    eager = "eager"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneModel:
     """Work on one model: where the result goes, on which hazard, with which budget and settings."""
@@ -88,6 +108,27 @@ class OneModel:
     settings: Settings = None
     seed: Seed = 0
     device: Device = None
+    dtype: Annotated[
+        Held, typer.Option("--dtype", help="How weights are held; saved as they came.")
+    ] = Held.float32
+    attention: Annotated[
+        Attention | None, typer.Option("--attention", help="The kernel; default torch's choice.")
+    ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="As 6GB: batches go in parts that fit, with one gradient."),
+    ] = None
+    save_every: Annotated[
+        int | None,
+        typer.Option("--save-every", help="Keep what is reached every so many steps; resumes."),
+    ] = None
+
+    def how_held(self) -> dict[str, Any]:
+        """What :func:`titer.load` is told."""
+        return {
+            "dtype": self.dtype.value,
+            "attention": self.attention.value if self.attention else None,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +215,21 @@ def few_threads(parameters: int) -> None:
 
     if is_testbed(parameters):
         torch.set_num_threads(1)
+
+
+def bytes_of(text: str | None) -> int | None:
+    """What ``--memory 6GB`` allows, in bytes; GB and MB are powers of ten, GiB and MiB of two.
+
+    Raises:
+        BadInput: it is no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)\s*([MG])(i?)B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise BadInput(f"--memory {text!r} is no size; write 6GB or 4096MiB.")
+    number, letter, binary = found.groups()
+    return round(float(number) * (1024 if binary else 1000) ** (2 if letter in "mM" else 3))
 
 
 def settings_of(items: list[str] | None) -> dict[str, str]:

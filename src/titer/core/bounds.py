@@ -48,6 +48,7 @@ BOUNDS = {
     "rank": Bounds(1, 65_536, what=_WHOLE),
     "ratio": Bounds(0, 1_000, above=True),
     "sample": Bounds(0, 1, above=True, what="a share"),
+    "save_every": _STEPS,
     "seed": Bounds(0, 2**63 - 1, what=_WHOLE),
     "seeds": Bounds(1, 1_000, what=_WHOLE),
     "shares": Bounds(0, 1, what="a share"),

@@ -14,8 +14,8 @@ import importlib.metadata
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -193,28 +193,83 @@ def speaks(measure: str) -> bool:
 
 
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method object by name, with some fields set; texts are read by the field's type.
+    """A method object by name, with some fields set; texts are read by the field's type. A setting
+    of a method that a field holds is named with that field before it: ``base.lr``.
 
     Raises:
         UnknownName: no such method or field.
         BadInput: a value that does not fit its field.
     """
     method = card(kind, name).build
+    own, within = _divided(settings or {})
+    made = _made(name, method, method, own)
+    return _with_inner(name, made, within)
+
+
+def _made(name: str, make: Any, method: type[Any], own: Mapping[str, Any]) -> Any:
+    """``make`` called with fields of the class ``method``, read by their types."""
     known = {spec.name for spec in fields(method)}
     chosen: dict[str, Any] = {}
-    for key, value in (settings or {}).items():
+    for key, value in own.items():
         if key not in known:
             raise UnknownName(
                 f"{name} has no setting {key!r}.{nearest(key, known)} "
-                f"It has {', '.join(sorted(known)) or 'none'}."
+                f"It has {', '.join(sorted(known)) or 'none'}.{_inside(method, key)}"
             )
         chosen[key] = _fit_value(method, name, key, value)
     try:
-        return method(**chosen)
+        return make(**chosen)
     except (TypeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{name}: {error}") from error
+
+
+def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A method's own settings, and those of the methods in its fields."""
+    own: dict[str, Any] = {}
+    within: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        head, dot, rest = key.partition(".")
+        if dot:
+            within.setdefault(head, {})[rest] = value
+        else:
+            own[key] = value
+    return own, within
+
+
+def _with_inner(name: str, made: Any, within: Mapping[str, Mapping[str, Any]]) -> Any:
+    for head, settings in within.items():
+        inner: Any = getattr(made, head, None)
+        if not _is_method(inner):
+            holders = [spec.name for spec in fields(made) if _is_method(getattr(made, spec.name))]
+            there = f"a method is in {', '.join(holders)}" if holders else "none of its fields does"
+            raise UnknownName(
+                f"{name}: {head!r} holds no method whose settings could be given; {there}."
+            )
+        own, deeper = _divided(settings)
+        label = f"{name}.{head}"
+        settled = _made(label, partial(replace, inner), inner.__class__, own)
+        whole = {head: _with_inner(label, settled, deeper)}
+        made = _made(name, partial(replace, made, **whole), made.__class__, {})
+    return made
+
+
+def _is_method(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type) and callable(value)
+
+
+def _inside(method: type[Any], key: str) -> str:
+    """Where a setting that a method has not is one of a method in its fields."""
+    try:
+        made = method()
+    except (TypeError, ValueError):
+        return ""
+    for spec in fields(method):
+        inner: Any = getattr(made, spec.name)
+        if _is_method(inner) and key in {one.name for one in fields(inner)}:
+            return f" The method in its {spec.name} has one: {spec.name}.{key}."
+    return ""
 
 
 @cache

@@ -24,9 +24,11 @@ from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens,
 from titer.core.weightfaults import listed
 from titer.core.weightfiles import tensor_entries
 
-__all__ = ["LM", "Encoded", "Template", "place", "quiet"]
+__all__ = ["LM", "Attention", "Encoded", "Held", "Template", "place", "quiet"]
 
 Template = Literal["native", "plain", "instruction", "question"]
+Held = Literal["float32", "bfloat16", "float16", "auto"]
+Attention = Literal["sdpa", "eager"]
 
 _WRAPPERS: dict[str, str] = {
     "plain": "{prompt}",
@@ -117,6 +119,7 @@ class LM:
         *,
         revision: str | None = None,
         dtype: str = "float32",
+        attention: Attention | None = None,
         name: str | None = None,
         device: str | None = None,
         classifier: bool = False,
@@ -124,8 +127,11 @@ class LM:
     ) -> LM:
         """Load a local Hugging Face folder or a hub id at a revision, onto :func:`place`'s device.
 
-        Never pickle, never remote code. A ``classifier`` has a head that scores a whole sequence.
-        ``template`` is put in the place of the tokenizer's chat template.
+        Never pickle, never remote code. ``dtype`` is the type in which weights are held and
+        computed with, ``auto`` that of the files; saving writes them as they came in any case.
+        ``attention`` is the kernel, by default what transformers takes. A ``classifier`` has a head
+        that scores a whole sequence. ``template`` is put in the place of the tokenizer's chat
+        template.
 
         Raises:
             BadInput: the folder or id cannot be loaded, its weights are not finite, or there is no
@@ -155,7 +161,8 @@ class LM:
                     source,
                     trust_remote_code=False,
                     use_safetensors=True,
-                    dtype=getattr(torch, dtype),
+                    dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+                    attn_implementation=attention,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that they are told, and refused below
                     **where,
@@ -170,7 +177,7 @@ class LM:
         model, report = loaded
         entries = tensor_entries(_files_of(str(source), where))
         require_as_filed(model, report, entries, str(source))
-        remember(model, entries)
+        remember(model, entries, attention or "")
         lm = LM(model.eval().to(where_to), with_pad(tokenizer), name or str(source))
         lm.check()
         return lm

@@ -23,7 +23,7 @@ from titer.plan.manifest import claim_folder, read_config
 from titer.plan.subjects import compared, distinct, is_testbed, open_subject, open_tested
 from titer.plan.suite import Suite, judges, suite_hash
 from titer.plan.suites import suite
-from titer.trial.immunise import Immunisation, parse_defence, planned
+from titer.trial.immunise import Immunisation, made_from, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.checkup import notices
 from titer.worlds.hub import resolve_model
@@ -169,6 +169,8 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
             faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
     if world:
         faults.found += _strangers([source for source, _ in named], asked.data)
+    if world and wanted and not alone:
+        faults.found += _hardened(wanted[0][0], given=asked.undefended is not None)
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: _claim(asked.out, None if alone else chosen, world))
@@ -220,6 +222,19 @@ def _strangers(models: Sequence[str], data: str) -> list[str]:
                 advice = "a model of this one" if home == ELSEWHERE else other
                 found.append(f"{source} grew in {home} and knows nothing of {data}; give {advice}.")
     return found
+
+
+def _hardened(undefended: str, *, given: bool) -> list[str]:
+    """What is said of a reference that is itself a result: beside it every defence would look
+    weak or strong for no reason."""
+    if not (made := made_from(Path(undefended).expanduser())):
+        return []
+    defence, base = made
+    advice = f"give {base}" if given else f"add --undefended {base}"
+    return [
+        f"{undefended} was immunised ({defence} on {base}, by its titer.json), so it cannot be the "
+        f"undefended model of a study; {advice}."
+    ]
 
 
 def _home(source: str, seed: int) -> str:

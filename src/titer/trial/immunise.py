@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
 from titer.core.protocol import SELECT
 from titer.core.reading import UNREADABLE, load_json
-from titer.core.records import Budget, Part, Spent, Status, content_key, part
+from titer.core.records import Budget, Kind, Part, Spent, Status, content_key, part
 from titer.measures._room import cut_of
+from titer.train.keeping import Keeper
 from titer.trial.effect import ASKED, Effect, effect
 from titer.trial.load import load_model, load_named_world
 from titer.trial.presets import is_testbed, usual
@@ -38,6 +39,8 @@ __all__ = [
     "account",
     "immunise",
     "keep",
+    "keeper_of",
+    "made_from",
     "parse_defence",
     "planned",
     "require_own",
@@ -53,6 +56,8 @@ _ROWS, _FLAGS = 1000, 20
 class Immunisation:
     """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest.
 
+    ``chunk`` bounds the tokens of one pass and ``held`` says how the model is held where that is
+    not in single precision: numbers differ by rounding, so both are in the key where they are set.
     ``share`` of the hazard's entities is handed to the defender, the subset being drawn by
     ``draw``; ``name`` is how a study calls the result and, like all places, stays out of the key.
     """
@@ -65,6 +70,8 @@ class Immunisation:
     seed: int
     share: float = 1.0
     draw: int = 0
+    chunk: int | None = None
+    held: str = ""
     name: str = ""
     model: str = ""
     title: str = ""
@@ -77,6 +84,9 @@ class Immunisation:
         content = asdict(self)
         for place in ("name", "model", "title", "source", "out"):
             del content[place]
+        for name in ("chunk", "held"):
+            if not content[name]:
+                del content[name]
         return content_key(content)
 
     @property
@@ -98,7 +108,8 @@ class Immunisation:
 def parse_defence(
     text: str, settings: Mapping[str, Any] | None = None, *, parameters: int | None = None
 ) -> tuple[Part, ...]:
-    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``.
+    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``; those of a
+    method that another is built on are ``base.lr=...``, or ``ilu.base.lr=...``.
 
     On a model of so many ``parameters`` a method starts from its preset for such a size
     (:func:`~titer.trial.presets.usual`), where it has one; otherwise from its paper's defaults.
@@ -115,10 +126,10 @@ def parse_defence(
         chosen[name] = dict(preset[1].fields) if preset else {}
     for key, value in (settings or {}).items():
         owner, dot, knob = key.partition(".")
-        if not dot:
-            if len(stages) > 1:
-                raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
+        if len(stages) == 1 and owner != stages[0]:
             owner, knob = stages[0], key
+        elif not dot:
+            raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
         if owner not in chosen:
             raise UnknownName(f"no stage {owner!r} in {text}.{nearest(owner, chosen)}")
         chosen[owner][knob] = value
@@ -190,9 +201,14 @@ class Outcome:
 
 
 def immunise(
-    lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    keeper: Keeper | None = None,
 ) -> tuple[LM, Outcome]:
-    """Apply the defence to a model in memory; ``watch`` is told of every training step.
+    """Apply the defence to a model in memory; ``watch`` is told of every training step, ``keeper``
+    keeps what was reached on the way.
 
     Raises:
         BadInput: the world gives the defender no hazard facts, so there is nothing to defend.
@@ -204,9 +220,16 @@ def immunise(
         )
     if wanted.share < 1:
         data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
-    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed, watch=watch)
+    run = Run(
+        budget=Budget(steps=wanted.steps),
+        data=data,
+        seed=wanted.seed,
+        watch=watch,
+        chunk=wanted.chunk,
+        keeper=keeper,
+    )
     started = time.monotonic()
-    with _deterministic():
+    with _deterministic(), keeper.deferring() if keeper else contextlib.nullcontext():
         out = _method(wanted.parts)(lm, run)
     seconds = time.monotonic() - started
     seen = _effect(lm, out, wanted, world)
@@ -273,9 +296,16 @@ def write(wanted: Immunisation, watch: Watch | None = None) -> Status:
     return "ok"
 
 
-def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None) -> None:
+def keep(
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    save_every: int | None = None,
+) -> None:
     """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there.
-    ``watch`` is told of every training step.
+    ``watch`` is told of every training step. What is reached on the way is kept beside the folder
+    ``save_every`` steps, or at least where the process is asked to end, and taken up again.
 
     Raises:
         BadInput: the folder holds another immunised model.
@@ -291,7 +321,8 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         if kept != wanted.key:
             raise BadInput(f"{target} holds another immunised model; choose another --out.")
         return
-    out, outcome = immunise(lm, wanted, world, watch)
+    keeper = keeper_of(target, wanted.key, wanted.parts, "defence", save_every)
+    out, outcome = immunise(lm, wanted, world, watch, keeper)
     with atomic_folder(target) as scratch:
         out.save(scratch)
         facts = {
@@ -302,12 +333,15 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
             "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
             "seed": wanted.seed,
             "share": wanted.share,
+            **({"held": wanted.held} if wanted.held else {}),
+            **({"chunk": wanted.chunk} if wanted.chunk else {}),
             "draw": wanted.draw,
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
             "flags": list(outcome.flags),
             "effect": outcome.effect and outcome.effect.to_json(),
+            "losses": [float(f"{loss:.6g}") for loss in outcome.losses],
             "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
@@ -316,6 +350,31 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         )
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    if keeper:
+        keeper.done()
+
+
+def keeper_of(
+    out: Path, key: str, parts: Sequence[Part], kind: Kind, save_every: int | None
+) -> Keeper | None:
+    """Who keeps work on its way beside the folder ``out``; nobody where a method draws chance
+    inside its steps, so that no second run could take it up to the same bits.
+
+    Raises:
+        BadInput: such a method is to be kept all the same.
+    """
+    strict = [
+        p.name for p in parts if not getattr(catalogue.card(kind, p.name).build, "resumes", 1)
+    ]
+    if not strict:
+        folder = out.resolve()
+        return Keeper(folder.with_name(f"{folder.name}.unfinished"), save_every, key)
+    if save_every is None:
+        return None
+    raise BadInput(
+        f"{strict[0]} draws chance inside its steps and cannot be taken up again to the same bits; "
+        "leave --save-every out."
+    )
 
 
 def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:
@@ -341,6 +400,17 @@ def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, .
         if isinstance(flag, str) and 0 < len(flag) <= 80
     ]
     return tuple(course), tuple(doubts)
+
+
+def made_from(folder: Path) -> tuple[str, str] | None:
+    """The defence that made a model and the model it was made from, as its folder says; None where
+    it says nothing."""
+    try:
+        facts = load_json((folder / "titer.json").read_text(encoding="utf-8"))
+        stages, base = facts["defence"], facts["base"]["source"]
+        return "+".join(str(stage["name"]) for stage in stages), str(base)
+    except (OSError, KeyError, TypeError, *UNREADABLE):
+        return None
 
 
 def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
@@ -370,7 +440,8 @@ def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
         *(["## What it did", outcome.effect.text, ""] if outcome.effect else []),
         *([f"- {flag}" for flag in outcome.flags] + [""] * bool(outcome.flags)),
         "## What this does not say",
-        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",
+        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder, with "
+        "`--undefended` and the model that it was made from.",
         "",
     ]
     return "\n".join(lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from titer.core import codec
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point
@@ -68,6 +70,17 @@ class Recorder:
             with alone(place) as one:
                 other.take(one, run, chosen, shared[place])
         return True
+
+    def state(self) -> dict[str, Any]:
+        """What was seen so far, as text."""
+        seen = {"points": codec.to_json(self.points), "generations": self.generations}
+        return {"seen": json.dumps(seen)}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        seen = json.loads(state["seen"])
+        self.points[:] = [codec.from_json(Point, one, "point") for one in seen["points"]]
+        self.generations[:] = seen["generations"]
 
     def due(self, run: Run) -> list[Probe]:
         """What is asked at this look."""

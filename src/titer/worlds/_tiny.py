@@ -10,7 +10,14 @@ from titer.core.data import Data, Example, Hazard
 from titer.core.lm import LM, quiet
 from titer.core.method import Case
 
-__all__ = ["ARCHITECTURES", "Architecture", "tiny_case", "tiny_data", "tiny_lm"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "tiny_case",
+    "tiny_data",
+    "tiny_lm",
+    "tiny_tokenizer",
+]
 
 Architecture = Literal["llama", "gpt2", "qwen2"]
 
@@ -28,7 +35,7 @@ _TEMPLATE = (
 )
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -56,7 +63,7 @@ def tiny_lm(architecture: Architecture = "llama", seed: int = 0) -> LM:
     """
     import transformers as hf
 
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     shared: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 64,
