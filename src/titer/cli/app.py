@@ -12,7 +12,7 @@ import typer
 from titer import __version__
 from titer.cli import bench, exchange, grow, locks, race
 from titer.cli.guard import Commands, Program, Reads, require_words
-from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
+from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, loading, use_device
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
@@ -77,11 +77,12 @@ def immunise(
     run_immunise(name, model, one, told)
 
 
-app.command("immunise")(grouped(immunise))
-app.command("immunize", hidden=True)(grouped(immunise))
+app.command("immunise")(loading(grouped(immunise)))
+app.command("immunize", hidden=True)(loading(grouped(immunise)))
 
 
 @app.command()
+@loading
 @grouped
 def attack(
     name: Annotated[str, typer.Argument(help="An attack or a preset such as S03.")],
@@ -98,6 +99,7 @@ def attack(
 
 
 @app.command()
+@loading
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder."), Reads()],
     show_answers: ShowAnswers = None,

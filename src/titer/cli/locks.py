@@ -14,7 +14,7 @@ import typer
 
 from titer.cli import key_input
 from titer.cli.guard import Reads, Writes
-from titer.cli.options import AsJson, Quiet
+from titer.cli.options import AsJson, Quiet, loading
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
 
@@ -79,7 +79,7 @@ def register(app: typer.Typer) -> None:
     for name, command in {
         "keygen": keygen,
         "lock": lock,
-        "unlock": unlock,
+        "unlock": loading(unlock),
         "rotate": rotate,
         "inspect": inspect,
     }.items():

@@ -43,6 +43,7 @@ BOUNDS = {
     "blocks": Bounds(1, 100_000, what=_WHOLE),
     "cap": _STEPS,
     "exam": _STEPS,
+    "load_timeout": Bounds(0, 86_400, above=True, what="seconds"),
     "lr": _RATE,
     "rank": Bounds(1, 65_536, what=_WHOLE),
     "ratio": Bounds(0, 1_000, above=True),

@@ -21,6 +21,7 @@ from titer.core.errors import BadInput
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "cache_root",
     "locked",
     "require_place",
     "require_regular",
@@ -45,6 +46,12 @@ _REFUSED = {
     errno.EEXIST: "a file lies where a folder is needed",
     errno.ENOTEMPTY: "a folder that is not empty lies there",
 }
+
+
+def cache_root() -> Path:
+    """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
+    chosen = os.environ.get("TITER_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
 
 
 @contextmanager

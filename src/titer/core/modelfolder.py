@@ -36,6 +36,7 @@ __all__ = [
     "notes",
     "require",
     "slices",
+    "small_files",
     "tensor_shapes",
     "weight_files",
 ]
@@ -130,6 +131,15 @@ def _looked_at(folder: Path) -> list[Path]:
     return [
         *(path for path in files if path.suffix != ".safetensors" or path.name in weights),
         *sorted(folder.glob("additional_chat_templates/*.jinja")),
+    ]
+
+
+def small_files(folder: Path) -> list[Path]:
+    """All that is read of a folder beside its weights, and is no note of titer's own."""
+    return [
+        path
+        for path in _looked_at(folder)
+        if path.suffix != ".safetensors" and path.name not in _NOTES
     ]
 
 

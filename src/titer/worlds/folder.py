@@ -17,9 +17,9 @@ from titer.core import catalogue
 from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
-from titer.worlds._schema import HazardFiles, Manifest, Refused, Source, read
+from titer.worlds._schema import FILE, MAX_BYTES, HazardFiles, Manifest, Refused, Source, read
 
-__all__ = ["load"]
+__all__ = ["fetches", "load"]
 
 SPLITS = ("defend", "attack", "select", "report")
 _SHOWN = 5
@@ -93,6 +93,15 @@ def load(folder: str | os.PathLike[str]) -> World:
     if reading.faults:
         raise BadInput(*reading.faults)
     return world
+
+
+def fetches(folder: Path) -> bool:
+    """Whether a data folder may name data of the hub."""
+    path = folder.expanduser() / FILE
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"hub:" in file.read(MAX_BYTES)
 
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:

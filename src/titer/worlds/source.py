@@ -8,6 +8,7 @@ from pathlib import Path
 
 from titer.core.data import World
 from titer.core.errors import BadInput
+from titer.core.trying import tried
 
 __all__ = ["PLAIN", "find_world", "load_world", "salted", "world_salt", "world_seed"]
 
@@ -33,8 +34,11 @@ def load_world(source: str) -> World:
         raise BadInput(
             f"there is no data folder {source!r}; give a folder with a data.yaml, or fabula."
         )
-    from titer.worlds.folder import load
+    from titer.worlds.folder import fetches, load
 
+    # A line to the hub takes as long as it takes, and brings no more than its rows.
+    if not fetches(Path(source)):
+        tried(lambda: load(Path(source)) and None, f"the data {source}")
     return replace(load(Path(source)), source=source)
 
 
