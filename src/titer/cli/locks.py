@@ -17,6 +17,7 @@ from titer.cli.guard import Reads, Writes
 from titer.cli.options import AsJson, Quiet, loading
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
+from titer.core.files import require_regular
 
 __all__ = ["register"]
 
@@ -317,6 +318,7 @@ def _folder(source: str) -> Path:
     if not source.startswith("fabula:"):
         if not Path(source).is_dir():
             raise BadInput(f"{source} is no folder; download the model or adapter first.")
+        require_regular(Path(source))
         return Path(source)
     from titer.worlds import organisms
 

@@ -18,6 +18,7 @@ import yaml
 
 from titer.core import codec
 from titer.core.errors import BadInput, nearest
+from titer.core.files import require_regular
 from titer.core.protocol import absolute_threshold
 from titer.core.reading import load_yaml
 
@@ -326,6 +327,7 @@ def _all(given: Any) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     """What a YAML file holds, by name."""
+    require_regular(path)
     try:
         raw: object = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
