@@ -14,23 +14,17 @@ pytestmark = [pytest.mark.exact, pytest.mark.xdist_group("hostile-words")]
 
 TEXTS = {
     "empty": "",
-    "blank": " ",
     "escape": "\x1b[31mred",
-    "bell": "\x07",
     "no text": "\udcff",
     "turned": "abc\u202edef",
-    "zero width": "\u200b",
     "emoji": "🙂" * 40,
     "long": "n" * 5000,
     "nowhere": "/nonexistent/x",
-    "upwards": "../../../../etc/passwd",
     "template": "{{ 7 * 7 }}${IFS}%s%n",
     "shell": "; touch owned; $(touch owned)",
-    "several equals": "a=b=c",
     "nothing equals": "=",
     "brackets": "[" * 1000,
     "json": '{"a": NaN}',
-    "yaml": "!!python/object:os.system [x]",
     "half a name": "fabula:",
     "a number": "9" * 5000,
 }
