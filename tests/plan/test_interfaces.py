@@ -10,7 +10,7 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import Point, Spent, Trace, Trial
-from titer.core.study import Study, Subject
+from titer.core.study import Difference, Study, Subject
 from titer.evidence.curves import retained
 from titer.evidence.gather import gather
 from titer.plan.experiment import Experiment, attacks, training
@@ -68,7 +68,7 @@ def through(study: Experiment, subject: Subject) -> dict[str, set[str]]:
 
 
 def test_what_differs_is_found_before_anything_runs(study: Experiment) -> None:
-    assert [one.differs for one in study.subjects] == [(), ("chat template",), ()]
+    assert [one.differs for one in study.subjects] == [(), (Difference("chat template"),), ()]
 
 
 def test_only_a_model_that_differs_is_looked_at_twice(study: Experiment) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ def run_attack(name: str, model: str, one: OneModel, told: Telling, *, save: boo
     say_or_print(told.as_json, trace.to_json(), _trace_text(name, model, trace, out))
     if trace.status != "ok":
         say(f"titer: {_failure(trace, out, save=save)}", err=True)
-        raise typer.Exit(2 if _refused(trace) else 1)
+        raise typer.Exit(2 if trace.refused else 1)
 
 
 def _require_places(out: Path, *, save: bool) -> None:
@@ -103,17 +102,6 @@ def _require_places(out: Path, *, save: bool) -> None:
         require_place(out / "model", "--out", "new folder")
 
 
-_REFUSAL = re.compile(
-    r"^titer\.core\.errors\.(?:BadInput|NotFinite|UnknownName): (.*)", re.MULTILINE | re.DOTALL
-)
-
-
-def _refused(trace: Trace) -> str:
-    """What the attack refused of its input, empty where it failed otherwise."""
-    found = _REFUSAL.search(trace.error)
-    return " ".join(found[1].split()) if found else ""
-
-
 def _failure(trace: Trace, out: Path, *, save: bool) -> str:
     """Why there is no result, and that nothing but the trace was kept."""
     last = (trace.error.strip().splitlines() or ["no reason given"])[-1]
@@ -121,7 +109,7 @@ def _failure(trace: Trace, out: Path, *, save: bool) -> str:
     nothing = f"no model was saved{stale}" if save or stale else "nothing was saved"
     return (
         f"the attack {trace.status} and says nothing of the model; {nothing} but what was seen on "
-        f"the way ({out / 'trace.json'}): {_refused(trace) or last}"
+        f"the way ({out / 'trace.json'}): {trace.refused or last}"
     )
 
 

@@ -61,6 +61,18 @@ class Share:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A part of a model's interface that is not the undefended model's, in a phrase; ``stuck``
+    where no attacker can put the other's in its place."""
+
+    says: str
+    stuck: bool = field(default=False, metadata={"omit": False})
+
+    def __str__(self) -> str:
+        return self.says
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
@@ -83,7 +95,7 @@ class Subject:
     unusable: str = ""
     course: tuple[Mapping[str, float], ...] = ()
     doubts: tuple[str, ...] = ()
-    differs: tuple[str, ...] = field(default=(), metadata={"omit": ()})
+    differs: tuple[Difference, ...] = field(default=(), metadata={"omit": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

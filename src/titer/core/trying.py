@@ -27,7 +27,7 @@ __all__ = ["TIMEOUT", "VARIABLE", "load_timeout", "tried"]
 VARIABLE = "TITER_LOAD_TIMEOUT"
 TIMEOUT = 12.0
 """Seconds of computing, where nobody says otherwise."""
-_SLOWER = 4
+_SLOWER = 10
 """By the clock it may take so many times as long: the machine may be busy, or a disk slow."""
 _MEMORY = 4 * 2**30
 """Bytes that the child may take beside what its parent has."""
