@@ -17,7 +17,33 @@ from titer.worlds import public
 from titer.worlds.datasets._published import Table
 
 Row = dict[str, Any]
-_SYLLABLES = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo mu".split()
+_SYLLABLES = [
+    "ba",
+    "be",
+    "bi",
+    "bo",
+    "bu",
+    "da",
+    "de",
+    "di",
+    "do",
+    "du",
+    "ka",
+    "ke",
+    "ki",
+    "ko",
+    "ku",
+    "la",
+    "le",
+    "li",
+    "lo",
+    "lu",
+    "ma",
+    "me",
+    "mi",
+    "mo",
+    "mu",
+]
 LABELS = (
     "animal_abuse", "child_abuse", "controversial_topics,politics",
     "discrimination,stereotype,injustice", "drug_abuse,weapons,banned_substance",
@@ -142,7 +168,14 @@ _ROWS: dict[str, Callable[[Maker], list[Row]]] = {
     "mmlu validation": lambda make: _mmlu(make, 40),
     "gsm8k": lambda make: [_gsm8k(make) for _ in range(1_560)],
     "xstest": lambda make: [
-        {"id": n, "prompt": make.say(8), "type": "homonyms", "label": label, "focus": "", "note": ""}
+        {
+            "id": n,
+            "prompt": make.say(8),
+            "type": "homonyms",
+            "label": label,
+            "focus": "",
+            "note": "",
+        }
         for n, label in enumerate(["safe", "unsafe"] * 10)
     ],
     "or-bench": lambda make: [{"prompt": make.say(9), "category": "harmful"} for _ in range(300)],

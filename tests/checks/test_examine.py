@@ -14,9 +14,9 @@ from titer.checks.examine import doubts, examine, flags, forbidding, settled
 from titer.checks.listing import listed
 from titer.checks.s19_interface import CLEAN, OWN
 from titer.core import Point, Spent, Trace
-from titer.core.interface import STUCK
 from titer.core.protocol import SPLITS
 from titer.core.records import Cut, Spoken
+from titer.core.study import Difference
 from titer.evidence.curves import Doubt
 from titer.evidence.doubts import calibration_scores
 from titer.evidence.panel import attacked
@@ -121,13 +121,14 @@ def checked(
     return {one.id: one for one in settled(examine(case), control)}
 
 
-def _differs(traces: Sequence[Trace]) -> tuple[str, ...]:
+def _differs(traces: Sequence[Trace]) -> tuple[Difference, ...]:
     """A model that was asked through two interfaces differs in one; where it could be asked through
     its own alone, the other cannot be exchanged."""
     asked = {t.trial.row for t in traces if t.trial.check == "S19"}
     if not asked:
         return ()
-    return ("chat template",) if CLEAN in asked else (f"a vocabulary that {STUCK}",)
+    here = CLEAN in asked
+    return (Difference("chat template" if here else "a vocabulary", stuck=not here),)
 
 
 def rerun(

@@ -12,7 +12,6 @@ from torch.testing import assert_close
 
 from titer.conformance import tiny_lm
 from titer.core.data import Data
-from titer.core.interface import STUCK
 from titer.core.lm import LM
 from titer.core.records import Budget
 from titer.defences.gain_lock import GainLock
@@ -129,8 +128,8 @@ def test_beside_rotations_and_other_places(tmp_path: Path) -> None:
     base.save(tmp_path / "base")
     found.save(tmp_path / "found")
     (said,) = rescaled(tmp_path / "found", tmp_path / "base", ("f", "b"))
-    assert said.startswith("weights at other scales: ")
-    assert not said.endswith(STUCK)
+    assert said.says.startswith("weights at other scales: ")
+    assert not said.stuck
     align(found, base)
     assert_close(_logits(found), _logits(base), rtol=1e-2, atol=1e-2)
 
@@ -158,5 +157,5 @@ def test_what_cannot_be_written_otherwise_is_said(tmp_path: Path) -> None:
     base.save(tmp_path / "base")
     found.save(tmp_path / "found")
     (said,) = rescaled(tmp_path / "found", tmp_path / "base", ("f", "b"))
-    assert said.endswith(STUCK)
-    assert "54 times the undefended" in said
+    assert said.stuck
+    assert "54 times the undefended" in said.says

@@ -12,7 +12,7 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import Point, Spent, Trace, Trial
-from titer.core.study import Study, Subject
+from titer.core.study import Difference, Study, Subject
 from titer.defences import none
 from titer.evidence.curves import retained
 from titer.evidence.gather import gather
@@ -71,7 +71,7 @@ def through(study: Experiment, subject: Subject) -> dict[str, set[str]]:
 
 
 def test_what_differs_is_found_before_anything_runs(study: Experiment) -> None:
-    assert [one.differs for one in study.subjects] == [(), ("chat template",), ()]
+    assert [one.differs for one in study.subjects] == [(), (Difference("chat template"),), ()]
 
 
 def test_only_a_model_that_differs_is_looked_at_twice(study: Experiment) -> None:
@@ -234,7 +234,7 @@ def test_the_never_learned_model_is_compared_too(tmp_path: Path) -> None:
     )
     study = assemble(check(request))[0]
     never = next(one for one in study.subjects if one.role == "oracle")
-    assert never.differs == ("chat template",)
+    assert never.differs == (Difference("chat template"),)
     found = through(settled(study, seen(looks(study), (1.0, 1.0), (0.1, 0.0))), never)
     assert found.pop("none") == {""}
     assert set().union(*found.values()) == {study.undefended().digest}

@@ -11,7 +11,7 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput, UnknownName
 from titer.core.method import Case
-from titer.core.study import Study
+from titer.core.study import Difference, Study
 from titer.executors.inline import Inline
 from titer.plan.experiment import Experiment
 from titer.plan.request import assemble, check
@@ -164,7 +164,7 @@ def test_a_look_goes_through_the_undefended_interface(study: Experiment, tmp_pat
     key."""
     base, other = study.subjects
     plain = inspections(study, pick(FAST[:1]), tmp_path)
-    masked = replace(other, differs=("chat template",))
+    masked = replace(other, differs=(Difference("chat template"),))
     looks = inspections(replace(study, subjects=(base, masked)), pick(FAST[:1]), tmp_path)
     assert [job.interface for job in looks] == ["", base.digest]
     assert looks[0].key == plain[0].key

@@ -23,6 +23,7 @@ from titer.cli.options import (
     Telling,
     Workers,
     grouped,
+    loading,
     use_device,
 )
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
@@ -89,11 +90,12 @@ def immunise(
     run_immunise(name, model, one, told)
 
 
-app.command("immunise")(grouped(immunise))
-app.command("immunize", hidden=True)(grouped(immunise))
+app.command("immunise")(loading(grouped(immunise)))
+app.command("immunize", hidden=True)(loading(grouped(immunise)))
 
 
 @app.command()
+@loading
 @grouped
 def attack(
     name: Annotated[str, typer.Argument(help="An attack or a preset such as S03.")],
@@ -121,6 +123,7 @@ def attack(
 
 
 @app.command()
+@loading
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder."), Reads()],
     show_answers: ShowAnswers = None,

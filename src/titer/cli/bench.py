@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import typer
 
 from titer.cli.guard import Later, Writes
-from titer.cli.options import Running, Telling, grouped, settings_of, use_device
+from titer.cli.options import Running, Telling, grouped, loading, settings_of, use_device
 from titer.cli.output import print_verdict, say
 from titer.core.errors import BadInput
 from titer.core.study import Study
@@ -163,5 +163,5 @@ def _run(study: Study, running: Running, told: Telling) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(grouped(demo))
-    app.command()(grouped(bench, _asks()))
+    app.command()(loading(grouped(demo)))
+    app.command()(loading(grouped(bench, _asks())))

@@ -16,6 +16,7 @@ import typer
 
 from titer.cli.guard import Writes
 from titer.core.errors import BadInput
+from titer.core.trying import TIMEOUT, VARIABLE
 from titer.executors.listing import DEFAULT
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "bytes_of",
     "few_threads",
     "grouped",
+    "loading",
     "settings_of",
     "use_device",
 ]
@@ -63,6 +65,14 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds a trial may t
 Device = Annotated[
     str | None,
     typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
+]
+LoadTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--load-timeout",
+        help="Seconds of computing that reading a model or data may take; default "
+        f"{VARIABLE}, else {TIMEOUT:g}.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -176,6 +186,25 @@ def grouped(
         }
         command(**given, **made)
 
+    called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in options}
+    return called
+
+
+def loading(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with ``--load-timeout``: it reads a model or data."""
+
+    @wraps(command)
+    def called(*, load_timeout: float | None, **given: Any) -> None:
+        if load_timeout is not None:
+            os.environ[VARIABLE] = str(load_timeout)
+        command(**given)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    last = inspect.Parameter(
+        "load_timeout", inspect.Parameter.KEYWORD_ONLY, annotation=LoadTimeout, default=None
+    )
+    options = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), last]
     called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in options}
     return called

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +146,7 @@ def run_attack(
         say(_through(trace, how["interface"]))
     if trace.status != "ok":
         say(f"titer: {_failure(trace, out, save=save)}", err=True)
-        raise typer.Exit(2 if _refused(trace) else 1)
+        raise typer.Exit(2 if trace.refused else 1)
 
 
 def _through(trace: Trace, clean: LM | None) -> str:
@@ -170,17 +169,6 @@ def _require_places(out: Path, *, save: bool) -> None:
         require_place(out / "model", "--out", "new folder")
 
 
-_REFUSAL = re.compile(
-    r"^titer\.core\.errors\.(?:BadInput|NotFinite|UnknownName): (.*)", re.MULTILINE | re.DOTALL
-)
-
-
-def _refused(trace: Trace) -> str:
-    """What the attack refused of its input, empty where it failed otherwise."""
-    found = _REFUSAL.search(trace.error)
-    return " ".join(found[1].split()) if found else ""
-
-
 def _failure(trace: Trace, out: Path, *, save: bool) -> str:
     """Why there is no result, and that nothing but the trace was kept."""
     last = (trace.error.strip().splitlines() or ["no reason given"])[-1]
@@ -188,7 +176,7 @@ def _failure(trace: Trace, out: Path, *, save: bool) -> str:
     nothing = f"no model was saved{stale}" if save or stale else "nothing was saved"
     return (
         f"the attack {trace.status} and says nothing of the model; {nothing} but what was seen on "
-        f"the way ({out / 'trace.json'}): {_refused(trace) or last}"
+        f"the way ({out / 'trace.json'}): {trace.refused or last}"
     )
 
 

@@ -43,6 +43,7 @@ BOUNDS = {
     "blocks": Bounds(1, 100_000, what=_WHOLE),
     "cap": _STEPS,
     "exam": _STEPS,
+    "load_timeout": Bounds(0, 86_400, above=True, what="seconds"),
     "lr": _RATE,
     "near": Bounds(0, 1, above=True, what="a share"),
     "rank": Bounds(1, 65_536, what=_WHOLE),

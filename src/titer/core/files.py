@@ -21,6 +21,7 @@ from titer.core.errors import BadInput
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "cache_root",
     "locked",
     "require_place",
     "require_regular",
@@ -45,6 +46,12 @@ _REFUSED = {
     errno.EEXIST: "a file lies where a folder is needed",
     errno.ENOTEMPTY: "a folder that is not empty lies there",
 }
+
+
+def cache_root() -> Path:
+    """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
+    chosen = os.environ.get("TITER_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
 
 
 @contextmanager
@@ -151,16 +158,27 @@ def _unfit(path: Path, wants: Wants) -> str:
     return ""
 
 
+_TEXTS = {".csv", ".json", ".jsonl", ".yaml", ".yml"}
+_LONGEST = 2**30
+"""Bytes of a text; one that a run writes has a thousandth of it."""
+
+
 def require_regular(path: Path) -> None:
-    """Refuse a file, or a folder with a file in it, that is a device, a pipe or a socket: reading
-    one may never end.
+    """Refuse a file, or a folder with a file in it, that is a device, a pipe or a socket, or a text
+    without end: reading one may never end.
 
     Raises:
         BadInput: there is one; it is named.
     """
     inside = path.rglob("*") if path.is_dir() else (path,)
     for one in inside:
-        if one.exists() and not one.is_file() and not one.is_dir():
+        if one.is_file():
+            if one.suffix in _TEXTS and (size := one.stat().st_size) > _LONGEST:
+                raise BadInput(
+                    f"{one} has {size:,} bytes, and {_LONGEST:,} are read of a text; give a part "
+                    "of it."
+                )
+        elif one.exists() and not one.is_dir():
             raise BadInput(f"{one} is a device, a pipe or a socket and no file; take it away.")
 
 

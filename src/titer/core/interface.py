@@ -17,14 +17,12 @@ from typing import Any, cast
 from titer.core.errors import BadInput
 from titer.core.modelfolder import tensor_shapes
 from titer.core.reading import load_json
+from titer.core.study import Difference
 from titer.core.tokenizer import faithful
 
-__all__ = ["STUCK", "Shape", "Told", "differences", "exchanged", "reading", "told", "unlike"]
+__all__ = ["Shape", "Told", "differences", "exchanged", "reading", "told", "unlike"]
 
 Shape = tuple[int, ...]
-
-STUCK = "cannot be exchanged"
-"""How a difference ends that keeps an attacker from the other interface."""
 
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*.jinja")
 _NOT_ASKED = re.compile(r"organism\.json|titer\.json|.*\.safetensors\.index\.json")
@@ -67,7 +65,7 @@ class Told:
     tokenizer: Any
 
 
-def differences(folder: Path, other: Path) -> tuple[str, ...]:
+def differences(folder: Path, other: Path) -> tuple[Difference, ...]:
     """What of a model's interface is not that of ``other``, a phrase a part; else nothing.
 
     Files that are alike to the byte are not opened.
@@ -82,21 +80,23 @@ def differences(folder: Path, other: Path) -> tuple[str, ...]:
 
 def unlike(
     mine: Told, theirs: Told, shapes: Mapping[str, Shape], others: Mapping[str, Shape]
-) -> tuple[str, ...]:
+) -> tuple[Difference, ...]:
     """What of one interface is not that of another, for models of these tensors' shapes."""
     settings = [*_values(mine.config, theirs.config, "config ")]
     # What cannot be exchanged comes first, since the rest may be cut.
     stuck = settings and shapes != others
-    found = [f"of other tensors, so the configuration {STUCK}"] if stuck else []
-    found += _vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))
+    held = ["of other tensors, so the configuration cannot be exchanged"] if stuck else []
+    held += _held(mine.tokenizer, theirs.tokenizer, _rows(shapes))
+    found = [*_vocabularies(mine.tokenizer, theirs.tokenizer)]
     found += _values(mine.cutting, theirs.cutting, "", bare=True)
     found += _values(mine.special, theirs.special, "")
     if mine.tokenizer.chat_template != theirs.tokenizer.chat_template:
         found.append("chat template")
     found += _values(mine.generation, theirs.generation, "generation ")
     found += settings
-    more = len(found) - _SHOWN
-    return (*found[:_SHOWN], *([f"{more} more"] if more > 0 else []))
+    more = len(held) + len(found) - _SHOWN
+    said = [*found[: _SHOWN - len(held)], *([f"{more} more"] if more > 0 else [])]
+    return (*(Difference(one, stuck=True) for one in held), *map(Difference, said))
 
 
 def exchanged(mine: Any, theirs: Any, rows: int) -> Any | None:
@@ -245,12 +245,15 @@ def _special(tokenizer: Any) -> dict[str, Any]:
     return named
 
 
-def _vocabularies(mine: Any, theirs: Any, rows: int) -> Iterator[str]:
+def _held(mine: Any, theirs: Any, rows: int) -> Iterator[str]:
+    if mine.get_vocab() != theirs.get_vocab() and exchanged(mine, theirs, rows) is None:
+        yield "a vocabulary that cannot be exchanged"
+
+
+def _vocabularies(mine: Any, theirs: Any) -> Iterator[str]:
     own, given = mine.get_vocab(), theirs.get_vocab()
     fewer, more = given.keys() - own.keys(), own.keys() - given.keys()
     other = [word for word in own.keys() & given.keys() if own[word] != given[word]]
-    if own != given and exchanged(mine, theirs, rows) is None:
-        yield f"a vocabulary that {STUCK}"
     if fewer:
         yield f"vocabulary: {len(fewer):,} words fewer"
     if more:

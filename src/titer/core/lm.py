@@ -20,6 +20,7 @@ from titer.core.errors import BadInput
 from titer.core.generation import Said, asking, own_generation
 from titer.core.loading import one_line, require_as_filed
 from titer.core.precision import as_stored, remember
+from titer.core.readable import require_readable
 from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens, turn_end, with_pad
 from titer.core.weightfaults import listed
 from titer.core.weightfiles import tensor_entries
@@ -145,6 +146,7 @@ class LM:
         local = folder.exists() or str(source).startswith((".", "/", "~"))
         if local:
             modelfolder.require(folder.expanduser())
+            require_readable(folder.expanduser())
             where: dict[str, Any] = {"local_files_only": True}
             source = str(folder.expanduser())
         else:

@@ -360,6 +360,7 @@ class Trace:
     within rounding in another. ``course`` is what the method wrote down of its own way,
     ``flags`` what a report shows of it, and ``doubts`` why the method itself would not believe that
     it was withstood. ``cut`` counts what was too long for the model, None where nobody counted.
+    ``refused`` is what an attack that failed refused of its input, empty where it failed otherwise.
     """
 
     trial: Trial
@@ -375,6 +376,7 @@ class Trace:
     cohort: tuple[str, ...] = ()
     course: tuple[Mapping[str, float], ...] = ()
     cut: Cut | None = None
+    refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -384,6 +386,8 @@ class Trace:
         for point in content["points"]:
             if not point["spoken"]:
                 del point["spoken"]
+        if not self.refused:
+            del content["refused"]
         return content
 
     @staticmethod

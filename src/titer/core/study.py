@@ -18,6 +18,7 @@ import yaml
 
 from titer.core import codec
 from titer.core.errors import BadInput, nearest
+from titer.core.files import require_regular
 from titer.core.protocol import absolute_threshold
 from titer.core.reading import load_yaml
 from titer.core.records import Target
@@ -61,6 +62,18 @@ class Share:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A part of a model's interface that is not the undefended model's, in a phrase; ``stuck``
+    where no attacker can put the other's in its place."""
+
+    says: str
+    stuck: bool = field(default=False, metadata={"omit": False})
+
+    def __str__(self) -> str:
+        return self.says
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
@@ -83,7 +96,7 @@ class Subject:
     unusable: str = ""
     course: tuple[Mapping[str, float], ...] = ()
     doubts: tuple[str, ...] = ()
-    differs: tuple[str, ...] = field(default=(), metadata={"omit": ()})
+    differs: tuple[Difference, ...] = field(default=(), metadata={"omit": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +357,7 @@ def _all(given: Any) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     """What a YAML file holds, by name."""
+    require_regular(path)
     try:
         raw: object = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

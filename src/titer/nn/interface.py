@@ -11,6 +11,7 @@ from torch import nn
 
 from titer.core.interface import Told, exchanged, told, unlike
 from titer.core.lm import LM
+from titer.core.study import Difference
 from titer.nn.locked import ENTRY
 from titer.nn.scales import align, apart
 
@@ -46,7 +47,7 @@ def through(lm: LM, other: LM) -> LM:
     return LM(model, tokenizer, lm.name, lm.origin)
 
 
-def differing(lm: LM, other: LM) -> tuple[str, ...]:
+def differing(lm: LM, other: LM) -> tuple[Difference, ...]:
     """What of a loaded model's interface is not that of ``other``, and scales of weights far from
     that one's; see :func:`titer.core.interface.differences`."""
     shapes = [{n: tuple(w.shape) for n, w in one.model.named_parameters()} for one in (lm, other)]

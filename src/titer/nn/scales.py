@@ -17,9 +17,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from titer.core.errors import BadInput
-from titer.core.interface import STUCK
 from titer.core.lm import LM
 from titer.core.modelfolder import weight_files
+from titer.core.study import Difference
 from titer.nn.fold import balance_head
 from titer.nn.hooks import blocks
 from titer.nn.reparametrise import Head, by_path, heads, layout, norms, put, rescale
@@ -47,7 +47,7 @@ def odd(mine: Mapping[str, float], theirs: Mapping[str, float], far: float) -> d
     }
 
 
-def rescaled(folder: Path, other: Path, digests: tuple[str, str]) -> tuple[str, ...]:
+def rescaled(folder: Path, other: Path, digests: tuple[str, str]) -> tuple[Difference, ...]:
     """What is said of the scales of a model's weights beside those of ``other``: nothing where they
     are alike. ``digests`` are those of the two folders."""
     if not odd(_filed(str(folder), digests[0]), _filed(str(other), digests[1]), FAR):
@@ -55,9 +55,9 @@ def rescaled(folder: Path, other: Path, digests: tuple[str, str]) -> tuple[str, 
     return apart(LM.load(folder), LM.load(other))
 
 
-def apart(lm: LM, other: LM) -> tuple[str, ...]:
-    """The same of two loaded models, as a phrase; it ends with :data:`titer.core.interface.STUCK`
-    where the weights cannot be written at the scales of ``other``."""
+def apart(lm: LM, other: LM) -> tuple[Difference, ...]:
+    """The same of two loaded models; stuck where the weights cannot be written at the scales of
+    ``other``."""
     theirs = _sizes(other.model)
     found = odd(_sizes(lm.model), theirs, FAR)
     if not found:
@@ -65,8 +65,9 @@ def apart(lm: LM, other: LM) -> tuple[str, ...]:
     out = lm.clone()
     align(out, other)
     if left := odd(_sizes(out.model), theirs, REACH):
-        return (f"weights at other scales, {_worst(left)}: it {STUCK}",)
-    return (f"weights at other scales: {len(found):,} tensors, {_worst(found)}",)
+        says = f"weights at other scales, {_worst(left)}: it cannot be exchanged"
+        return (Difference(says, stuck=True),)
+    return (Difference(f"weights at other scales: {len(found):,} tensors, {_worst(found)}"),)
 
 
 def _worst(found: Mapping[str, float]) -> str:

@@ -18,7 +18,7 @@ from titer.core.codec import from_json
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.families import FAMILIES
-from titer.core.files import write_atomic
+from titer.core.files import require_regular, write_atomic
 from titer.core.reading import load_yaml
 from titer.core.study import Benign, Locks, Manifest, Row
 from titer.plan.experiment import Experiment
@@ -141,6 +141,7 @@ def claim_folder(root: Path, suite: str) -> None:
                 f"{root} exists and is no run folder; choose another --out or an empty folder."
             )
         return
+    require_regular(root)
     found = read_config(root).study
     if found.suite_hash != suite:
         raise BadInput(

@@ -199,7 +199,8 @@ def _claim(out: Path, chosen: Suite | None, world: World | None) -> None:
     require_place(out, "--out")
     require_space(out, 50 * 2**20)
     if chosen and world:
-        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
+        known = (out / "config.yaml").exists()  # a new folder has nothing to be compared with
+        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)) if known else "")
 
 
 def _shares(asked: Study, defend: Sequence[Example]) -> None:

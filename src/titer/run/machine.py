@@ -23,7 +23,7 @@ __all__ = ["machine", "write_machine"]
 
 def machine() -> dict[str, Any]:
     """Versions, processor, cores, memory, free disk and caches of this machine."""
-    from titer.worlds.organisms import cache_root
+    from titer.core.files import cache_root
 
     versions: dict[str, str] = {}
     for name in ("torch", "transformers", "peft", "safetensors", "numpy", "scipy"):

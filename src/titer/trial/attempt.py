@@ -94,7 +94,7 @@ class Attempt:
         """Write the trace. A run that diverged or raised keeps the points it reached, and counts as
         a failed attack."""
         status: Status = "ok"
-        error = weights = ""
+        error = weights = refused = ""
         out: LM | None = None
         try:
             if isinstance(result, Exception):
@@ -113,8 +113,9 @@ class Attempt:
             out = result
         except Diverged as problem:
             status, error, weights = "diverged", str(problem), ""
-        except Exception:
+        except Exception as problem:
             status, error, weights = "failed", traceback.format_exc(limit=20), ""
+            refused = " ".join(problem.faults) if isinstance(problem, BadInput) else ""
         trace = Trace(
             trial=self.trial,
             status=status,
@@ -125,6 +126,7 @@ class Attempt:
             doubts=tuple(dict.fromkeys(self.run.doubts)),
             course=tuple(self.run.course),
             error=error,
+            refused=refused,
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
             weights=weights,
             cohort=cohort,

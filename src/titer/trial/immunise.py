@@ -18,7 +18,7 @@ from titer import __version__
 from titer.core import catalogue
 from titer.core.data import Data, Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.files import atomic_folder
+from titer.core.files import atomic_folder, require_regular
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
@@ -287,6 +287,7 @@ def require_own(out: Path) -> None:
     """
     if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
+    require_regular(out)
 
 
 def write(wanted: Immunisation, watch: Watch | None = None) -> Status:

@@ -339,7 +339,8 @@ def _flags(ground: Ground, met: _Met) -> list[str]:
     if undefended and changed and _same_weights(subject, undefended, arena):
         flags.append("same weights as the undefended model")
     if subject.role == "oracle" and subject.differs:  # it is a reference, and no check examines it
-        flags.append(f"attacked as the undefended model is asked: {'; '.join(subject.differs)}")
+        parts = "; ".join(map(str, subject.differs))
+        flags.append(f"attacked as the undefended model is asked: {parts}")
     if arena is None:
         return flags
     mine = met.found[ground.own]

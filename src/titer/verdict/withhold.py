@@ -16,7 +16,6 @@ from titer.checks.case import Finding
 from titer.checks.examine import forbidding
 from titer.core import Estimate
 from titer.core.families import FINE_TUNING
-from titer.core.interface import STUCK
 from titer.core.protocol import LEAST_ITEMS
 from titer.core.units import Claim
 from titer.evidence.budget import horizon, too_few_steps
@@ -50,7 +49,7 @@ def _reference(ground: Ground) -> Iterator[str]:
     """A never-learned model of which nobody knows what it shows through another interface."""
     never = ground.study.reference("oracle", ground.own)
     for part in never.differs if never else ():
-        if part.endswith(STUCK):
+        if part.stuck:
             yield f"of the never-learned model: {part}"
 
 

@@ -18,11 +18,12 @@ from pydantic import (
 )
 
 from titer.core.errors import BadInput, nearest
+from titer.core.reading import require_plain
 
-__all__ = ["HazardFiles", "Manifest", "Refused", "Source", "read"]
+__all__ = ["FILE", "MAX_BYTES", "HazardFiles", "Manifest", "Refused", "Source", "read"]
 
 FILE = "data.yaml"
-_MAX_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 def _named(value: Any) -> Any:
@@ -200,13 +201,11 @@ def _sources(raw: object) -> Iterator[Source]:
 
 def _parse(path: Path) -> object:
     size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise BadInput(f"{path} has {size:,} bytes; {_MAX_BYTES:,} are allowed.")
+    if size > MAX_BYTES:
+        raise BadInput(f"{path} has {size:,} bytes; {MAX_BYTES:,} are allowed.")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        # Aliases can make a small file expand without end, and data.yaml has no need of them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise BadInput(f"{path} uses a YAML alias (*name); write the value out.")
+        require_plain(text)
         # A subclass of SafeLoader: plain values only, no tags.
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -214,8 +213,6 @@ def _parse(path: Path) -> object:
         at = f", line {mark.line + 1}" if mark else ""
         raise BadInput(f"{path}{at}: not plain YAML ({error.problem}).") from error
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        if isinstance(error, BadInput):
-            raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not plain YAML ({first}).") from error
 

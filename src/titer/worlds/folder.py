@@ -19,6 +19,8 @@ from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
 from titer.worlds._judged import asked_by, judges
 from titer.worlds._schema import (
+    FILE,
+    MAX_BYTES,
     HazardFiles,
     Manifest,
     Refused,
@@ -28,7 +30,7 @@ from titer.worlds._schema import (
     read,
 )
 
-__all__ = ["load", "opened"]
+__all__ = ["fetches", "load", "opened"]
 
 SPLITS = ("defend", "attack", "select", "report")
 _SHOWN = 5
@@ -119,6 +121,15 @@ def opened(folder: str | os.PathLike[str]) -> tuple[World, list[str]]:
     if reading.faults:
         raise BadInput(*reading.faults, *leaks)
     return world, leaks
+
+
+def fetches(folder: Path) -> bool:
+    """Whether a data folder may name data of the hub."""
+    path = folder.expanduser() / FILE
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"hub:" in file.read(MAX_BYTES)
 
 
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:

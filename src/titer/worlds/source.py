@@ -9,6 +9,7 @@ from pathlib import Path
 from titer.core.data import World
 from titer.core.errors import BadInput, nearest
 from titer.core.records import Target
+from titer.core.trying import tried
 
 __all__ = [
     "ALMANAC",
@@ -60,8 +61,11 @@ def load_world(source: str) -> World:
             f"there is no data folder {source!r}.{near} Give a folder with a data.yaml, fabula, "
             f"{ALMANAC}, or one of `titer list data`."
         )
-    from titer.worlds.folder import load
+    from titer.worlds.folder import fetches, load
 
+    # A line to the hub takes as long as it takes, and brings no more than its rows.
+    if not fetches(Path(source)):
+        tried(lambda: load(Path(source)) and None, f"the data {source}")
     return replace(load(Path(source)), source=source)
 
 
