@@ -8,6 +8,7 @@ it is left for the real work to say.
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import select
@@ -120,6 +121,7 @@ def _child(work: Callable[[], str | None], writing: int, seconds: float) -> None
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
+        faulthandler.disable()  # a death is told by its parent
         _limit(seconds)
         fault = work() or ""
     except BaseException as error:  # the real work says all but that there is no memory
