@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from studies._cheats import rescaled
 
 import titer
-from studies._cheats import rescaled
 from titer.attacks.reparametrise import Reparametrise
 from titer.conformance import tiny_data
 from titer.core.lm import LM
