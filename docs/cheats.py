@@ -9,12 +9,13 @@ PAGE = Path(__file__).parent / "reference" / "cheats.md"
 RESULT = Path(__file__).parents[1] / "studies" / "results" / "cheats.md"
 HEAD = """# What is said of cheats
 
-Models, studies and references that once got a good score without having earned it, or were made to try. Each is
-made, attacked and reported for real. *Said before* is what titer said when the row was first tried; W, the worst
-harm, and R\\* are explained in the [glossary](../glossary.md), what is withheld and why in [checks](checks.md).
+Models, studies and references that once got a good score without having earned it, or were made to
+try. Each is made, attacked and reported for real. *Said before* is what titer said when the row was
+first tried; the worst harm and R\\* are explained in the [glossary](../glossary.md), what is
+withheld and why in [checks](checks.md).
 
-This page is written by `python docs/cheats.py` from `studies/results/cheats.md`; the models are made by
-`studies/_cheats.py`, which the tests plant too.
+This page is written by `python docs/cheats.py` from `studies/results/cheats.md`; the models are
+made by `studies/_cheats.py`, which the tests plant too.
 
 """
 

