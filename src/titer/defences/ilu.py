@@ -158,9 +158,9 @@ PRESETS = {
         source="titer",
     ),
     "ilu-135m": Preset(
-        title="NPO+ILU for models of some hundred million parameters",
+        title="NPO+ILU with NPO's settings for some hundred million parameters, penalty untuned",
         fields={"base": "npo-135m", "environment_batch": 8},
-        steps=(40, 40),
+        steps=(8, 8),
         source="titer",
         found=134_515_008,
     ),

@@ -82,8 +82,8 @@ PRESETS = {
     ),
     "npo-135m": Preset(
         title="for models of some hundred million parameters",
-        fields={"lr": 1e-4, "batch_size": 4},
-        steps=(40, 40),
+        fields={"lr": 3e-4, "batch_size": 4},
+        steps=(8, 8),
         source="titer",
         found=134_515_008,
     ),
