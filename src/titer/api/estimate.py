@@ -34,7 +34,7 @@ from titer.trial.toll import Toll, counted, stand_in
 
 __all__ = ["Needed", "Pricing", "free_memory", "pricing"]
 
-_SHORT, _LONG = 1, 3
+_SHORT, _LONG = 2, 5
 """Steps of the two runs on the stand-in from which a longer one is told."""
 _SAMPLE = 48
 _SPEAKS = 8

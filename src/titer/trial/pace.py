@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from titer.trial.toll import KINDS, Kind, Passes, Toll
 
 __all__ = ["Line", "Pace", "measured", "spoken_length"]
 
-_ROWS = (1, 5)
+_ROWS = (1, 8)
 _FEW = 8
 """Tokens a row of which logits are taken, where not all are."""
 _SPEAKS = (2, 8)
@@ -59,9 +59,9 @@ class Line:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """A model on this machine: ``seconds`` by kind of pass, and ``peak`` bytes of a process in
-    which it does one, the program and the model included. ``weights`` are the bytes of one copy of
-    it. A trial costs ``once`` seconds beside its passes: a copy, and digests. A kind that would not
-    fit in memory is not there."""
+    which it does one, the program, the model and all gradients included. ``weights`` are the bytes
+    of one copy of it. A trial costs ``once`` seconds beside its passes: a copy, and digests. A kind
+    that would not fit in memory is not there."""
 
     seconds: Mapping[Kind, Line]
     peak: Mapping[Kind, Line]
@@ -84,29 +84,41 @@ class Pace:
         }  # fmt: skip
         most = max(
             (
-                line.of(Passes(1, at_once[kind].tokens, at_once[kind].heads))
-                for kind, line in self.peak.items()
+                self._holds(kind, at_once[kind])
+                for kind in self.peak
                 if toll.of(kind).calls or kind == "read"
             ),
             default=0.0,
         )
         return round(most) + (toll.models + beside) * self.weights
 
+    def _holds(self, kind: Kind, passes: Passes) -> float:
+        """The peak of a graph of these passes. Activations go as gradients come, so the larger of
+        the two counts, and not both."""
+        line = self.peak[kind]
+        waiting = line.of(replace(passes, calls=0))
+        return line.call + waiting - min(self._gradients(kind), waiting)
+
     def room(self, toll: Toll, memory: int) -> int:
         """How many tokens of a graph fit into so many bytes beside all else that some work holds,
         none below nought."""
-        line = self._training(toll)
-        return max(0, int((memory - self.least(toll, 0)) / max(1.0, line.token)))
+        line, kind = self._training(toll)
+        free = memory - line.call - toll.models * self.weights - line.head * toll.graph.heads
+        return max(0, int((free + self._gradients(kind)) / max(1.0, line.token)))
 
     def least(self, toll: Toll, tokens: int) -> float:
         """The bytes of some work whose graphs hold so many tokens at a time."""
-        line = self._training(toll)
-        fixed = line.of(Passes(1, tokens, toll.graph.heads))
-        return fixed + toll.models * self.weights
+        line, kind = self._training(toll)
+        waiting = line.of(Passes(0, tokens, toll.graph.heads))
+        shared = min(self._gradients(kind), waiting)
+        return line.call + waiting - shared + toll.models * self.weights
 
-    def _training(self, toll: Toll) -> Line:
+    def _gradients(self, kind: Kind) -> int:
+        return self.weights if kind == "full" else 0
+
+    def _training(self, toll: Toll) -> tuple[Line, Kind]:
         kind: Kind = "full" if toll.of("full").calls else "light"
-        return self.peak.get(kind, Line(4.0 * self.weights, 0.0, 0.0))
+        return self.peak.get(kind, Line(4.0 * self.weights, 0.0, 0.0)), kind
 
 
 def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
@@ -183,7 +195,8 @@ def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[[int, int], None]
         optimiser = build_optimiser("adamw", [group])
 
         def trains(rows: int, heads: int) -> None:
-            optimiser.zero_grad()
+            # Gradients stay where they are, so that the rest of the peak grows with the rows.
+            optimiser.zero_grad(set_to_none=False)
             loss(rows, heads).backward()
             optimiser.step()
 
