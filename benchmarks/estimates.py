@@ -108,7 +108,8 @@ def foretold(model: str, names: list[str]) -> dict[str, Any]:
     from titer.api.estimate import pricing
 
     started = time.process_time()
-    prices = pricing(model, titer.world("fabula").hazards["A"].attack, 1)
+    world = titer.world("fabula")
+    prices = pricing(model, world.hazards["A"].attack, 1, world)
     found: dict[str, Any] = {}
     for name in names:
         needed = planned(model, name, prices)

@@ -81,6 +81,7 @@ def test_a_line_goes_through_what_was_measured() -> None:
 PACE = Pace(
     seconds={"full": Line(1.0, 0.1, 0.0), "read": Line(0.1, 0.01, 0.0)},
     peak={"full": Line(1000.0, 10.0, 1.0), "read": Line(500.0, 1.0, 0.0)},
+    back={},
     weights=200,
     once=0.0,
 )
