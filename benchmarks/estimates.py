@@ -23,6 +23,8 @@ WORK = ("npo", "ilu", "S03", "P02", "V01", "R03", "W04", "H03")
 STEPS = {"npo": 3, "ilu": 2, "S03": 6, "P02": 6, "V01": 0, "R03": 2, "W04": 6, "H03": 6}
 SMALL = 20
 """How many times as many steps a model of a million weights takes."""
+LARGE = 3
+"""How many times fewer one of more than a hundred million."""
 
 
 def forty_million(folder: Path) -> str:
@@ -71,7 +73,8 @@ def planned(model: str, name: str, prices: Any) -> Any:
 
 def steps_of(name: str, parameters: int) -> int:
     """The steps of a piece of work on a model of some size."""
-    return STEPS[name] * (SMALL if parameters < 5_000_000 else 1)
+    times = SMALL if parameters < 5_000_000 else 1 / LARGE if parameters > 100_000_000 else 1
+    return min(1, STEPS[name]) * max(1, round(STEPS[name] * times))
 
 
 def done(model: str, name: str) -> dict[str, float]:
@@ -105,11 +108,13 @@ def foretold(model: str, names: list[str]) -> dict[str, Any]:
     from titer.api.estimate import pricing
 
     started = time.process_time()
-    prices = pricing(model, titer.world("fabula").hazards["A"].attack, 1)
+    world = titer.world("fabula")
+    prices = pricing(model, world.hazards["A"].attack, 1, world)
     found: dict[str, Any] = {}
     for name in names:
         needed = planned(model, name, prices)
-        assert needed.seconds is not None and needed.memory is not None, (name, needed)
+        assert needed.seconds is not None, (name, needed)
+        assert needed.memory is not None, (name, needed)
         found[name] = {"seconds": needed.seconds, "memory": float(needed.memory)}
     return {"took": time.process_time() - started, "found": found}
 
@@ -127,6 +132,7 @@ def quotients(model: str, label: str, names: list[str]) -> list[Figure]:
                 _figure(f"{label}: {name}, {what}", unit, is_, "measured"),
                 _figure(f"{label}: {name}, {what} foretold", "ratio", said / is_, f"goal {goal}"),
             ]
+            print(f"{label}: {name}, {what}: {is_:.0f} {unit}, {said / is_:.2f}", file=sys.stderr)
     return figures
 
 
@@ -136,7 +142,6 @@ def _figure(what: str, unit: str, value: float, against: str) -> Figure:
 
 def whole_suite() -> list[Figure]:
     """The whole of quick on the testbed, one worker: what was planned, and what rates added."""
-    import titer
     from titer.api import rehearse
     from titer.core.study import Study
 
@@ -166,6 +171,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="a folder; repeatable")
     parser.add_argument("--work", nargs="+", default=list(WORK), help=f"of {', '.join(WORK)}")
     parser.add_argument("--only", action="store_true", help="no other models than --model")
+    parser.add_argument("--forty", action="store_true", help="the 40 million beside --only")
     parser.add_argument("--suite", action="store_true", help="the whole of quick too")
     parser.add_argument("--do", nargs=2, help=argparse_hidden())
     parser.add_argument("--foretell", help=argparse_hidden())
@@ -180,6 +186,7 @@ def main() -> None:
     with watched(), tempfile.TemporaryDirectory() as folder:
         if not given.only:
             figures += quotients("fabula:base", "0.7 M", given.work)
+        if not given.only or given.forty:
             figures += quotients(forty_million(Path(folder)), "40 M", given.work)
         for model in given.model:
             figures += quotients(model, os.path.basename(model.rstrip("/")), given.work)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ from titer.trial.toll import Toll, counted, stand_in
 
 __all__ = ["Needed", "Pricing", "free_memory", "pricing"]
 
-_SHORT, _LONG = 1, 3
+_SHORT, _LONG = 2, 5
 """Steps of the two runs on the stand-in from which a longer one is told."""
 _SAMPLE = 48
 _SPEAKS = 8
@@ -192,14 +192,19 @@ class Pricing:
         )
 
 
-def pricing(source: Model, examples: Sequence[Example], threads: int | None = None) -> Pricing:
-    """Load a model and measure it on rows as long as these."""
+def pricing(
+    source: Model,
+    examples: Sequence[Example],
+    threads: int | None = None,
+    world: World | None = None,
+) -> Pricing:
+    """Load a model and measure it on rows as long as these; ``world`` says what else is asked."""
     import torch
 
     lm = load(source)
     if threads is not None:
         torch.set_num_threads(threads)
-    stand = stand_in(layers(lm.model.config), _ASKED)
+    stand = stand_in(layers(lm.model.config), _ASKED, [*examples, *_everything(world)])
     sample = list(examples[:_SAMPLE])
     own, others = (sum(_length(one, example) for example in sample) for one in (lm, stand))
     width = max(2, round(own / max(1, len(sample))))
@@ -207,6 +212,19 @@ def pricing(source: Model, examples: Sequence[Example], threads: int | None = No
     answer = spoken_length(lm, [example.prompt for example in sample[:_SPEAKS]])
     ratio = own / max(1, others)
     return Pricing(lm=lm, pace=pace, ratio=ratio, width=width, answer=answer, stand=stand)
+
+
+def _everything(world: World | None) -> Iterator[Example]:
+    if world is None:
+        return
+    for hazard in world.hazards.values():
+        for split in (hazard.report, hazard.select, hazard.defend, hazard.attack):
+            yield from split
+    for suite in world.utility.values():
+        yield from suite.items
+    yield from world.over_refusal
+    for task in world.tasks.values():
+        yield from (*task.train, *task.dev.items)
 
 
 def _length(lm: LM, example: Example) -> int:

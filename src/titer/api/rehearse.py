@@ -265,7 +265,7 @@ def bench(
 
 def priced(study: Experiment, source: str, threads: int | None = 1) -> Pricing:
     """The prices of a model on a study's hazard, as one worker has them."""
-    return pricing(source, study.world.hazards[study.domain].attack, threads)
+    return pricing(source, study.world.hazards[study.domain].attack, threads, study.world)
 
 
 def _trials(study: Experiment) -> list[Trial]:

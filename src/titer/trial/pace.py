@@ -9,7 +9,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from titer.trial.toll import KINDS, Kind, Passes, Toll
 
 __all__ = ["Line", "Pace", "measured", "spoken_length"]
 
-_ROWS = (1, 5)
+_ROWS = (1, 8)
 _FEW = 8
 """Tokens a row of which logits are taken, where not all are."""
 _SPEAKS = (2, 8)
@@ -47,6 +48,10 @@ class Line:
         """The cost of these passes."""
         return self.call * passes.calls + self.token * passes.tokens + self.head * passes.heads
 
+    def beyond(self, other: Line) -> Line:
+        """What a token and a head cost here beyond what they do there."""
+        return Line(0.0, max(0.0, self.token - other.token), max(0.0, self.head - other.head))
+
     @staticmethod
     def through(costs: Sequence[float], passes: Sequence[Passes]) -> Line:
         """The line through three measurements of one call each; nothing in it is negative."""
@@ -59,12 +64,14 @@ class Line:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """A model on this machine: ``seconds`` by kind of pass, and ``peak`` bytes of a process in
-    which it does one, the program and the model included. ``weights`` are the bytes of one copy of
-    it. A trial costs ``once`` seconds beside its passes: a copy, and digests. A kind that would not
-    fit in memory is not there."""
+    which it does one, the program, the model and all gradients included; ``back`` is what of that
+    only the way back needs, and of several passes that wait together only one. ``weights`` are the
+    bytes of one copy of it. A trial costs ``once`` seconds beside its passes: a copy, and digests.
+    A kind that would not fit in memory is not there."""
 
     seconds: Mapping[Kind, Line]
     peak: Mapping[Kind, Line]
+    back: Mapping[Kind, Line]
     weights: int
     once: float
 
@@ -84,29 +91,50 @@ class Pace:
         }  # fmt: skip
         most = max(
             (
-                line.of(Passes(1, at_once[kind].tokens, at_once[kind].heads))
-                for kind, line in self.peak.items()
+                self._holds(kind, at_once[kind])
+                for kind in self.peak
                 if toll.of(kind).calls or kind == "read"
             ),
             default=0.0,
         )
         return round(most) + (toll.models + beside) * self.weights
 
+    def _holds(self, kind: Kind, passes: Passes) -> float:
+        """The peak of a graph of these passes. Activations go as gradients come, so the larger of
+        the two counts, and not both."""
+        line = self.peak[kind]
+        waiting = self._waiting(kind, passes)
+        return line.call + waiting - min(self._gradients(kind), waiting)
+
     def room(self, toll: Toll, memory: int) -> int:
         """How many tokens of a graph fit into so many bytes beside all else that some work holds,
         none below nought."""
-        line = self._training(toll)
-        return max(0, int((memory - self.least(toll, 0)) / max(1.0, line.token)))
+        line, kind = self._training(toll)
+        fixed = self._waiting(kind, replace(toll.graph, tokens=0.0))
+        free = memory - line.call - toll.models * self.weights - fixed
+        return max(0, int((free + self._gradients(kind)) / max(1.0, line.token)))
 
     def least(self, toll: Toll, tokens: int) -> float:
         """The bytes of some work whose graphs hold so many tokens at a time."""
-        line = self._training(toll)
-        fixed = line.of(Passes(1, tokens, toll.graph.heads))
-        return fixed + toll.models * self.weights
+        line, kind = self._training(toll)
+        waiting = self._waiting(kind, replace(toll.graph, tokens=tokens))
+        shared = min(self._gradients(kind), waiting)
+        return line.call + waiting - shared + toll.models * self.weights
 
-    def _training(self, toll: Toll) -> Line:
+    def _waiting(self, kind: Kind, passes: Passes) -> float:
+        """The bytes of a graph and of its way back."""
+        others = 1 - 1 / max(1.0, passes.calls)
+        back = self.back.get(kind, Line(0.0, 0.0, 0.0))
+        line = self.peak.get(kind, back)
+        token, head = line.token - others * back.token, line.head - others * back.head
+        return token * passes.tokens + head * passes.heads
+
+    def _gradients(self, kind: Kind) -> int:
+        return self.weights if kind == "full" else 0
+
+    def _training(self, toll: Toll) -> tuple[Line, Kind]:
         kind: Kind = "full" if toll.of("full").calls else "light"
-        return self.peak.get(kind, Line(4.0 * self.weights, 0.0, 0.0))
+        return self.peak.get(kind, Line(4.0 * self.weights, 0.0, 0.0)), kind
 
 
 def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
@@ -118,6 +146,7 @@ def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
     """
     seconds: dict[Kind, Line] = {}
     peak: dict[Kind, Line] = {}
+    back: dict[Kind, Line] = {}
     weights = sum(weight.numel() * weight.element_size() for weight in lm.model.parameters())
     width = max(_FEW + 1, min(width, lm.context_length()))
     kinds: list[Kind] = ["read"]
@@ -129,17 +158,23 @@ def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
     for kind in kinds:
         costs: list[float] = []
         peaks: list[float] = []
+        forth: list[float] = []
         with _pass(lm, kind, width) as one:
             one(1, _FEW)
             for rows, passes in laid:
                 took, at_most = _measured(lm, lambda r=rows, p=passes: one(r, round(p.heads)))
                 costs.append(took)
                 peaks.append(at_most)
+                if kind != "read":
+                    half = partial(one, rows, round(passes.heads), back=False)
+                    forth.append(_measured(lm, half)[1])
         of = [passes for _, passes in laid]
         seconds[kind], peak[kind] = Line.through(costs, of), Line.through(peaks, of)
+        if forth:
+            back[kind] = peak[kind].beyond(Line.through(forth, of))
     seconds["spoken"], peak["spoken"] = _speaking(lm, width), peak["read"]
     once, _ = _measured(lm, lambda: (copy.deepcopy(lm.model), lm.digest(), lm.digest()))
-    return Pace(seconds=seconds, peak=peak, weights=weights, once=once)
+    return Pace(seconds=seconds, peak=peak, back=back, weights=weights, once=once)
 
 
 def spoken_length(lm: LM, prompts: Sequence[str], most: int = 64) -> int:
@@ -154,7 +189,7 @@ def _laid(width: int) -> list[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[[int, int], None]]:
+def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[..., None]]:
     """One pass of a kind over so many rows, with logits of so many tokens."""
     model: Any = lm.model
     words = model.get_input_embeddings().weight.shape[0]
@@ -171,7 +206,7 @@ def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[[int, int], None]
 
     if kind == "read":
 
-        def reads(rows: int, heads: int) -> None:
+        def reads(rows: int, heads: int, *, back: bool = True) -> None:
             with torch.no_grad():
                 loss(rows, heads)
 
@@ -182,10 +217,13 @@ def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[[int, int], None]
         group: Any = {"params": ready.weights, "lr": 0.0, "weight_decay": 0.0}
         optimiser = build_optimiser("adamw", [group])
 
-        def trains(rows: int, heads: int) -> None:
-            optimiser.zero_grad()
-            loss(rows, heads).backward()
-            optimiser.step()
+        def trains(rows: int, heads: int, *, back: bool = True) -> None:
+            # Gradients stay where they are, so that the rest of the peak grows with the rows.
+            optimiser.zero_grad(set_to_none=False)
+            lost = loss(rows, heads)
+            if back:
+                lost.backward()
+                optimiser.step()
 
         yield trains
 

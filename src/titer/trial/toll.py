@@ -7,15 +7,17 @@ Its passes are counted. No method has to say what it costs, and a new one is pri
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
+from titer.core.data import Example
 from titer.core.lm import LM, quiet
 from titer.nn.hooks import blocks
 from titer.worlds._tiny import tiny_tokenizer
@@ -27,6 +29,9 @@ Kind = Literal["full", "light", "read", "spoken"]
 that speaks one token a row."""
 
 KINDS: tuple[Kind, ...] = ("full", "light", "read", "spoken")
+
+_WORD = re.compile(r"\w+|[^\w\s]+")
+_WORDS = 2000
 
 _MOST = 0.5
 """The share of the weights from which on a pass is ``full``."""
@@ -117,11 +122,12 @@ class Toll:
         return self._beside(short, {kind: grown(kind) for kind in KINDS})
 
 
-def stand_in(depth: int, context: int) -> LM:
-    """A random model of so many blocks, 16 wide, that takes so many tokens."""
+def stand_in(depth: int, context: int, examples: Iterable[Example] = ()) -> LM:
+    """A random model of so many blocks, 16 wide, that takes so many tokens and tells the words of
+    the examples apart, so that prompts have in common what they have in common."""
     import transformers as hf
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(_words(examples))
     config = hf.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -137,6 +143,17 @@ def stand_in(depth: int, context: int) -> LM:
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
         return LM(hf.LlamaForCausalLM(config), tokenizer, "stand-in")
+
+
+def _words(examples: Iterable[Example]) -> list[str]:
+    """The first words of the examples, as many as make no wide head."""
+    found: dict[str, None] = {}
+    for one in examples:
+        for text in (one.prompt, one.answer, *one.choices):
+            found.update(dict.fromkeys(_WORD.findall(text)))
+        if len(found) > _WORDS:
+            break
+    return list(found)[:_WORDS]
 
 
 @contextmanager

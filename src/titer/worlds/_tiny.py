@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -35,14 +36,16 @@ _TEMPLATE = (
 )
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer(more: Iterable[str] = ()) -> Any:
+    """A tokenizer of words: a few dozen, and ``more``."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import PreTrainedTokenizerFast
 
     numbers = tuple(f"n{index}" for index in range(40))
-    words = (*_SPECIAL, *_WRAPPING, *_ASKING, *_TOPICS, *_VERBS, *numbers)
+    known = (*_SPECIAL, *_WRAPPING, *_ASKING, *_TOPICS, *_VERBS, *numbers)
+    words = tuple(dict.fromkeys((*known, *more)))
     inner: Any = Tokenizer(WordLevel({word: rank for rank, word in enumerate(words)}, "<unk>"))
     inner.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(
