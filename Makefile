@@ -40,6 +40,7 @@ contracts: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-docs
 	$(BIN)/python docs/commands.py
 	$(BIN)/python docs/glossary.py
+	$(BIN)/python docs/sets.py
 	$(BIN)/python docs/verdict.py
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . runs/docs
 	@echo "runs/docs/docs/index.html"
