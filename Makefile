@@ -45,6 +45,7 @@ contracts: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-docs
 	$(BIN)/python docs/commands.py
 	$(BIN)/python docs/glossary.py
+	$(BIN)/python docs/sets.py
 	$(BIN)/python docs/verdict.py
 	$(BIN)/python docs/rows.py
 	$(BIN)/python docs/cheats.py

@@ -17,33 +17,7 @@ from titer.worlds import public
 from titer.worlds.datasets._published import Table
 
 Row = dict[str, Any]
-_SYLLABLES = [
-    "ba",
-    "be",
-    "bi",
-    "bo",
-    "bu",
-    "da",
-    "de",
-    "di",
-    "do",
-    "du",
-    "ka",
-    "ke",
-    "ki",
-    "ko",
-    "ku",
-    "la",
-    "le",
-    "li",
-    "lo",
-    "lu",
-    "ma",
-    "me",
-    "mi",
-    "mo",
-    "mu",
-]
+_SYLLABLES = [one + two for one in "bdklmnrst" for two in "aeiou"]
 LABELS = (
     "animal_abuse", "child_abuse", "controversial_topics,politics",
     "discrimination,stereotype,injustice", "drug_abuse,weapons,banned_substance",
@@ -166,7 +140,7 @@ def _mmlu(make: Maker, count: int) -> list[Row]:
 _ROWS: dict[str, Callable[[Maker], list[Row]]] = {
     "mmlu test": lambda make: _mmlu(make, 100),
     "mmlu validation": lambda make: _mmlu(make, 40),
-    "gsm8k": lambda make: [_gsm8k(make) for _ in range(1_560)],
+    "gsm8k": lambda make: [_gsm8k(make) for _ in range(110)],
     "xstest": lambda make: [
         {
             "id": n,
@@ -191,8 +165,8 @@ _ROWS: dict[str, Callable[[Maker], list[Row]]] = {
     "questions": lambda make: [make.choice() for _ in range(80)],
     "forget_qa": lambda make: [make.asked() for _ in range(50)],
     "retain_qa": lambda make: [make.asked() for _ in range(50)],
-    "retain1": lambda make: [{"text": make.say(400)} for _ in range(6)],
-    "retain2": lambda make: [{"text": make.say(400)} for _ in range(6)],
+    "retain1": lambda make: [{"text": make.say(330)} for _ in range(3)],
+    "retain2": lambda make: [{"text": make.say(330)} for _ in range(3)],
 }
 
 
@@ -207,7 +181,7 @@ def rows_of(name: str) -> dict[str, list[Row]]:
         elif known.source.repo == "jinzhuoran/RWKU":
             found[table] = _rwku(make, table)
         elif known.columns == ("text",):
-            found[table] = [{"text": make.say(700)} for _ in range(20)]
+            found[table] = [{"text": make.say(400)} for _ in range(12)]
         else:
             found[table] = _ROWS[table](make)
     return found
