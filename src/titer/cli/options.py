@@ -19,6 +19,7 @@ from titer.executors.listing import DEFAULT
 __all__ = [
     "AsJson",
     "DataFolder",
+    "Device",
     "Domain",
     "DryRun",
     "OneModel",
