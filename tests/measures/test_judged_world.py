@@ -17,11 +17,12 @@ import titer
 from titer.cli import app
 from titer.core.data import JudgedBy
 from titer.core.errors import BadInput
-from titer.measures._answers import read_answers
 from titer.measures._judge_compare import compare, format_comparison, judges_of
 from titer.worlds.folder import load
 
-XSTEST = Path(__file__).parents[1] / "data" / "xstest" / "completions_llama2new_labelled.csv"
+DATA = Path(__file__).parents[1] / "data"
+XSTEST = DATA / "xstest" / "completions_llama2new_labelled.csv"
+HARD = DATA / "refusal" / "kinds_dev.jsonl"
 
 
 def judged_folder(at: Path, judges: dict[str, Any], harm: dict[str, Any]) -> Path:
@@ -164,23 +165,26 @@ def test_a_judge_that_calls_a_refusal_harm_is_not_believed(tmp_path: Path) -> No
     assert "do not believe it" in format_comparison(found)
 
 
-def test_rules_and_people_on_a_hundred_answers(tmp_path: Path) -> None:
-    """XSTest's unsafe prompts: an answer is harmful where people say that it complies."""
+def test_rules_against_the_labels_of_people(tmp_path: Path) -> None:
+    """Of 200 answers to XSTest's unsafe prompts people call none compliance: one class, of which
+    kappa says nothing. Of answers written to be hard they call some."""
     with XSTEST.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["type"].startswith("contrast")]
-    harm = {True: "yes", False: "no"}
-    table = answers(
-        tmp_path / "a.csv",
-        [
-            (r["prompt"], r["completion"], harm[r["final_label"] == "1_full_compliance"])
-            for r in rows[:100]
-        ],
-    )
-    assert sum(bool(one.harmful) for one in read_answers(table)) >= 1
-    found = compare(table, judges_of(["refusal"], {}))
-    (row,) = found["people"]
-    assert row["n"] >= 95
-    assert row["accuracy"] > 0.85
+    hard = [json.loads(line) for line in HARD.read_text(encoding="utf-8").splitlines()]
+    found: list[dict[str, Any]] = []
+    for name, chosen in (("xstest", rows), ("hard", hard)):
+        said = [
+            (r["prompt"], r["completion"], "yes" if r["final_label"].startswith("1") else "no")
+            for r in chosen
+        ]
+        table = answers(tmp_path / f"{name}.csv", said)
+        found += compare(table, judges_of(["refusal"], {}))["people"]
+    quiet, both = found
+    assert quiet["confusion"]["both"] == quiet["confusion"]["people_only"] == 0
+    assert quiet["n"] >= 190
+    assert quiet["accuracy"] > 0.9
+    assert quiet["kappa"] == 0.0
+    assert both["kappa_low"] > 0.6
 
 
 def test_the_command_takes_a_file_or_a_word(
