@@ -12,18 +12,20 @@ import typer
 
 from titer import __version__
 from titer.cli import bench, data, exchange, fetch, grow, locks, race, status
-from titer.cli.guard import Commands, Program, Reads, require_words
+from titer.cli.guard import Commands, Judging, Program, Reads, require_words
 from titer.cli.options import (
     AsJson,
     DataFolder,
     Device,
     Domain,
     OneModel,
+    Settings,
     ShowAnswers,
     Telling,
     Workers,
     grouped,
     loading,
+    settings_of,
     use_device,
 )
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
@@ -40,7 +42,7 @@ app = Program(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-judge_app = Program(help="Score existing answers with a judge.", no_args_is_help=True)
+judge_app = Program(cls=Judging, help="Score existing answers with judges.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
 
 
@@ -150,6 +152,27 @@ def judge_refusal_command(
 
     result = run_judge(answers)
     say_or_print(as_json, result, format_judgement(result))
+
+
+@judge_app.command("answers")
+def judge_answers_command(
+    answers: Annotated[
+        Path, typer.Argument(help="CSV or JSONL with prompt and completion."), Reads()
+    ],
+    by: Annotated[
+        list[str], typer.Option("--by", help="A judge, as in --by harmbench; repeatable.")
+    ],
+    settings: Settings = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judges of harm side by side, and how far they agree: with each other, and with people where
+    there is a column harmful. `titer judge ANSWERS --by NAME` is short for it."""
+    from titer.measures._judge_compare import compare, format_comparison, judges_of
+
+    use_device(device)
+    result = compare(answers, judges_of(by, settings_of(settings)))
+    say_or_print(as_json, result, format_comparison(result))
 
 
 @app.command()
