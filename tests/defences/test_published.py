@@ -23,6 +23,42 @@ _KEPT = {"retain_weight": 1.0}
 ALIVE: dict[str, tuple[dict[str, Any], ...]] = {
     "booster": ({"weight": 1.0}, {"step": 1.0}, {"normalised": False}, {"refusal": 1.0}, _KEPT),
     "circuit_breakers": ({"push": 2.0}, {"depths": (0.5,)}, {"retain_weight": 0.0}),
+    "asu": ({"temperature": 4.0}, {"backward": True}, {"retain": "kl"}, {"retain_weight": 0.0}),
+    "cond_number": ({"well_weight": 0.0}, {"ill_weight": 0.0}, {"retain_weight": 0.0}),
+    "ctrap": ({"weight": 1.0}, {"step": 1.0}, {"normalised": False}, {"word": "heat"}),
+    "mudman": (
+        {"loss": "ascent"},
+        {"fork": 1},
+        {"fork_lr": 0.0},
+        {"momentum": 0.0},
+        {"masked": False},
+        {"modules": ("up_proj",)},
+    ),
+    "vaa": ({"radius": 2.0}, {"first": 0.5}, {"toss": True}, _KEPT),
+    "crl": (
+        {"benign": 0.0},
+        {"harmful": 0.0},
+        {"kept": 0.0},
+        {"benign_margin": 0.0},
+        {"rank": 4},
+        {"harmful_margin": -2.0},
+        {"benign_distance": "euclidean"},
+        {"from_depth": 0.0},
+        {"negatives": 1, "negative_steps": 2, "chance": 1.0, "ready": 99.0},
+    ),
+    "lat": (
+        {"targeted": False},
+        {"radius": 0.2},
+        {"ball": "example"},
+        {"inner": 2},
+        {"outer": 1},
+        {"depths": ()},
+        {"answers": True},
+        {"utility": 0.0},
+        {"retain": "kl"},
+    ),
+    "sdd": ({"limit": 0.0}, {"refuse": True}, _KEPT),
+    "seam": ({"unlearn": 0.0}, {"refusals": 0.5}, {"opposed": 1.0}, {"form": "exact"}, _KEPT),
     "repnoise": ({"noise": 1.0}, {"ascent": 0.5}, _KEPT),
     "t_vaccine": ({"count": 1}, {"rho": 1.0}, {"site": "attention"}, {"hold": 1}, _KEPT),
     "tar": (
@@ -41,6 +77,11 @@ ALIVE: dict[str, tuple[dict[str, Any], ...]] = {
 """Settings that change what a few steps give, one at a time."""
 
 BASE: dict[str, dict[str, Any]] = {
+    "crl": {"benign_margin": 1.9, "lr": 1e-3},
+    "lat": {"inner": 3, "radius": 0.5, "lr": 1e-3},
+    "mudman": {"fork": 2, "fork_lr": 0.1, "retain_lr": 0.1},
+    "vaa": {"first": 0.0, "lr": 1e-3},
+    "seam": {"lr": 1e-3},
     "t_vaccine": {"count": 2},
     "tar": {"inner": 3, "every": 2, "first": 0.0, "lr": 1e-3},
 }
@@ -48,6 +89,8 @@ BASE: dict[str, dict[str, Any]] = {
 
 OFF: dict[str, dict[str, Any]] = {
     "booster": {"weight": 0.0},
+    "ctrap": {"weight": 0.0},
+    "seam": {"unlearn": 0.0, "opposed": 0.0},
     "repnoise": {"ascent": 0.0, "noise": 0.0},
     "vaccine": {"rho": 0.0, "schedule": "constant"},
 }
@@ -56,6 +99,17 @@ OFF: dict[str, dict[str, Any]] = {
 BAD: dict[str, tuple[dict[str, Any], ...]] = {
     "booster": ({"weight": -1.0}, {"step": float("nan")}, {"rank": 0}),
     "circuit_breakers": ({"depths": ()}, {"depths": (1.0,)}, {"push": -1.0}, {"lr": 0.0}),
+    "asu": ({"temperature": 0.0}, {"lr": float("inf")}),
+    "cond_number": ({"ill_weight": -1.0},),
+    "ctrap": ({"weight": -1.0}, {"word": " "}),
+    "lox": ({"rank": -1}, {"factor": float("nan")}, {"base": 3}),
+    "mudman": ({"fork": 0}, {"momentum": 1.0}, {"fork_lr": -1.0}),
+    "vaa": ({"radius": -1.0}, {"first": 1.0}),
+    "crl": ({"kept": -1.0}, {"from_depth": 1.0}, {"chance": 2.0}, {"negative_steps": 0}),
+    "lat": ({"outer": 0}, {"radius": -1.0}, {"depths": (1.0,)}, {"depths": (), "embedding": False}),
+    "repselect": ({"modules": ()}, {"budget": 0.0}, {"relearn_lr": float("nan")}, {"rank": 0}),
+    "sdd": ({"limit": 2.0}, {"retain_weight": -1.0}),
+    "seam": ({"opposed": -1.0}, {"radius": 0.0}),
     "repnoise": ({"noise": -1.0}, {"batch_size": 1}),
     "t_vaccine": ({"count": 0}, {"rho": -1.0}, {"hold": 0}),
     "tar": ({"first": 1.0}, {"rates": ()}, {"every": 0}, {"tamper_weight": -1.0}, {"base": "undo"}),
