@@ -150,8 +150,9 @@ CARD = Card(
     source="arXiv:2405.14577",
     summary="hazardous activations become noise and their answers unlikely at every depth",
     family="representation",
-    departures="labels mask, not logits; the last state counts once. Data: hazard with refusals. "
-    "2 passes a step and a head product a block. Claims resistance within the hazard it was shown. "
-    "Known breakers: rates from 8e-5 up (arXiv:2505.12186), seeds and formats (arXiv:2412.07097)",
+    departures="labels mask, not logits; the last state counts once. Data: hazard with "
+    "refusals. 2 passes a step and a head product a block. Claims resistance within the hazard "
+    "it was shown. Known breakers: rates from 8e-5 up (arXiv:2505.12186), seeds and formats "
+    "(arXiv:2412.07097)",
     presets=PRESETS,
 )
