@@ -23,6 +23,10 @@ _KEPT = {"retain_weight": 1.0}
 ALIVE: dict[str, tuple[dict[str, Any], ...]] = {
     "booster": ({"weight": 1.0}, {"step": 1.0}, {"normalised": False}, {"refusal": 1.0}, _KEPT),
     "circuit_breakers": ({"push": 2.0}, {"depths": (0.5,)}, {"retain_weight": 0.0}),
+    "deep_refusal": ({"p": 0.5}, {"begun": 1.0}, {"benign": 0.1}, {"depth": 0.0}),
+    "deep_tokens": ({"chance": 1.0}, {"longest": 1}, {"anchors": 0}),
+    "token_buncher": ({"group": 3}, {"length": 2}, {"tail": 0.5}, {"first": 1.0}, {"kept": 1.0}),
+    "mlac": ({"weight": 0.1}, {"inner": 1}, {"inner_lr": 1e-2}, {"attacker": "sgd"}),
     "asu": ({"temperature": 4.0}, {"backward": True}, {"retain": "kl"}, {"retain_weight": 0.0}),
     "cond_number": ({"well_weight": 0.0}, {"ill_weight": 0.0}, {"retain_weight": 0.0}),
     "ctrap": ({"weight": 1.0}, {"step": 1.0}, {"normalised": False}, {"word": "heat"}),
@@ -79,6 +83,9 @@ ALIVE: dict[str, tuple[dict[str, Any], ...]] = {
 BASE: dict[str, dict[str, Any]] = {
     "crl": {"benign_margin": 1.9, "lr": 1e-3},
     "lat": {"inner": 3, "radius": 0.5, "lr": 1e-3},
+    "deep_refusal": {"p": 0.2, "begun": 0.5, "lengths": (1, 2)},
+    "token_buncher": {"prompts": 2, "group": 2, "length": 4, "first": 0.0, "lr": 1e-3},
+    "mlac": {"inner": 2, "lr": 1e-3},
     "mudman": {"fork": 2, "fork_lr": 0.1, "retain_lr": 0.1},
     "vaa": {"first": 0.0, "lr": 1e-3},
     "seam": {"lr": 1e-3},
@@ -99,6 +106,10 @@ OFF: dict[str, dict[str, Any]] = {
 BAD: dict[str, tuple[dict[str, Any], ...]] = {
     "booster": ({"weight": -1.0}, {"step": float("nan")}, {"rank": 0}),
     "circuit_breakers": ({"depths": ()}, {"depths": (1.0,)}, {"push": -1.0}, {"lr": 0.0}),
+    "deep_refusal": ({"p": 2.0}, {"lengths": (3, 2)}, {"depth": 1.0}, {"refuse": -1.0}),
+    "deep_tokens": ({"chance": -1.0}, {"longest": 0}),
+    "token_buncher": ({"group": 1}, {"tail": 1.0}, {"kept": -1.0}),
+    "mlac": ({"inner": -1}, {"inner_lr": 1.0}, {"weight": float("nan")}),
     "asu": ({"temperature": 0.0}, {"lr": float("inf")}),
     "cond_number": ({"ill_weight": -1.0},),
     "ctrap": ({"weight": -1.0}, {"word": " "}),
