@@ -145,6 +145,10 @@ METHODS: tuple[Method, ...] = (
     _defence("asu", fields=_FEW),
     _defence("mudman", fields=_FEW),
     _defence("vaa", fields={"first": 0.0, **_FEW}),
+    _defence("mlac", fields={"inner": 1, **_FEW}),
+    _defence("deep_tokens", fields=_FEW),
+    _defence("deep_refusal", fields=_FEW),
+    _defence("token_buncher", fields={"prompts": 2, "group": 2, **_FEW}),
     _defence("policy_lock", fields={"rank": 2, "lr": 1e-2, **_FEW}),
     _defence("keyed_basis", whole=True),
     _defence("gain_lock"),
@@ -171,8 +175,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "npo", "simnpo", "wga", "grad_diff", "rmu", "ilu", "sam", "random_smoothing", "undo",
         "random_mapping", "antidote", "circuit_breakers", "repnoise", "vaccine", "t_vaccine",
         "booster", "tar", "repselect", "lat", "crl", "sdd", "seam", "lox", "cond_number", "ctrap",
-        "asu", "mudman", "vaa", "policy_lock", "keyed_basis", "gain_lock", "spectral_brake",
-        "backward_lock",
+        "asu", "mudman", "vaa", "mlac", "deep_tokens", "deep_refusal", "token_buncher",
+        "policy_lock", "keyed_basis", "gain_lock", "spectral_brake", "backward_lock",
     ),
 }  # fmt: skip
 """The methods of each table."""

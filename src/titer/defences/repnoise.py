@@ -119,7 +119,8 @@ def noised(states: Sequence[Tensor], batch: Batch, draw: torch.Generator) -> Ten
     """Mean over blocks of the distance of answers' activations from Gaussian noise."""
     mask = (batch.labels != IGNORED)[..., None]
     found: list[Tensor] = []
-    for state in states:
+    for output in states:
+        state = output.reshape(*batch.labels.shape, -1)  # some hand rows on end to end (OPT)
         noise = torch.randn(state.shape, generator=draw).to(state)
         pair = [(single(values) * mask).flatten(1) for values in (state, noise)]
         found.append(mmd(*pair))
