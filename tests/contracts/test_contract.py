@@ -34,10 +34,21 @@ CHECKS: dict[Kind, Any] = {
 EVERY = [(kind, name) for kind in CHECKS for name in catalogue.names(kind)]
 FEWER: dict[str, dict[str, Any]] = {
     "task_vector": {"steps": 4, "repeats": 2},
+    "lat": {"inner": 2},
+    "mlac": {"inner": 2},
+    "token_buncher": {"prompts": 3, "group": 2, "length": 4},
     "tar": {"inner": 4, "every": 2},
 }
 """Fine-tunes by the dozen, of which a few show as much of what is promised."""
-LONG = {"tar-paper", "tar-code", "tar-refusal"}
+LONG = {
+    "crl-negatives",
+    "lat-paper",
+    "mlac-paper",
+    "tar-paper",
+    "tar-code",
+    "tar-refusal",
+    "token_buncher-paper",
+}
 """Presets of which a step is dozens of passes."""
 PRESETS = [
     pytest.param(kind, row, marks=[pytest.mark.slow] if row in LONG else [])

@@ -117,8 +117,8 @@ CARD = Card(
     source="arXiv:2409.01586",
     summary="refusals, with a harmful loss that one harmful step would lower little",
     family="alignment",
-    departures="none by default. Data: hazard with refusals and with harmful answers. 3 passes a "
-    "step. Claims resistance and stability. Known breaker: rates from 8e-5 up (arXiv:2505.12186). "
-    "It shapes one step ahead of plain gradient descent",
+    departures="none by default. Data: hazard with refusals and with harmful answers. 3 passes "
+    "a step. Claims resistance and stability. Known breaker: rates from 8e-5 up "
+    "(arXiv:2505.12186). It shapes one step ahead of plain gradient descent",
     presets=PRESETS,
 )

@@ -119,7 +119,8 @@ def noised(states: Sequence[Tensor], batch: Batch, draw: torch.Generator) -> Ten
     """Mean over blocks of the distance of answers' activations from Gaussian noise."""
     mask = (batch.labels != IGNORED)[..., None]
     found: list[Tensor] = []
-    for state in states:
+    for output in states:
+        state = output.reshape(*batch.labels.shape, -1)  # some hand rows on end to end (OPT)
         noise = torch.randn(state.shape, generator=draw).to(state)
         pair = [(single(values) * mask).flatten(1) for values in (state, noise)]
         found.append(mmd(*pair))
@@ -150,8 +151,9 @@ CARD = Card(
     source="arXiv:2405.14577",
     summary="hazardous activations become noise and their answers unlikely at every depth",
     family="representation",
-    departures="labels mask, not logits; the last state counts once. Data: hazard with refusals. "
-    "2 passes a step and a head product a block. Claims resistance within the hazard it was shown. "
-    "Known breakers: rates from 8e-5 up (arXiv:2505.12186), seeds and formats (arXiv:2412.07097)",
+    departures="labels mask, not logits; the last state counts once. Data: hazard with "
+    "refusals. 2 passes a step and a head product a block. Claims resistance within the hazard "
+    "it was shown. Known breakers: rates from 8e-5 up (arXiv:2505.12186), seeds and formats "
+    "(arXiv:2412.07097)",
     presets=PRESETS,
 )

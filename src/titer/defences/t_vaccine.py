@@ -155,7 +155,7 @@ CARD = Card(
     summary="Vaccine on the few blocks that harmful answers pull at most",
     family="alignment",
     departures="blocks held for 20 steps as in the code; memory of frozen blocks is not saved. "
-    "Data: hazard with refusals. 2 passes a step, one on a few rows every 200. Claims resistance. "
-    "Known breakers: rates from 8e-5 up (arXiv:2505.12186); utility lost",
+    "Data: hazard with refusals. 2 passes a step, one on a few rows every 200. Claims "
+    "resistance. Known breakers: rates from 8e-5 up (arXiv:2505.12186); utility lost",
     presets=PRESETS,
 )

@@ -265,9 +265,9 @@ CARD = Card(
     source="arXiv:2408.00761",
     summary="the hazard stays out of reach along the way of simulated attackers",
     family="meta-learning",
-    departures="uniform weights that sum to 1, attackers of one text. Data: hazard of two entities "
-    "or more, split in two, and retain; dpo needs refusals. 81 passes a step with the defaults. "
-    "Claims resistance. Known breakers: adapters (conceded by its authors), benign fine-tuning and "
-    "seeds (arXiv:2412.07097)",
+    departures="uniform weights that sum to 1, attackers of one text. Data: hazard of two "
+    "entities or more, split in two, and retain; dpo needs refusals. 81 passes a step with the "
+    "defaults. Claims resistance. Known breakers: adapters (conceded by its authors), benign "
+    "fine-tuning and seeds (arXiv:2412.07097)",
     presets=PRESETS,
 )

@@ -105,8 +105,8 @@ CARD = Card(
     summary="refusals learned under the worst push on every block's output",
     family="alignment",
     departures="blocks' outputs where the code pushes attention's. Data: hazard prompts with "
-    "refusals. 2 passes a step. Claims resistance and stability. Known breakers: more harmful data "
-    "(arXiv:2409.01586), rates from 8e-5 up (arXiv:2505.12186). It hides no knowledge: where harm "
-    "is what a model knows, refusing is all it teaches",
+    "refusals. 2 passes a step. Claims resistance and stability. Known breakers: more harmful "
+    "data (arXiv:2409.01586), rates from 8e-5 up (arXiv:2505.12186). It hides no knowledge: "
+    "where harm is what a model knows, refusing is all it teaches",
     presets=PRESETS,
 )

@@ -70,13 +70,15 @@ def outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def pushed(modules: Sequence[nn.Module], by: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, each module's output is what it is plus its push (B, T, D)."""
+    """Inside, each module's output is what it is plus its push (B, T, D); tokens beyond those of a
+    push are left as they are, and of a longer push only the first count."""
 
     def add(push: Tensor) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (output[0] + push.to(output[0]), *output[1:])
-            return output + push.to(output)
+            state = _first(output)
+            more = state.shape[1] - push.shape[1]
+            moved = state + nn.functional.pad(push, (0, 0, 0, more)).to(state)
+            return (moved, *output[1:]) if isinstance(output, tuple) else moved
 
         return hook
 

@@ -27,6 +27,7 @@ __all__ = [
     "Phase",
     "Source",
     "Training",
+    "affordable",
     "aligned",
     "halves",
     "harden",
@@ -102,13 +103,14 @@ class Source:
 
     ``order`` names the chance that shuffles them, the role's own if empty: sources of equally many
     examples and one order stay side by side, row by row. ``every`` so many steps there is a batch,
-    none in between. ``packed``: rows of unlike length may share rows, for means over tokens.
-    ``rows`` takes the place of the training's batch size.
+    none in between; ``repeat`` so many steps it is the same one. ``packed``: rows of unlike length
+    may share rows, for means over tokens. ``rows`` takes the place of the training's batch size.
     """
 
     examples: Sequence[Example]
     order: str = ""
     every: int = 1
+    repeat: int = 1
     packed: bool = False
     rows: int | None = None
 
@@ -126,12 +128,12 @@ class Source:
             role=role,
             packed=self.packed,
         )
-        return found if self.every == 1 else _now_and_then(found, self.every)
+        return _paced(found, self.every, self.repeat)
 
 
-def _now_and_then(stream: Iterator[Batch], every: int) -> Iterator[Batch | None]:
+def _paced(stream: Iterator[Batch], every: int, repeat: int) -> Iterator[Batch | None]:
     while True:
-        yield next(stream)
+        yield from [next(stream)] * repeat
         yield from [None] * (every - 1)
 
 
@@ -197,6 +199,7 @@ def harden(
     optimiser: Optimiser = "adamw",
     schedule: Schedule = "constant",
     warmup: float = 0.0,
+    clip: float | None = 1.0,
 ) -> LM:
     """Train a copy of ``lm`` phase by phase, each step on a bundle of one batch a source.
 
@@ -246,6 +249,7 @@ def harden(
                     optimiser=optimiser,
                     schedule=schedule,
                     warmup=warmup,
+                    clip=clip,
                     weight_decay=training.weight_decay,
                     accumulate=accumulate,
                     flops_per_token=ready.flops_per_token,
@@ -254,6 +258,26 @@ def harden(
                 steps=steps,
             )
     return out
+
+
+def affordable(
+    lm: LM, run: Run, batches: Iterator[Batch], *, flops_per_token: float, steps: int
+) -> Iterator[tuple[Batch, Callable[[float], None]]]:
+    """For a defence with a loop of its own: up to ``steps`` batches that the budget affords, each
+    with what is to be called with the loss once its step is taken. ``lm`` is looked at before each
+    step where a checkpoint is due, and by the defence itself after the last."""
+    for _ in range(steps):
+        run.look(lm)
+        batch = next(batches)
+        flops = flops_per_token * batch.tokens
+        if run.exhausted() or not run.affords(tokens=batch.tokens, examples=batch.ids, flops=flops):
+            return
+
+        def pay(loss: float, batch: Batch = batch, flops: float = flops) -> None:
+            run.charge(steps=1, tokens=batch.tokens, examples=batch.ids, flops=flops)
+            run.log(loss)
+
+        yield batch, pay
 
 
 def _besides(

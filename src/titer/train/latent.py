@@ -6,14 +6,16 @@ B rows, T tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from titer.nn.taps import outputs, pushed
 
-__all__ = ["descended", "slopes", "steepest"]
+__all__ = ["Ball", "descended", "slopes", "steepest"]
+
+Ball = Literal["token", "example"]
 
 
 def slopes(modules: Sequence[nn.Module], loss: Callable[[], Tensor]) -> list[Tensor]:
@@ -42,13 +44,16 @@ def descended(
     lr: float,
     mask_BT: Tensor,
     width: int,
+    ball: Ball = "token",
 ) -> list[Tensor]:
-    """Pushes that make a loss small, each token's no longer than ``radius`` at each module.
+    """Pushes that make a loss small, each no longer than ``radius`` at each module: a ``token``'s,
+    or an ``example``'s over all its tokens.
 
     They start at nothing, take ``steps`` of AdamW at ``lr`` and are projected back after each.
     Tokens outside ``mask_BT`` are not pushed. No weight gets a gradient.
     """
     like: dict[str, Any] = {"device": mask_BT.device, "dtype": next(modules[0].parameters()).dtype}
+    across = -1 if ball == "token" else (-2, -1)
     pushes = [torch.zeros(*mask_BT.shape, width, **like).requires_grad_(True) for _ in modules]
     stepper = torch.optim.AdamW(pushes, lr=lr, weight_decay=0.0)
     for _ in range(steps):
@@ -59,6 +64,6 @@ def descended(
         stepper.step()
         with torch.no_grad():
             for push in pushes:
-                length = push.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+                length = push.norm(dim=across, keepdim=True).clamp(min=1e-12)
                 push.mul_((radius / length).clamp(max=1.0))
     return [push.detach() for push in pushes]

@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["Group", "Optimiser", "Schedule", "Steppers", "build_optimiser", "multiplier"]
 
-Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free", "soap"]
+Optimiser = Literal["adamw", "sgd", "sgd-nesterov", "adadelta", "schedule-free", "soap"]
 Schedule = Literal["constant", "cosine", "cosine-throughout", "linear", "held"]
 
 
@@ -39,6 +39,8 @@ def build_optimiser(
     match kind:
         case "adamw":
             return torch.optim.AdamW(given, lr=rate, betas=betas, fused=True)
+        case "sgd":
+            return torch.optim.SGD(given, lr=rate)
         case "sgd-nesterov":
             return torch.optim.SGD(given, lr=rate, momentum=0.9, nesterov=True)
         case "adadelta":
