@@ -70,7 +70,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
             {"name": "NAME", "summary": "a public data set: one of `titer list data`"},
         ]
     if kind == "data":
-        from titer.cli.data import listed
+        from titer.cli.published import listed
 
         return listed()
     if kind == "kinds":
