@@ -218,7 +218,11 @@ def test_aliases_that_expand_are_refused() -> None:
         load_yaml("\n".join(lines))
 
 
-@pytest.mark.parametrize("text", [text for text in WRONG if text != "{}"] + ['{"status": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [text for text in WRONG if text != "{}"] + ['{"status": 3}'],
+    ids=lambda text: ascii(text)[1:13],
+)
 def test_a_run_that_goes_on_says_which_trial_is_damaged(tmp_path: Path, text: str) -> None:
     store = Store(tmp_path)
     (tmp_path / "trials" / "k").mkdir(parents=True)
@@ -226,7 +230,7 @@ def test_a_run_that_goes_on_says_which_trial_is_damaged(tmp_path: Path, text: st
     with pytest.raises(BadInput, match=r"status\.json is damaged: .*delete"):
         store.done("k")
     with pytest.raises(BadInput, match="damaged"):
-        store.torn(["k", "other"])
+        store.left(["k", "other"])
 
 
 # -- what is no file -----------------------------------------------------------------------------
