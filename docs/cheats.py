@@ -22,6 +22,8 @@ made by `studies/_cheats.py`, which the tests plant too.
 
 def page() -> str:
     """The page, as Markdown."""
+    if not RESULT.is_file():
+        return f"{HEAD}The table was not measured yet: `python -m studies.cheats` does it.\n"
     return HEAD + RESULT.read_text(encoding="utf-8").split("\n", 2)[2]
 
 
