@@ -14,8 +14,8 @@ try. Each is made, attacked and reported for real. *Said before* is what titer s
 first tried; the worst harm and R\\* are explained in the [glossary](../glossary.md), what is
 withheld and why in [checks](checks.md).
 
-This page is written by `python docs/cheats.py` from `studies/results/cheats.md`; the models are
-made by `studies/_cheats.py`, which the tests plant too.
+This page is written by `python docs/cheats.py` from what `python -m studies.cheats` found; the
+models are made by `studies/_cheats.py`, which the tests plant too.
 
 """
 
