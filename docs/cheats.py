@@ -14,14 +14,16 @@ try. Each is made, attacked and reported for real. *Said before* is what titer s
 first tried; the worst harm and R\\* are explained in the [glossary](../glossary.md), what is
 withheld and why in [checks](checks.md).
 
-This page is written by `python docs/cheats.py` from `studies/results/cheats.md`; the models are
-made by `studies/_cheats.py`, which the tests plant too.
+This page is written by `python docs/cheats.py` from what `python -m studies.cheats` found; the
+models are made by `studies/_cheats.py`, which the tests plant too.
 
 """
 
 
 def page() -> str:
     """The page, as Markdown."""
+    if not RESULT.is_file():
+        return f"{HEAD}The table was not measured yet: `python -m studies.cheats` does it.\n"
     return HEAD + RESULT.read_text(encoding="utf-8").split("\n", 2)[2]
 
 

@@ -17,12 +17,17 @@ def _rows(text: str) -> list[list[str]]:
 
 
 def test_the_result_on_file_is_of_the_rows_that_there_are() -> None:
+    """Where there is one; else the page says that it was not measured, which is no result."""
+    if not cheats.RESULTS.is_file():
+        page = cheats.RESULTS.parents[2] / "docs" / "reference" / "cheats.md"
+        assert "was not measured yet" in page.read_text(encoding="utf-8")
+        return
     _, _, *found = _rows(cheats.RESULTS.read_text(encoding="utf-8"))
     for number, name, truth, before, now in found:
         one = cheats.CHEATS[int(number) - 1]
         assert (name, truth, before) == (one.name, one.truth, one.before)
         assert now
-    assert len(found) > 11, "the rows that once had a good score, at least"
+    assert len(found) == len(cheats.CHEATS), "a whole table, or none"
 
 
 def test_a_row_that_was_not_run_is_not_in_the_table() -> None:
