@@ -1,7 +1,7 @@
 """Every adversary of a suite that is for requests to be refused, once, on the aligned organism.
 
-``python -m studies.refusal --suite core --steps 30`` runs and resumes: one attack a row with its own
-settings, at the middle rate of its sweep and at most so many steps, judged by compliance with a
+``python -m studies.refusal --suite core --steps 30`` runs and resumes: one attack a row with its
+own settings, at the middle rate of its sweep and at most so many steps, judged by compliance with a
 right recipe. It says of each row whether it ran, what it brought out of held-out requests, and what
 the same model knows by likelihood; it calibrates nothing and claims nothing. The verdict of a whole
 study is that of ``titer bench fabula:aligned --target refusal``.
@@ -96,7 +96,8 @@ def main(words: Sequence[str] | None = None) -> None:
     for row in wanted:
         if row in done:
             continue
-        steps = min(asked.steps, catalogue.preset("attack", row)[1].steps[0])
+        own = catalogue.preset("attack", row)[1].steps[0]
+        steps = min(asked.steps, own) or None  # some take no step
         found = titer.attack(lm, row, scope, steps=steps)
         done[row] = line_of(row, found)
         with asked.out.open("a", encoding="utf-8") as file:
