@@ -145,7 +145,12 @@ def test_a_command_that_would_fail_is_found(words: str, said: str) -> None:
 
 
 WHOLE = [command for command in ASKED if command.whole and not WORKED & set(command.words)]
-RUN = [command for command in WHOLE if command.words[0] in QUICK]
+# With a model the doctor measures it: tests/cli/test_estimates.py.
+RUN = [
+    command
+    for command in WHOLE
+    if command.words[0] in QUICK and (command.words[0] != "doctor" or len(command.words) == 1)
+]
 REHEARSED = [
     command
     for command in WHOLE

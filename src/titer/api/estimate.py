@@ -205,7 +205,7 @@ def pricing(
     if threads is not None:
         torch.set_num_threads(threads)
     stand = stand_in(layers(lm.model.config), _ASKED, [*examples, *_everything(world)])
-    sample = list(examples[:_SAMPLE])
+    sample = [*examples[:_SAMPLE], *(world.retain if world else ())[:_SAMPLE]]
     own, others = (sum(_length(one, example) for example in sample) for one in (lm, stand))
     width = max(2, round(own / max(1, len(sample))))
     pace = measured(lm, width, free=free_memory())

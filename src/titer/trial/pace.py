@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +165,9 @@ def measured(lm: LM, width: int, *, free: int | None = None) -> Pace:
                 costs.append(took)
                 peaks.append(at_most)
                 if kind != "read":
-                    half = partial(one, rows, round(passes.heads), back=False)
-                    forth.append(_measured(lm, half)[1])
+                    graph = one(rows, round(passes.heads), back=False)
+                    forth.append(_held(lm.device))
+                    del graph
         of = [passes for _, passes in laid]
         seconds[kind], peak[kind] = Line.through(costs, of), Line.through(peaks, of)
         if forth:
@@ -189,7 +189,7 @@ def _laid(width: int) -> list[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[..., None]]:
+def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[..., Tensor | None]]:
     """One pass of a kind over so many rows, with logits of so many tokens."""
     model: Any = lm.model
     words = model.get_input_embeddings().weight.shape[0]
@@ -206,7 +206,7 @@ def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[..., None]]:
 
     if kind == "read":
 
-        def reads(rows: int, heads: int, *, back: bool = True) -> None:
+        def reads(rows: int, heads: int) -> None:
             with torch.no_grad():
                 loss(rows, heads)
 
@@ -217,13 +217,14 @@ def _pass(lm: LM, kind: Kind, width: int) -> Iterator[Callable[..., None]]:
         group: Any = {"params": ready.weights, "lr": 0.0, "weight_decay": 0.0}
         optimiser = build_optimiser("adamw", [group])
 
-        def trains(rows: int, heads: int, *, back: bool = True) -> None:
+        def trains(rows: int, heads: int, *, back: bool = True) -> Tensor:
             # Gradients stay where they are, so that the rest of the peak grows with the rows.
             optimiser.zero_grad(set_to_none=False)
             lost = loss(rows, heads)
             if back:
                 lost.backward()
                 optimiser.step()
+            return lost
 
         yield trains
 
@@ -278,6 +279,17 @@ def _watched(device: torch.device) -> Iterator[Callable[[], float]]:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     yield peak_memory
+
+
+def _held(device: torch.device) -> float:
+    """The bytes that are held now: for the way back, and all else."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device))
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return float(pages) * resource.getpagesize()
+    except OSError:
+        return peak_memory()
 
 
 def peak_memory() -> float:
