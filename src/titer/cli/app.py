@@ -161,9 +161,10 @@ def card(
     """Everything about one method: source, access, settings, presets, version; or about a data
     set."""
     from titer.cli.cards import card_of, card_text
+    from titer.cli.sets import published_card, published_text
 
     if name == "data" and set_name is not None:
-        say_or_print(as_json, data.published_card(set_name), data.published_text(set_name))
+        say_or_print(as_json, published_card(set_name), published_text(set_name))
         return
     if set_name is not None:
         raise BadInput(f"titer card {name} {set_name}: write one name, or data and a set's name.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from titer.cli.output import say_or_print
 if TYPE_CHECKING:
     from titer.worlds.checkup import Checkup
 
-__all__ = ["listed", "published_card", "published_text", "register"]
+__all__ = ["register"]
 
 _SHOWN, _CHARACTERS = 10, 600
 """Leaks that are told of one pair of roles' kind, and characters of an example."""
@@ -138,82 +138,6 @@ def _leaks(found: Checkup) -> Iterator[str]:
         elif told[key] == _SHOWN + 1:
             yield f"leak: and {counts[key] - _SHOWN:,} more such pairs of {one.one} and {one.two}"
     yield f"leaks: {len(found.leaks):,}" if found.leaks else "leaks: none found"
-
-
-# -- what there is ---------------------------------------------------------------------------------
-
-
-def listed() -> list[dict[str, Any]]:
-    """Rows for ``titer list data``."""
-    from titer.worlds import public
-
-    return [
-        {
-            "name": one.name,
-            "summary": one.summary,
-            "licence": one.main.licence,
-            "commercial": all(source.commercial for source in one.sources()),
-            "gated": any(source.gated for source in one.sources()),
-            "use": "hazard" if one.build else "beside",
-        }
-        for one in map(public.find, public.names())
-    ]
-
-
-def published_card(name: str) -> dict[str, Any]:
-    """All that is known of a set, as plain values.
-
-    Raises:
-        UnknownName: no such set.
-    """
-    from titer.worlds import public
-
-    one = public.find(name)
-    return {
-        "name": one.name,
-        "summary": one.summary,
-        "source": one.source,
-        "facts": one.facts,
-        "not_askable": dict(one.unasked),
-        "roles": dict(one.roles),
-        "departures": one.departs,
-        "models": one.models,
-        "files": [
-            {
-                "repository": table.source.page,
-                "commit": table.source.commit or "unpinned",
-                "path": table.path,
-                "rows": table.rows or None,
-                "bytes": table.size or None,
-                "sha256": table.sha256 or None,
-                "licence": table.source.licence,
-                "gated": table.source.gated,
-            }
-            for table in one.tables.values()
-        ],
-    }
-
-
-def published_text(name: str) -> str:
-    """The card of a set for the terminal.
-
-    Raises:
-        UnknownName: no such set.
-    """
-    from titer.worlds import public
-    from titer.worlds.datasets._fetch import by_source
-
-    card = published_card(name)
-    lines = [f"{name}, data set: {card['summary']}", f"source: {card['source']}"]
-    if card["roles"]:
-        lines += ["roles:", *(f"  {role}: {what}" for role, what in card["roles"].items())]
-        lines.append(f"splits: {card['facts']}")
-    else:
-        lines.append("it holds no hazard: it stands beside others")
-    lines += [f"not askable: {one}, because {why}" for one, why in card["not_askable"].items()]
-    lines += [f"departures: {card['departures']}"] if card["departures"] else []
-    lines += [f"models: {card['models']}"] if card["models"] else []
-    return "\n".join([*lines, "files:", *(f"  {one}" for one in by_source(public.find(name)))])
 
 
 def register(app: typer.Typer) -> None:

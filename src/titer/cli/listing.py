@@ -69,7 +69,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
             {"name": "NAME", "summary": "a public data set: one of `titer list data`"},
         ]
     if kind == "data":
-        from titer.cli.data import listed
+        from titer.cli.sets import listed
 
         return listed()
     if kind == "kinds":
