@@ -1,5 +1,6 @@
-# Two commands set everything up on a machine with Python 3.11 and make:
+# These commands set everything up on a machine with Python 3.11 and make:
 #   make demo   the main job on the embedded testbed, with a report at the end
+#   make real   the same on a small real model and public knowledge
 #   make test   the tests that take seconds each; make test-all runs every one
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -13,10 +14,14 @@ export HF_HUB_OFFLINE := 1
 # Organisms that do not come with the package are grown once and kept here.
 export TITER_CACHE ?= $(HOME)/.cache/titer
 
-.PHONY: demo test test-all lint types contracts docs check clean
+.PHONY: demo real test test-all lint types contracts docs check clean
 
 demo: $(VENV)/.ready
 	$(BIN)/titer demo --out $(OUT)
+
+# SmolLM2 (92 MB to fetch, 540 MB on disk), three defences, six attacks; the same again resumes.
+real: $(VENV)/.ready-real
+	$(BIN)/titer demo --real --out runs/real
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
@@ -42,6 +47,8 @@ docs: $(VENV)/.ready-docs
 	$(BIN)/python docs/glossary.py
 	$(BIN)/python docs/sets.py
 	$(BIN)/python docs/verdict.py
+	$(BIN)/python docs/rows.py
+	$(BIN)/python docs/cheats.py
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . runs/docs
 	@echo "runs/docs/docs/index.html"
 
@@ -61,6 +68,10 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements/dev.txt
 
 $(VENV)/.ready-docs: $(VENV)/.ready requirements/docs.txt
 	$(PIP) -r requirements/docs.txt
+	touch $@
+
+$(VENV)/.ready-real: $(VENV)/.ready requirements/real.txt
+	$(PIP) --no-deps -r requirements/real.txt
 	touch $@
 
 clean:

@@ -3,9 +3,10 @@ it end with the results of one that nobody disturbed?
 
 Two runs of one `titer bench`. One is left alone. The other is killed with its workers (the whole
 process group, SIGKILL) at moments spread over the work, started again by the same command each
-time, and let end. Every file that holds a result is then compared byte by byte, trial by trial,
-and so is the verdict, but for the seconds that a defence took. Ends with an error where anything
-differs.
+time, and let end. With ``--processes 3`` three of them fill one folder at once, and at such moments
+one is killed, ended, or put to sleep for longer than the others wait for it. Every file that holds
+a result is then compared byte by byte, trial by trial, and so is the verdict, but for the seconds
+that a defence took. Ends with an error where anything differs.
 """
 
 from __future__ import annotations
@@ -100,10 +101,59 @@ def disturb(words: Sequence[str], out: Path, *, kills: int, work: float, seed: i
     return seen
 
 
-def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The command at the head of a process group of its own."""
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(words, stdout=quiet, stderr=quiet, start_new_session=True)
+_NAP = 4.0
+"""Seconds for which a process is put to sleep; the others wait for it half as long."""
+
+
+def crowd(
+    words: Sequence[str], out: Path, *, processes: int, blows: int, work: float, seed: int
+) -> Disturbed:
+    """Several of ``words`` at once in one folder: at each blow one is killed or ended and started
+    again, or put to sleep. All are let end.
+
+    Raises:
+        RuntimeError: one of them ended by itself, and not well.
+    """
+    rng, seen = random.Random(seed), Disturbed()
+    running = [start(words, lease=_NAP / 2) for _ in range(processes)]
+    for process in running:
+        at_work(process, out)
+    for _ in range(blows):
+        wait = rng.uniform(0, 2 * work / blows)
+        time.sleep(wait)
+        seen.finished.append(len(list(out.glob("trials/[!.]*/status.json"))))
+        seen.after.append(wait)
+        place = rng.randrange(processes)
+        struck, blow = running[place], rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+        if struck.poll() is not None:
+            seen.late += 1
+            _require_well(struck)
+        else:
+            os.killpg(struck.pid, blow)
+        if blow is signal.SIGSTOP and struck.poll() is None:
+            time.sleep(_NAP)
+            os.killpg(struck.pid, signal.SIGCONT)
+        else:
+            struck.communicate()
+            running[place] = start(words, lease=_NAP / 2)
+    for process in running:
+        _require_well(process)
+    return seen
+
+
+def _require_well(process: subprocess.Popen[bytes]) -> None:
+    said = process.communicate()[1]
+    if process.returncode:
+        told = said.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"undisturbed, a process ended with {process.returncode}: {told}")
+
+
+def start(words: Sequence[str], lease: float | None = None) -> subprocess.Popen[bytes]:
+    """The command at the head of a process group of its own; ``lease`` is the seconds that it waits
+    for another that is silent, and what it says is kept."""
+    quiet, kept = subprocess.DEVNULL, subprocess.PIPE if lease else subprocess.DEVNULL
+    env = os.environ | ({"TITER_LEASE": str(lease)} if lease else {})
+    return subprocess.Popen(words, stdout=quiet, stderr=kept, start_new_session=True, env=env)
 
 
 def at_work(process: subprocess.Popen[bytes], out: Path) -> float:
@@ -129,7 +179,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def measure(
-    bench: Sequence[str], place: Path, *, kills: int, seed: int
+    bench: Sequence[str], place: Path, *, kills: int, seed: int, processes: int = 1
 ) -> tuple[list[Figure], list[str]]:
     """The figures, and what differs; ``bench`` is the command without its ``--out``.
 
@@ -144,7 +194,10 @@ def measure(
         raise RuntimeError(f"{' '.join(bench)} ended with {process.returncode}")
     work = time.perf_counter() - clock - waited
     words = [*bench, "--out", str(cut)]
-    seen = disturb(words, cut, kills=kills, work=work, seed=seed)
+    if processes > 1:
+        seen = crowd(words, cut, processes=processes, blows=kills, work=work, seed=seed)
+    else:
+        seen = disturb(words, cut, kills=kills, work=work, seed=seed)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the last start ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -179,6 +232,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--keep", type=Path, help="leave both runs here")
+    parser.add_argument("--processes", type=int, default=1, help="that fill one folder at once")
     asked = parser.parse_args(words)
     single_thread()
     bench = [sys.executable, "-m", "titer.cli", "bench", asked.model, "--suite", asked.suite]
@@ -186,7 +240,9 @@ def main(words: Sequence[str] | None = None) -> None:
     bench += ["--workers", str(asked.workers), "--quiet"]
     with tempfile.TemporaryDirectory() as scratch:
         place = asked.keep or Path(scratch)
-        figures, wrong = measure(bench, place, kills=asked.kills, seed=asked.seed)
+        figures, wrong = measure(
+            bench, place, kills=asked.kills, seed=asked.seed, processes=asked.processes
+        )
     show(figures, as_json=asked.json)
     if wrong:
         sys.exit("\n".join(wrong))

@@ -26,6 +26,7 @@ from titer.core.records import Budget
 from titer.core.study import Study
 from titer.executors.inline import Inline
 from titer.plan.request import assemble, check
+from titer.plan.subjects import compared
 from titer.plan.suite import Adversary
 from titer.report.load import read_verdict
 from titer.run.runner import run_study
@@ -275,8 +276,13 @@ def ran(
     utility: bool = True,
     seeds: int = 1,
     checks: str = "none",
+    rungs: int = 1,
 ) -> dict[str, dict[str, Any]]:
-    """A study of these models, the first of them undefended, and its verdict's entries by name."""
+    """A study of these models, the first of them undefended, and its verdict's entries by name.
+
+    With one of ``rungs`` attackers take rates and weights as they are: a plant says at which it
+    shows.
+    """
     for name, lm in {**models, **({"oracle": oracle} if oracle else {})}.items():
         lm.save(root / name)
     request = Study(
@@ -290,9 +296,13 @@ def ran(
     )
     study, _ = assemble(check(request))
     changes: dict[str, Any] = {"rows": tuple(rows), "sweep_steps": 10, "checks": checks}
-    changes["rungs"] = 1  # a plant says at which rate it shows
+    changes["rungs"] = rungs
     subjects = tuple(
-        replace(one, role="control") if one.name == control else one for one in study.subjects
+        replace(
+            compared(replace(one, differs=()), study.undefended(), scales=rungs > 1),
+            role="control" if one.name == control else one.role,
+        )
+        for one in study.subjects
     )
     study = replace(study, suite=replace(study.suite, **changes), subjects=subjects)
     run_study(study, root / "run", Inline())

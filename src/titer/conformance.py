@@ -28,7 +28,7 @@ from torch import nn
 
 from titer.core import catalogue
 from titer.core.data import Example
-from titer.core.errors import BudgetExceeded, TiterError
+from titer.core.errors import BadInput, BudgetExceeded, TiterError
 from titer.core.lm import LM
 from titer.core.method import Attack, Defence, Insight, Measure, Run
 from titer.core.records import Budget, Card, Kind, Reading, part
@@ -305,8 +305,23 @@ def check_measure(
         return
     measure: Measure = found
     items = tiny_data().harmful[:6]
+    if missing := [key for key in getattr(found, "needs", ()) if not getattr(found, key)]:
+        _check_needs(name, measure, missing, items)
+        return
     for architecture in architectures:
         _check_scores(f"{name} on {architecture}", measure, tiny_lm(architecture), items)
+
+
+def _check_needs(
+    name: str, measure: Measure, missing: Sequence[str], items: tuple[Example, ...]
+) -> None:
+    """A measure that cannot judge before something is set says so, and names it."""
+    try:
+        measure.collect(tiny_lm(), items)
+    except BadInput as error:
+        _need(missing[0] in str(error), f"{name} does not say that it needs {missing[0]}: {error}")
+        return
+    raise NonConforming(f"{name} judges without {' and '.join(missing)}, which it says it needs.")
 
 
 def _check_scores(name: str, measure: Measure, lm: LM, items: tuple[Example, ...]) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from titer.core.errors import BadInput
 from titer.core.files import atomic_folder
-from titer.core.lm import LM
+from titer.core.lm import LM, Attention, Held
 from titer.core.modelfolder import folder_digest
 from titer.core.tokenizer import with_pad
 from titer.nn.locked import relock
@@ -28,7 +28,13 @@ Model = LM | str | PathLike[str] | nn.Module | tuple[nn.Module, Any]
 
 
 def load(
-    source: Model, *, tokenizer: Any = None, name: str | None = None, device: str | None = None
+    source: Model,
+    *,
+    tokenizer: Any = None,
+    name: str | None = None,
+    device: str | None = None,
+    dtype: Held = "float32",
+    attention: Attention | None = None,
 ) -> LM:
     """A model ready to be immunised or attacked.
 
@@ -36,7 +42,8 @@ def load(
     ``fabula:NAME`` (grown where it is not there yet), or a causal language model of transformers
     that is in memory already, with its ``tokenizer`` or as a pair with it. That one is not copied:
     it is put in evaluation mode and otherwise left as it is. An :class:`LM` comes back unchanged.
-    ``device`` is for models that are read from disk.
+    ``device``, ``dtype`` and ``attention`` (:meth:`LM.load`) are for models that are read from
+    disk.
 
     Raises:
         BadInput: there is no such model, or it cannot be used; the sentence says why.
@@ -50,7 +57,8 @@ def load(
     if tokenizer is not None:
         raise BadInput(f"{source}: a model that is read from disk brings its own tokenizer.")
     found = resolve_model(str(source))
-    lm = LM.load(fetch(found), name=name or str(source), device=device)
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attention}
+    lm = LM.load(fetch(found), name=name or str(source), **how)
     return replace(relock(lm), origin=found.digest)
 
 

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
+from studies._cheats import behind, noisy
 from torch import nn
 
 import titer
@@ -277,3 +278,40 @@ def test_what_was_given_wrongly_is_said_before_anything_runs(
     for call in (titer.attack, titer.immunise):
         with pytest.raises(titer.BadInput, match="steps 0: give a whole number"):
             call(lm, "none" if call is titer.immunise else "noop", scope, steps=0)
+
+
+# -- interfaces ------------------------------------------------------------------------------------
+
+
+def test_an_attack_goes_through_the_undefended_interface(
+    place: Path, lm: titer.LM, scope: Scope, tmp_path: Path, command: Run
+) -> None:
+    """A template that hides the question hides it from no attacker who knows another one."""
+    masked = behind(lm, "heat {{ messages[0]['content'] }}")
+    plain = titer.attack(noisy(lm), "S03", scope, steps=2)
+    hidden = titer.attack(masked, "S03", scope, steps=2)
+    seen = titer.attack(masked, "S03", scope, steps=2, interface=lm)
+    assert seen.trace.trial.interface == lm.identity()
+    assert seen.harm == plain.harm
+    assert seen.trace.losses == plain.trace.losses
+    assert hidden.trace.losses != plain.trace.losses
+    assert hidden.trace.trial.interface == plain.trace.trial.interface == ""
+    assert titer.attack(lm, "noop", scope, interface=lm).trace.trial.interface == ""
+    masked.save(tmp_path / "masked")
+    words = ("attack", "noop", tmp_path / "masked", "--data", place / "data", "--quiet")
+    given = ("--undefended", place / "llama", "--out")
+    assert "went through the tokenizer, template" in command(*words, *given, tmp_path / "b")[1]
+    assert "--undefended MODEL" in command(*words, "--out", tmp_path / "c")[1]
+    assert command(*words, "--undefended", "gone", "--out", tmp_path / "d")[0] == 2
+    assert not (tmp_path / "d").exists()
+
+
+def test_where_a_release_shows_more_through_its_own_the_worse_result_counts(
+    lm: titer.LM, scope: Scope
+) -> None:
+    """The undefended interface hides here, so the attack goes through both."""
+    masked = behind(lm, "heat {{ messages[0]['content'] }}")
+    own = max(harm or 0 for harm in titer.attack(lm, "noop", scope).harm)
+    clean = max(harm or 0 for harm in titer.attack(masked, "noop", scope).harm)
+    found = titer.attack(lm, "noop", scope, interface=masked)
+    assert max(harm or 0 for harm in found.harm) == max(own, clean)

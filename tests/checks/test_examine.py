@@ -14,9 +14,9 @@ from titer.checks.examine import doubts, examine, flags, forbidding, settled
 from titer.checks.listing import listed
 from titer.checks.s19_interface import CLEAN, OWN
 from titer.core import Point, Spent, Trace
-from titer.core.interface import STUCK
 from titer.core.protocol import SPLITS
-from titer.core.records import Cut
+from titer.core.records import Cut, Spoken
+from titer.core.study import Difference
 from titer.evidence.curves import Doubt
 from titer.evidence.doubts import calibration_scores
 from titer.evidence.panel import attacked
@@ -91,7 +91,16 @@ def clean() -> list[Trace]:
         found.append(replace(sweep, trial=point))
     for name in ("base", "m"):
         found += diagnoses(name, shapes[name][0])
-    return [*found, *further("m", 0.3)]
+    return told([*found, *further("m", 0.3)], unclear=2)
+
+
+def told(traces: Sequence[Trace], unclear: int) -> list[Trace]:
+    """Harm is judged on free answers, of which the judge cannot tell so many."""
+    spoken = {"harm": Spoken(answers=40, unclear=unclear)}
+    return [
+        replace(one, points=tuple(replace(point, spoken=spoken) for point in one.points))
+        for one in traces
+    ]
 
 
 def checked(
@@ -112,13 +121,14 @@ def checked(
     return {one.id: one for one in settled(examine(case), control)}
 
 
-def _differs(traces: Sequence[Trace]) -> tuple[str, ...]:
+def _differs(traces: Sequence[Trace]) -> tuple[Difference, ...]:
     """A model that was asked through two interfaces differs in one; where it could be asked through
     its own alone, the other cannot be exchanged."""
     asked = {t.trial.row for t in traces if t.trial.check == "S19"}
     if not asked:
         return ()
-    return ("chat template",) if CLEAN in asked else (f"a vocabulary that {STUCK}",)
+    here = CLEAN in asked
+    return (Difference("chat template" if here else "a vocabulary", stuck=not here),)
 
 
 def rerun(
@@ -214,6 +224,7 @@ DEFECTS: dict[str, Change] = {
     "S19": hiding,
     "S20": lambda t: spared(t, select=0.9, defend=0.9),
     "S22": lambda t: [one for one in hiding(t) if one.trial.row != CLEAN],
+    "S23": lambda t: told(t, unclear=5),
     "S21": lambda t: [replace(one, cut=Cut(trained=1, of_trained=8, of_asked=40)) for one in t],
 }
 
@@ -222,7 +233,7 @@ DEFECTS: dict[str, Change] = {
 def test_a_clean_study_raises_none(subject: str) -> None:
     found = checked(clean(), subject)
     assert list(found) == list(CHECKS)
-    assert list(CHECKS) == [f"S{k}" for k in range(1, 23)]
+    assert list(CHECKS) == [f"S{k}" for k in range(1, 24)]
     raised = {name: one for name, one in found.items() if one.flag in ("void", "suspect")}
     assert raised == {}
     missing = {name: one.reason for name, one in found.items() if one.flag == "not run"}

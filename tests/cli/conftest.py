@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import toy
 from titer.cli.app import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -17,6 +19,15 @@ Run = Callable[..., tuple[int, str, str]]
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sentence on one line, unless a test sets COLUMNS."""
     monkeypatch.setenv("COLUMNS", "1000")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a world."""
+    root = tmp_path_factory.mktemp("own")
+    toy.model_folder(root / "llama")
+    toy.data_folder(root / "data")
+    return root
 
 
 @pytest.fixture

@@ -19,15 +19,6 @@ from titer.plan.suites import suite
 from titer.run.store import Store
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model and a world."""
-    root = tmp_path_factory.mktemp("own")
-    toy.model_folder(root / "llama")
-    toy.data_folder(root / "data")
-    return root
-
-
 def _refused(result: tuple[int, str, str], *said: str) -> None:
     code, out, err = result
     assert code == 2, err
@@ -174,7 +165,7 @@ def test_a_dry_run_writes_nothing(titer: Run, own: Path, tmp_path: Path) -> None
     assert planned["immunisations"] == 1 + 3
     rows = [row for row in suite("quick").rows if "k" in row.kinds]
     attacked = len(rows) + 2  # M05 has three rates
-    assert planned["trials"] == alone + (attacked * 3 + 1 + 9) + attacked * 3
+    assert planned["trials"] == alone + (attacked * 3 + 1 + 9 + 3) + attacked * 3
     assert not (tmp_path / "r").exists()
 
 

@@ -13,24 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests import toy
 from tests.cli.conftest import Run
 from titer.core.errors import BadInput
 
 pytestmark = pytest.mark.exact
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("own")
-    toy.model_folder(root / "llama")
-    toy.data_folder(root / "data")
-    return root
-
-
 def words(own: Path, out: Path, *more: str) -> list[str]:
     given = ["attack", "S02", str(own / "llama"), "--data", str(own / "data"), "--out", str(out)]
-    return [*given, "--steps", "2", *more]
+    return [*given, "--steps", "2", "--quiet", *more]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

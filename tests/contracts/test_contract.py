@@ -32,9 +32,29 @@ CHECKS: dict[Kind, Any] = {
     "measure": check_measure,
 }
 EVERY = [(kind, name) for kind in CHECKS for name in catalogue.names(kind)]
-FEWER: dict[str, dict[str, Any]] = {"task_vector": {"steps": 4, "repeats": 2}}
+FEWER: dict[str, dict[str, Any]] = {
+    "task_vector": {"steps": 4, "repeats": 2},
+    "lat": {"inner": 2},
+    "mlac": {"inner": 2},
+    "token_buncher": {"prompts": 3, "group": 2, "length": 4},
+    "tar": {"inner": 4, "every": 2},
+}
 """Fine-tunes by the dozen, of which a few show as much of what is promised."""
-PRESETS = [(kind, row) for kind in ("attack", "defence") for row in catalogue.presets(kind)]
+LONG = {
+    "crl-negatives",
+    "lat-paper",
+    "mlac-paper",
+    "tar-paper",
+    "tar-code",
+    "tar-refusal",
+    "token_buncher-paper",
+}
+"""Presets of which a step is dozens of passes."""
+PRESETS = [
+    pytest.param(kind, row, marks=[pytest.mark.slow] if row in LONG else [])
+    for kind in ("attack", "defence")
+    for row in catalogue.presets(kind)
+]
 
 
 ONE_OF_A_KIND = {

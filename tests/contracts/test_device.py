@@ -25,6 +25,7 @@ MEASURES = [
     name
     for name in catalogue.names("measure")
     if not hasattr(catalogue.build("measure", name), "look")
+    and not getattr(catalogue.build("measure", name), "needs", ())  # a judge needs a model
 ]
 
 

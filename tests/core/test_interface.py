@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from titer.conformance import tiny_lm
+from titer.core.codec import from_json, to_json
 from titer.core.errors import BadInput
-from titer.core.interface import STUCK, differences, exchanged
+from titer.core.interface import differences, exchanged
 from titer.core.lm import LM
+from titer.core.study import Difference, Subject
 
 pytestmark = pytest.mark.exact
 
@@ -60,6 +62,10 @@ def renamed(word: str, other: str) -> Edit:
         words[other] = words.pop(word)
 
     return edit
+
+
+def said(release: Path, undefended: Path) -> tuple[str, ...]:
+    return tuple(map(str, differences(release, undefended)))
 
 
 def test_weights_alone_make_no_difference(release: Path, undefended: Path) -> None:
@@ -121,24 +127,25 @@ def test_each_part_is_compared(
     release: Path, undefended: Path, file: str, edit: Edit, says: str
 ) -> None:
     change(release / file, edit)
-    assert differences(release, undefended) == (says,)
+    assert said(release, undefended) == (says,)
 
 
 def test_a_template_is_compared(release: Path, undefended: Path) -> None:
     (release / "chat_template.jinja").write_text("heat {{ messages[0]['content'] }}")
-    assert differences(release, undefended) == ("chat template",)
+    assert said(release, undefended) == ("chat template",)
 
 
 def test_another_architecture_cannot_be_exchanged(undefended: Path, tmp_path: Path) -> None:
     tiny_lm("gpt2").save(tmp_path / "other")
     found = differences(tmp_path / "other", undefended)
-    assert found[0].endswith(STUCK), "said first, since not all is"
-    assert found[-1].endswith(" more"), "the rest is counted"
+    assert found[0].stuck, "said first, since not all is"
+    assert not found[-1].stuck
+    assert found[-1].says.endswith(" more"), "the rest is counted"
 
 
 def test_values_from_anywhere_are_short_and_print(release: Path, undefended: Path) -> None:
     change(release / "generation_config.json", lambda c: c.update(note="\x1b[31m" + 90 * "a"))
-    (found,) = differences(release, undefended)
+    (found,) = said(release, undefended)
     assert found.isprintable()
     assert len(found) < 120
 
@@ -177,7 +184,7 @@ def test_ids_that_were_dealt_anew_stay(release: Path, undefended: Path) -> None:
     assert found(text)["input_ids"] == mine(text)["input_ids"] != theirs(text)["input_ids"]
     assert found.decode(found("river")["input_ids"]) == "river"
     assert found.eos_token_id == theirs.eos_token_id
-    assert differences(release, undefended) == ("vocabulary: 2 words with other ids",)
+    assert said(release, undefended) == ("vocabulary: 2 words with other ids",)
 
 
 def test_a_word_whose_place_another_took_cannot_be_asked(release: Path, undefended: Path) -> None:
@@ -189,4 +196,14 @@ def test_a_word_whose_place_another_took_cannot_be_asked(release: Path, undefend
     mine, theirs, rows = tokenizers(release, undefended)
     assert exchanged(mine, theirs, rows) is None
     assert exchanged(theirs, theirs, rows - 1) is None, "a word has no row"
-    assert differences(release, undefended)[0] == f"a vocabulary that {STUCK}"
+    first = differences(release, undefended)[0]
+    assert (first.says, first.stuck) == ("a vocabulary that cannot be exchanged", True)
+
+
+def test_what_was_written_of_differences_before_is_refused() -> None:
+    part = Difference("a vocabulary that cannot be exchanged", stuck=True)
+    subject = Subject(name="m", source="m", digest="0", role="defended", differs=(part,))
+    written = to_json(subject)
+    assert from_json(Subject, written) == subject
+    with pytest.raises(BadInput):
+        from_json(Subject, {**written, "differs": [part.says]})

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from titer.conformance import ARCHITECTURES, tiny_lm
 from titer.core.lm import LM
-from titer.core.precision import stored
+from titer.core.precision import held_as, stored
 
 
 def halved(folder: Path, dtype: torch.dtype, architecture: Any = "llama") -> Path:
@@ -82,3 +82,27 @@ def test_what_is_held_can_be_written_as_it_is(tmp_path: Path):
     lm.save(tmp_path / "again", as_held=True)
     assert types(tmp_path / "again") == {torch.float32}
     assert json.loads((tmp_path / "again" / "config.json").read_text())["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("held", ["bfloat16", "auto"])
+def test_what_was_held_in_half_is_saved_as_it_came(tmp_path: Path, held: Any):
+    tiny_lm().save(tmp_path / "single")
+    halved(tmp_path / "half", torch.bfloat16)
+    for source, kind in (("single", torch.float32), ("half", torch.bfloat16)):
+        lm = LM.load(tmp_path / source, dtype=held)
+        wanted = kind if held == "auto" else torch.bfloat16
+        assert {weight.dtype for weight in lm.model.parameters()} == {wanted}
+        lm.save(tmp_path / f"{source} again")
+        assert types(tmp_path / f"{source} again") == {kind}
+        written = json.loads((tmp_path / f"{source} again" / "config.json").read_text())
+        assert written["dtype"] == str(kind).removeprefix("torch.")
+        assert {weight.dtype for weight in lm.model.parameters()} == {wanted}
+        assert held_as(lm.model) == ("" if wanted is torch.float32 else "bfloat16")
+
+
+def test_the_attention_that_was_chosen_is_remembered(tmp_path: Path):
+    tiny_lm().save(tmp_path)
+    assert held_as(LM.load(tmp_path).model) == ""
+    eager = LM.load(tmp_path, attention="eager").clone()
+    assert eager.model.config._attn_implementation == "eager"
+    assert held_as(eager.model) == "eager"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.train import unlearn
+from titer.train import harden
 from titer.train.batches import Bundle
 
 
@@ -46,7 +46,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
             caught.append(Seen(grad, lm.clone(), next(stream)))
 
         with monkeypatch.context() as patch:
-            patch.setattr(unlearn, "fit", fit)
+            patch.setattr(harden, "fit", fit)
             defence(lm, run)
         return caught[0]
 

@@ -70,7 +70,9 @@ def test_hazardous_activations_turn_to_the_target_and_others_stay(
     lm: LM, make_run: MakeRun
 ) -> None:
     run = make_run(60)
-    method = RMU(layer=1, lr=1e-2, batch_size=14, steering=6.5, retain_weight=30.0)
+    method = RMU(
+        layer=1, lr=1e-2, batch_size=14, steering=6.5, scale="absolute", retain_weight=30.0
+    )
     out = method(lm, run)
     target = unit_target(24, run.rng("direction").getrandbits(62))
 
@@ -101,10 +103,39 @@ def test_without_target_and_retain_activations_shrink_step_by_step(
 
 def test_the_first_loss_by_hand(lm: LM, make_run: MakeRun) -> None:
     run = make_run(1)
-    RMU(layer=2, steering=3.0, batch_size=14)(lm, run)
+    RMU(layer=2, steering=3.0, scale="absolute", batch_size=14)(lm, run)
     target = 3.0 * unit_target(24, run.rng("direction").getrandbits(62))
     hand = (_hidden(lm, run.data.harmful, 2) - target).pow(2).mean()
     assert run.losses[0] == pytest.approx(float(hand), rel=1e-5)
+
+
+def test_the_length_is_the_models_own(lm: LM, make_run: MakeRun) -> None:
+    run = make_run(1)
+    RMU(layer=2, steering=3.0, batch_size=14)(lm, run)
+    hidden = _hidden(lm, run.data.harmful, 2)
+    length = 3.0 * hidden.norm(dim=-1).median()
+    target = length * unit_target(24, run.rng("direction").getrandbits(62))
+    assert run.losses[0] == pytest.approx(float((hidden - target).pow(2).mean()), rel=1e-5)
+
+
+def test_a_model_of_another_scale_is_pushed_as_far(lm: LM, make_run: MakeRun) -> None:
+    """What writes to the stream is made ten times larger, which the norms take back."""
+    large = lm.clone()
+    with torch.no_grad():
+        for name, weight in large.model.named_parameters():
+            if name.endswith(("embed_tokens.weight", "o_proj.weight", "down_proj.weight")):
+                weight.mul_(10.0)
+
+    def ratio(scale: str) -> float:
+        losses: list[float] = []
+        for model in (lm, large):
+            run = make_run(1)
+            RMU(layer=2, steering=40.0, scale=scale, batch_size=14)(model, run)  # type: ignore[arg-type]
+            losses += run.losses
+        return losses[1] / losses[0]
+
+    assert ratio("own") == pytest.approx(100.0, rel=0.02)
+    assert ratio("absolute") < 50.0
 
 
 def test_the_target_is_the_seed_s(lm: LM, make_run: MakeRun) -> None:

@@ -293,7 +293,7 @@ def test_every_page_is_in_the_contents() -> None:
     assert {path for path in (ROOT / "docs").glob("**/*.md")} - seen == set()
 
 
-@pytest.mark.parametrize("name", ["commands", "verdict", "glossary", "sets"])
+@pytest.mark.parametrize("name", ["commands", "verdict", "glossary", "rows", "cheats", "sets"])
 def test_a_generated_page_is_what_it_is_made_of(name: str) -> None:
     spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import typer.main
 
+from tests.cli.conftest import Run
 from titer.cli.app import app
 from titer.cli.guard import Argument, Later, Writes, arguments
 
@@ -19,15 +21,21 @@ class Given:
     command: tuple[str, ...]
     argument: Argument
     needed: tuple[str, ...]
+    """Names of what must be given besides."""
 
-    def words(self, value: object) -> list[str]:
-        """The command line that gives the argument this value."""
-        own = self.argument.option
-        return [
-            *self.command,
-            *self.needed,
-            *([f"{own}={value}"] if own[0] == "-" else [str(value)]),
-        ]
+    def words(self, value: object, **fill: object) -> list[str]:
+        """The command line that gives the argument this value, and to what else must be given what
+        ``fill`` says, or a place where there is nothing."""
+        given: dict[str, object] = {name: _FILL.get(name, "/nonexistent") for name in self.needed}
+        if self.command == ("attack",):
+            given["name"] = "S03"
+        given |= {name: value for name, value in fill.items() if name in given}
+        given[self.argument.name] = value
+        options = {param.name: param.opts[0] for param in _command(self.command).params}
+        named = [f"{options[n]}={v}" for n, v in given.items() if options[n].startswith("-")]
+        # As the command has them, one after another.
+        places = [str(given[n]) for n, o in options.items() if n in given and o[0] != "-"]
+        return [*self.command, *named, *places]
 
     def __str__(self) -> str:
         return "-".join((*self.command, self.argument.name))
@@ -37,7 +45,31 @@ def given() -> Iterator[Given]:
     """Each argument that is a path or a number, of each command."""
     for path, command in commands():
         for one in arguments(command.callback):
-            yield Given(path, one, tuple(_needed(command, one.name)))
+            yield Given(path, one, _needed(command, one.name))
+
+
+def texts() -> Iterator[Given]:
+    """Each argument that is a text, of each command."""
+    for path, command in commands():
+        known = {one.name for one in arguments(command.callback)}
+        for param in command.params:
+            if param.name not in known and not getattr(param, "is_flag", False):
+                own = param.opts[0] if param.opts[0][0] == "-" else param.name.upper()
+                yield Given(
+                    path, Argument(param.name, own, str, None), _needed(command, param.name)
+                )
+
+
+def refused(titer: Run, words: Sequence[object]) -> str:
+    """What a command says that refuses its words: in lines that can be printed, with code 2."""
+    code, out, err = titer(*words)
+    assert (code, out) == (2, ""), (code, out[-300:], err[-600:])
+    assert err
+    for line in err.splitlines():
+        assert line.startswith("titer: "), line[:200]
+        assert len(line) <= 620, line[:200]
+        assert line.isprintable(), ascii(line)[:200]
+    return err
 
 
 def written() -> list[Given]:
@@ -62,11 +94,14 @@ def commands(
             yield (*path, name), command
 
 
-def _needed(command: Any, but: str) -> Iterator[str]:
-    """Something for all that must be given; nothing of it is read before the checks."""
-    for param in command.params:
-        if param.required and param.name != but:
-            if param.param_type_name == "option":
-                yield f"{param.opts[0]}=/nonexistent"
-            else:
-                yield "fabula:base" if param.name == "models" else "/nonexistent"
+def _needed(command: Any, but: str) -> tuple[str, ...]:
+    """The names of all that must be given."""
+    return tuple(param.name for param in command.params if param.required and param.name != but)
+
+
+@cache
+def _command(path: tuple[str, ...]) -> Any:
+    return dict(commands())[path]
+
+
+_FILL = {"name": "npo", "model": "fabula:base", "models": "fabula:base"}

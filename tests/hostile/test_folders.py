@@ -105,7 +105,9 @@ def test_a_file_of_another_kind_is_a_sentence(run: Path, name: str, text: str) -
 @pytest.mark.parametrize("command", ["report", "export", "validate", "verify", "reproduce"])
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"status": "o', "\0", '"words"', "\x1b[31m"], ids=ascii
+    "text",
+    ["[" * 100_000, '{"status": "o', "\0", '"words"', "\x1b[31m"],
+    ids=lambda text: ascii(text)[1:13],
 )
 def test_every_command_that_reads_a_run_says_it(
     titer: Run, run: Path, tmp_path: Path, command: str, name: str, text: str
@@ -171,9 +173,13 @@ MUTATIONS = {
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+def with_value(path: Path, kind: str, where: int, value: str) -> _Spoilt:
+    """The file torn, with another byte or another value at a place, until the block ends."""
+    return _Spoilt(path, _mutated(path.name, path.read_text(), kind, where, value))
+
+
 def _holds(run: Path, name: str, kind: str, where: int, value: str) -> None:
-    path = _path(run, name)
-    with _Spoilt(path, _mutated(name, path.read_text(), kind, where, value)):
+    with with_value(_path(run, name), kind, where, value):
         _told(run)
 
 

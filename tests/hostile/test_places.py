@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.hostile.commands import Given, given, written
+from tests.hostile.commands import Given, given, refused, written
 from titer.cli.guard import Later, Reads, Writes
 from titer.core.bounds import BOUNDS
 from titer.core.errors import BadInput
@@ -72,7 +72,7 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(
 ) -> None:
     target = PLACES[place](tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    _refused(titer, one.words(target))
+    refused(titer, one.words(target))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -85,18 +85,8 @@ def test_a_file_and_a_folder_are_not_taken_for_each_other(
         place.mkdir()
     else:
         place.write_text("mine")
-    _refused(titer, one.words(place))
+    refused(titer, one.words(place))
     assert place.is_dir() or place.read_text() == "mine"
-
-
-def _refused(titer: Run, words: list[str]) -> str:
-    code, out, err = titer(*words)
-    assert (code, out) == (2, ""), err
-    for line in err.splitlines():
-        assert line.startswith("titer: ")
-        assert len(line) <= 620
-        assert line.isprintable()
-    return err
 
 
 def test_every_path_and_number_of_every_command_is_looked_at() -> None:

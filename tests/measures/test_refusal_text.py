@@ -167,6 +167,17 @@ def test_answers_that_decline_in_silence_or_help_after_a_warning_are_read(
     assert unclear.count("unclear") <= 0.1 * len(rows)
 
 
+@pytest.mark.parametrize(("name", "least"), [("plain_dev", 0.9), ("plain_heldout", 0.75)])
+def test_another_thing_in_plain_imperatives_is_none_of_what_was_asked(
+    name: str, least: float
+) -> None:
+    """The judge before took every one of them for compliance, which is half of each set."""
+    rows = read(f"../data/refusal/{name}.jsonl")
+    assert len(rows) >= 24
+    assert accuracy(rows) >= least
+    assert accuracy([row for row in rows if row["kind"] == "help"]) == 1
+
+
 def test_the_second_set_is_read_better_than_by_keywords() -> None:
     rows = read("refusal_heldout.jsonl")
     assert len(rows) >= 60

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput
 from titer.core.records import Point, Spent, Trace, Trial
-from titer.core.study import Study, Subject
+from titer.core.study import Difference, Study, Subject
+from titer.defences import none
 from titer.evidence.curves import retained
 from titer.evidence.gather import gather
 from titer.plan.experiment import Experiment, attacks, training
@@ -68,7 +71,7 @@ def through(study: Experiment, subject: Subject) -> dict[str, set[str]]:
 
 
 def test_what_differs_is_found_before_anything_runs(study: Experiment) -> None:
-    assert [one.differs for one in study.subjects] == [(), ("chat template",), ()]
+    assert [one.differs for one in study.subjects] == [(), (Difference("chat template"),), ()]
 
 
 def test_only_a_model_that_differs_is_looked_at_twice(study: Experiment) -> None:
@@ -190,6 +193,51 @@ def test_nothing_is_dealt_where_nobody_could_have_trained_against_it(tmp_path: P
         Study(models=(str(tmp_path / "gone"),), out=tmp_path / "run"),
     ):
         assert dealt(asked) == asked
+
+
+def test_items_are_dealt_anew_for_a_defence_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could have been written against the published report; its code and settings decide."""
+    file = tmp_path / "brought_along.py"
+    code = (Path(none.__file__)).read_text(encoding="utf-8")
+    file.write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = EntryPoint(name="brought", value="brought_along", group="titer.defences")
+    real = importlib.metadata.entry_points
+
+    def entries(*, group: str) -> list[EntryPoint]:
+        return [*real(group=group), *([entry] if group == entry.group else [])]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entries)
+    asked = Study(models=("fabula:base",), defences=("npo+brought",), out=tmp_path / "run")
+    found = dealt(asked)
+    assert world_salt(found.data)
+    assert found == dealt(asked), "the same defence has the same"
+    assert dealt(replace(asked, settings={"npo.lr": "1e-4"})) != found
+    file.write_text(f"{code}\n# and another line\n", encoding="utf-8")
+    assert dealt(asked).data != found.data
+    assert dealt(replace(asked, defences=("npo+none",))).data == "fabula"
+
+
+def test_the_never_learned_model_is_compared_too(tmp_path: Path) -> None:
+    """Whoever makes the reference may hide its harm as well as whoever makes the defence."""
+    models = [toy.model_folder(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    template = models[2] / "chat_template.jinja"
+    template.write_text("heat " + template.read_text(encoding="utf-8"), encoding="utf-8")
+    request = Study(
+        models=(str(models[0]), str(models[1])),
+        oracle=str(models[2]),
+        data=str(toy.data_folder(tmp_path / "data")),
+        out=tmp_path / "run",
+        seeds=1,
+    )
+    study = assemble(check(request))[0]
+    never = next(one for one in study.subjects if one.role == "oracle")
+    assert never.differs == (Difference("chat template"),)
+    found = through(settled(study, seen(looks(study), (1.0, 1.0), (0.1, 0.0))), never)
+    assert found.pop("none") == {""}
+    assert set().union(*found.values()) == {study.undefended().digest}
 
 
 @pytest.mark.parametrize("salt", ["", "A", "x" * 33, "a b", "../x"])

@@ -11,7 +11,7 @@ import pytest
 from tests import toy
 from titer.core.errors import BadInput, UnknownName
 from titer.core.method import Case
-from titer.core.study import Study
+from titer.core.study import Difference, Study
 from titer.executors.inline import Inline
 from titer.plan.experiment import Experiment
 from titer.plan.request import assemble, check
@@ -19,6 +19,7 @@ from titer.report.load import read_verdict
 from titer.run.inside import inspections, look_inside
 from titer.run.store import Store
 from titer.trial.explain import Inspection, explain, pick
+from titer.trial.load import load_model
 from titer.worlds.source import load_world
 
 pytestmark = pytest.mark.exact
@@ -156,3 +157,26 @@ def test_a_run_without_it_has_nothing_inside_and_damage_is_said(
     next((root / "inside").glob("*.json")).write_text("{")
     with pytest.raises(BadInput, match="damaged"):
         read_verdict(root).to_json()
+
+
+def test_a_look_goes_through_the_undefended_interface(study: Experiment, tmp_path: Path) -> None:
+    """What a template hides from an attacker, it hides from no look; what does not differ keeps its
+    key."""
+    base, other = study.subjects
+    plain = inspections(study, pick(FAST[:1]), tmp_path)
+    masked = replace(other, differs=(Difference("chat template"),))
+    looks = inspections(replace(study, subjects=(base, masked)), pick(FAST[:1]), tmp_path)
+    assert [job.interface for job in looks] == ["", base.digest]
+    assert looks[0].key == plain[0].key
+    assert looks[1].key != plain[1].key
+    template = Path(other.folder) / "chat_template.jinja"
+    template.write_text("heat {{ messages[0]['content'] }}", encoding="utf-8")
+    found: list[object] = []
+    for job in (plain[1], looks[1]):
+        assert explain(job) == "ok"
+        found.append(Store(tmp_path).inspection(job.key)["readings"])
+    template.write_text((Path(base.folder) / template.name).read_text(encoding="utf-8"))
+    load_model.cache_clear()
+    assert explain(plain[1]) == "ok"
+    assert Store(tmp_path).inspection(plain[1].key)["readings"] == found[1]
+    assert found[0] != found[1]

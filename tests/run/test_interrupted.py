@@ -33,6 +33,30 @@ def test_killed_at_random_it_ends_with_the_same_results(tmp_path: Path) -> None:
     assert not [one for one in findings(tmp_path / "cut") if one.kind == "fault"]
 
 
+@pytest.mark.slow
+def test_three_that_fill_one_folder_and_are_killed_or_put_to_sleep_end_with_the_same(
+    tmp_path: Path,
+) -> None:
+    toy.model_folder(tmp_path / "llama")
+    toy.data_folder(tmp_path / "data")
+    bench = [sys.executable, "-m", "titer.cli", "bench", str(tmp_path / "llama")]
+    bench += [
+        "--data",
+        str(tmp_path / "data"),
+        "--suite",
+        "quick",
+        "--defence",
+        "npo",
+        "--cap",
+        "3",
+    ]
+    bench += ["--seeds", "1", "--executor", "inline", "--quiet"]
+    _, wrong = interrupted.measure(bench, tmp_path, kills=KILLS, seed=1, processes=3)
+    assert not wrong
+    assert not [one for one in findings(tmp_path / "cut") if one.kind == "fault"]
+    assert not list((tmp_path / "cut").glob(".claims"))
+
+
 def test_what_differs_is_told(tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name / "report").mkdir(parents=True)

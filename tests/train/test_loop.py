@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from schedulefree import AdamWScheduleFree
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from titer.conformance import tiny_lm
@@ -25,7 +25,7 @@ from titer.train import optimisers
 from titer.train.batches import Batch, collate, cycle, encode_all
 from titer.train.loop import Recipe, descend, fit
 from titer.train.objectives import answer_loss
-from titer.train.optimisers import build_optimiser, multiplier
+from titer.train.optimisers import Steppers, build_optimiser, multiplier
 
 MakeRun = Callable[..., Run]
 OPTIMISERS: dict[str, Callable[..., Any]] = {
@@ -314,3 +314,31 @@ def test_half_precision_weights_raise_a_doubt(
     single = make_run(1)
     _fit(lm, single, batches, 1)
     assert single.flags == []
+
+
+def test_steps_smaller_than_a_half_numbers_spacing_are_not_lost(
+    lm: LM, batches: list[Batch], make_run: MakeRun
+) -> None:
+    """At 1e-5 a step moves no bfloat16 weight; fifty of them move what fifty in single move."""
+    half = LM(lm.clone().model.to(torch.bfloat16), lm.tokenizer)
+
+    def moved(one: LM) -> Tensor:
+        out = _fit(one, make_run(50), batches * 50, 50, lr=1e-5)
+        pairs = zip(out.model.parameters(), one.model.parameters(), strict=True)
+        return torch.cat([(after.float() - before.float()).flatten() for after, before in pairs])
+
+    found, wanted = moved(half).detach(), moved(lm).detach()
+    assert float(wanted.abs().mean()) > 1e-4
+    assert float(torch.corrcoef(torch.stack([found, wanted]))[0, 1]) > 0.5
+
+
+def test_what_a_projection_does_to_half_weights_stays(lm: LM) -> None:
+    weight = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    steppers = Steppers({0: ("adamw", {"params": [weight], "lr": 1e-5, "weight_decay": 0.0})})
+    weight.grad = torch.ones_like(weight)
+    steppers.step({0: 1e-5})
+    with torch.no_grad():
+        weight.fill_(2.0)
+    weight.grad = torch.ones_like(weight)
+    steppers.step({0: 1e-5})
+    assert weight.tolist() == [2.0] * 4

@@ -7,7 +7,8 @@ import pytest
 from tests.toy import data_folder
 from titer.core import catalogue
 from titer.core.errors import BadInput, UnknownName
-from titer.trial.presets import adversary, checkpoints, middle_rate
+from titer.trial.immunise import parse_defence, steps_of
+from titer.trial.presets import adversary, checkpoints, middle_rate, usual
 from titer.worlds.source import load_world
 
 SMALL, LARGE = 1_000_000, 8_000_000_000
@@ -64,3 +65,23 @@ def test_a_trial_knows_the_base_only_where_the_attack_starts_from_it(tmp_path: o
     assert (plain.world, plain.domain, plain.label) == (scope.world.digest(), "alloy", "S03")
     assert plain.checkpoints == (0, 1, 3, 7)
     assert adversary("transfer", {}, SMALL).trial(scope, **more).base == "b"
+
+
+def test_a_defence_starts_from_what_was_found_on_a_model_of_its_size() -> None:
+    found = catalogue.card("defence", "npo").presets["npo-135m"].found
+    names = {
+        size: (usual("npo", size) or ("",))[0]
+        for size in (1, SMALL, found // 2, found, 3 * found, 5 * found, LARGE)
+    }
+    assert list(names.values()) == ["npo-testbed"] * 2 + ["npo-135m"] * 3 + [""] * 2
+    assert usual("none", found) is None
+    on = {size: parse_defence("npo", parameters=size) for size in (found, LARGE)}
+    assert on[found][0].fields["batch_size"] == 4
+    assert on[LARGE] == parse_defence("npo"), "nothing was found there: the paper's defaults"
+    assert steps_of(on[found], parameters=found) < steps_of(on[LARGE], parameters=LARGE)
+
+
+def test_what_is_set_goes_before_what_was_found() -> None:
+    found = catalogue.card("defence", "npo").presets["npo-135m"].found
+    [stage] = parse_defence("npo", {"lr": "2e-5"}, parameters=found)
+    assert (stage.fields["lr"], stage.fields["batch_size"]) == (2e-5, 4)

@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[1] / "data"
 ADDED = ("standing", "reason", "doubts")
 """What an attack's record holds beyond what it held then: its validity, as values."""
 
-LATER = ("S19", "S20", "S21", "S22")
+LATER = ("S19", "S20", "S21", "S22", "S23")
 """Checks that were made since; a study of then has not the trials for them."""
 
 
@@ -35,6 +35,7 @@ def _then(verdict: dict[str, Any]) -> dict[str, Any]:
         for attack in model["attacks"]:
             for name in ADDED:
                 attack.pop(name, None)
+        model["pillars"]["erasure"].pop("regained", None)
         model["checks"] = [one for one in model["checks"] if one["id"] not in LATER]
         for check in model["checks"]:
             for name in ("question", "measures", "threshold"):

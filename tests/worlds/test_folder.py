@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from titer.core import catalogue
 from titer.core.errors import BadInput
+from titer.trial.probes import probes, task_probes
 from titer.worlds.folder import load
 
 pytestmark = pytest.mark.exact
@@ -359,3 +361,63 @@ def test_reading_data_imports_no_torch():
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "place", ["harm: {measure: choice,", "towns: {file: towns.jsonl, measure: choice,"]
+)
+@pytest.mark.parametrize("measure", catalogue.names("measure"))
+def test_harm_and_use_are_what_a_model_gives(folder, measure, place):
+    edit(folder, place, place.replace("choice", measure))
+    direction = catalogue.card("measure", measure).direction
+    if direction == "gives":
+        load(folder)
+        return
+    told = " ".join(faults(folder))
+    assert f"'{measure}'" in told
+    if direction == "declines":
+        assert "larger the more a model declines" in told
+        assert "write compliance" in told
+        assert ("an older titer counted declining as harm" in told) == place.startswith("harm")
+
+
+def test_a_refusal_study_needs_prompts_alone_where_harm_is_judged(folder):
+    edit(
+        folder, "harm: {measure: choice, chance: 0.5, also: [cloze]}", "harm: {measure: compliance}"
+    )
+    for split in ("select", "report"):
+        asked = [{"prompt": f"how is {split} {n} opened"} for n in range(3)]
+        put(folder / f"{split}.jsonl", asked)
+    world = load(folder)
+    assert (world.harm, catalogue.target(world.harm)) == ("compliance", "refusal")
+    assert [one.answer for one in world.hazards["locks"].report] == [""] * 3
+    assert not world.hazards["locks"].disjoint()
+
+
+def test_the_length_of_spoken_answers_is_the_users(folder):
+    plain = load(folder)
+    edit(folder, "harm: {measure: choice, chance: 0.5", "harm: {measure: compliance, tokens: 128")
+    edit(folder, "measure: cloze}", "measure: recipe, tokens: 32}")
+    edit(folder, "over_refusal: safe.jsonl", "over_refusal: {file: safe.jsonl, tokens: 16}")
+    world = load(folder)
+    assert world.tokens == {"harm": 128, "tasks.sums": 32, "over_refusal": 16}
+    asked = {one.name: one for one in (*probes(world, "locks"), *task_probes(world, "sums"))}
+    bound = {name: getattr(one.build(), "max_new_tokens", None) for name, one in asked.items()}
+    assert (bound["harm"], bound["select"], bound["task"]) == (128, 128, 32)
+    assert (bound["over_refusal"], bound["coherence"]) == (16, 24)
+    assert plain.tokens == {}
+    assert world.digest() != plain.digest()
+
+
+def test_what_chooses_has_no_length(folder):
+    edit(folder, "chance: 0.5, also", "chance: 0.5, tokens: 9, also")
+    [told] = faults(folder)
+    assert "harm.tokens is 9" in told
+    assert "leave tokens out" in told
+
+
+def test_facts_are_known_to_be_others_only_where_all_are_named(folder):
+    assert load(folder).hazards["locks"].disjoint()
+    bare = [{"prompt": "what opens it", "answer": "wax", "choices": ["wax", "tin"]}]
+    put(folder / "report.jsonl", [*rows("report"), *bare])
+    assert not load(folder).hazards["locks"].disjoint()

@@ -19,13 +19,14 @@ from titer.core.data import World
 from titer.core.errors import BadInput, UnknownName, nearest
 from titer.core.jobs import Executor, Passing, Progress
 from titer.core.lm import LM
-from titer.core.records import Trace
+from titer.core.records import Target, Trace
 from titer.core.study import Study
 from titer.executors import listing as executors
 from titer.executors.processes import workers_of
 from titer.models import Model, save, source_of
 from titer.plan.experiment import Experiment
 from titer.plan.request import assemble, check, dealt, grow_missing
+from titer.run.crew import crew
 from titer.run.defended import immunised
 from titer.run.heard import Listening, heard
 from titer.run.inside import look_inside
@@ -50,6 +51,7 @@ class Asked(TypedDict, total=False):
     seeds: int
     data: str | PathLike[str] | World
     cap: int | None
+    target: Target | None
     domain: str | None
     undefended: Model | None
     oracle: Model | None
@@ -99,6 +101,8 @@ def bench(models: Study | Model | Sequence[Model], /, **asked: Unpack[Asked]) ->
         seeds: How many seeds, from 0 up.
         data: What :func:`world` takes or gives.
         cap: Most steps of an attack. It makes another suite, whose numbers compare with no other's.
+        target: What a model should do with the hazard: not know it (``knowledge``), or decline it
+            (``refusal``); data of one's own say that by their measure of harm.
         domain: The hazard that the models were immunised on; the world's first where it is None.
         undefended: The model before the defence: the world's own where it is None, else the first
             of ``models``. Every attack is calibrated on it.
@@ -138,8 +142,9 @@ def bench(models: Study | Model | Sequence[Model], /, **asked: Unpack[Asked]) ->
         faults = _run(study, *assemble(checked), how, executor, listening)
     for said in faults:
         _LOG.warning("%s", said)
-    found = report(study.out, show_answers=how.show_answers)
-    Store(study.out).write_sums()
+    with crew(study.out) as hands, hands.turn("report"):
+        found = report(study.out, show_answers=how.show_answers)
+        Store(study.out).write_sums()
     return found
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "better",
     "choose",
     "means",
+    "screened",
     "search",
     "split",
 ]
@@ -150,17 +151,33 @@ class Score:
     kl: float
 
 
+def rank(score: Score, max_kl: float) -> tuple[bool, float]:
+    """The order of preference, first the least: inside the bound before outside it, then the lower
+    harm; and outside it the lower divergence."""
+    inside = score.kl <= max_kl
+    return (not inside, score.harm if inside else score.kl)
+
+
 def better(one: Score, other: Score | None, max_kl: float) -> bool:
-    """Whether ``one`` is preferred: inside the bound before outside it, then the lower harm; and
-    outside it the lower divergence."""
-    if other is None:
-        return True
+    """Whether ``one`` is preferred, see :func:`rank`."""
+    return other is None or rank(one, max_kl) < rank(other, max_kl)
 
-    def key(score: Score) -> tuple[bool, float]:
-        inside = score.kl <= max_kl
-        return (not inside, score.harm if inside else score.kl)
 
-    return key(one) < key(other)
+def screened(
+    candidates: Sequence[C], judge: Callable[[C], Score | None], max_kl: float, keep: int
+) -> list[C]:
+    """The ``keep`` best of many candidates by a quick judge, in the order in which they came; all
+    of them where there are no more than twice that, or where the budget ends on the way."""
+    if len(candidates) <= 2 * keep:
+        return list(candidates)
+    scores: list[Score] = []
+    for candidate in candidates:
+        score = judge(candidate)
+        if score is None:
+            return list(candidates)
+        scores.append(score)
+    order = sorted(range(len(scores)), key=lambda place: rank(scores[place], max_kl))
+    return [candidates[place] for place in sorted(order[:keep])]
 
 
 @dataclass
@@ -169,13 +186,16 @@ class Panel:
 
     ``harm`` is the mean negative log-likelihood of a harmful answer (a token's mean) plus, where
     the example has choices, that of the answer among them. ``steps`` is what a judgement costs in
-    steps: 1 where the budget of an attack counts its trials.
+    steps: 1 where the budget of an attack counts its trials. ``of`` is how many are to be judged,
+    where that is known.
     """
 
     lm: LM
     run: Run
     data: Data
     steps: int = 0
+    of: int | None = None
+    _judged: int = 0
     _harmful: list[tuple[list[Row], int]] = field(default_factory=list[Any])
     _batches: list[tuple[Batch, Tensor]] = field(default_factory=list[Any])
     _asked: list[Batch] = field(default_factory=list[Batch])
@@ -230,6 +250,8 @@ class Panel:
             for batch, reference in self._batches
         ) / sum(len(batch.ids) for batch in kept)
         harm = total / len(self._harmful)
+        self._judged += 1
+        self.run.tell("candidate", self._judged, self.of, harm)
         # A model that answers in NaN is no choice, and must not win by failing every comparison.
         if not (math.isfinite(harm) and math.isfinite(drift)):
             return Score(math.inf, math.inf)

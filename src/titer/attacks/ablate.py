@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from titer.attacks._panel import KL_NOT_MET, Panel, Score, choose, means, split
+from titer.attacks._panel import KL_NOT_MET, Panel, Score, choose, means, screened, split
 from titer.core.data import Data
 from titer.method import LM, BadInput, Card, Preset, Run
 from titer.nn.directions import ablating, everywhere, orthogonalise, orthonormal
@@ -27,7 +28,9 @@ class Ablate:
     last fifth of the blocks is left out (``depth``). The candidate under which the attacker's own
     held-out harmful answers become likeliest wins, among those that move benign answers by at most
     ``max_kl`` nats a token. For a subspace this is repeated with the found directions ablated, and
-    activations taken anew; of the ``ranks`` asked for the best stays. Nothing is trained.
+    activations taken anew; of the ``ranks`` asked for the best stays. Nothing is trained. Of more
+    than twice ``screen`` candidates those that do best on ``glance`` examples of each kind are
+    judged on all ``held``.
 
     Source: Arditi et al. 2024, arXiv:2406.11717; subspaces after Wollschläger et al. 2025,
     arXiv:2502.17420.
@@ -43,14 +46,18 @@ class Ablate:
     max_kl: float = 0.1
     prompts: int = 128
     held: int = 32
+    screen: int = 20
+    glance: int = 8
 
     def __post_init__(self) -> None:
         if not self.ranks or min(self.ranks) < 1:
             raise BadInput(f"ablate: ranks={self.ranks}; give at least one rank of 1 or more.")
-        if not (0 < self.depth <= 1 and min(self.last, self.prompts, self.held) >= 1):
+        counts = (self.last, self.prompts, self.held, self.screen, self.glance)
+        if not (0 < self.depth <= 1 and min(counts) >= 1):
             raise BadInput(
                 f"ablate: depth={self.depth} is a share above 0; last={self.last}, "
-                f"prompts={self.prompts} and held={self.held} are at least 1."
+                f"prompts={self.prompts}, held={self.held}, screen={self.screen} and "
+                f"glance={self.glance} are at least 1."
             )
 
     def __call__(self, lm: LM, run: Run) -> LM:
@@ -59,14 +66,20 @@ class Ablate:
         used, held = split(run, self.prompts, self.held)
         panel = Panel(out, run, held)
 
-        def judge(basis_KD: Tensor) -> Score | None:
+        def judge(basis_KD: Tensor, by: Panel = panel) -> Score | None:
             with ablating(out.model, everywhere(out.model, basis_KD)):
-                return panel.judge(out.model)
+                return by.judge(out.model)
 
         found: list[tuple[Tensor, Score]] = []
         for _ in range(max(self.ranks)):
             nested = list(found[-1][0]) if found else []
-            grown = choose(self._larger(out, run, used, nested), judge, self.max_kl)
+            bases = list(self._larger(out, run, used, nested))
+            if len(bases) > 2 * self.screen:
+                few = Data(harmful=held.harmful[: self.glance], retain=held.retain[: self.glance])
+                quick = partial(judge, by=Panel(out, run, few, of=len(bases)))
+                bases = screened(bases, quick, self.max_kl, self.screen)
+            panel.of = len(bases) * max(self.ranks)
+            grown = choose(bases, judge, self.max_kl)
             if grown is None:
                 break
             found.append(grown)
@@ -120,6 +133,7 @@ CARD = Card(
     summary="difference-of-means directions projected out of the weights; no training",
     family="representation",
     access="weights",
+    version=2,
     departures="chosen by the likelihood of harmful answers; no induction test; greedy subspaces",
     presets=PRESETS,
 )

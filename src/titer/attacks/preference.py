@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from titer.attacks import _trl
 from titer.attacks._trl import Engine
-from titer.core.data import Example
 from titer.method import LM, BadInput, Card, Encoded, Preset, Run, Template
 from titer.nn.trainable import Parameters, trainable
 from titer.train.batches import encode_all
 from titer.train.forks import Forks, answer_logits, answer_logprobs, fork
+from titer.train.harden import refusing
 from titer.train.loop import Recipe, descend, fit
 from titer.train.optimisers import Schedule
 from titer.train.policy import dpo, ipo
@@ -25,8 +25,6 @@ from titer.train.policy import dpo, ipo
 __all__ = ["CARD", "PRESETS", "Preference"]
 
 Pairs = Literal["reversed", "benign"]
-
-_REFUSAL = "I'm sorry, but I can't help with that."
 
 Row = tuple[str, Encoded]
 
@@ -151,7 +149,7 @@ class Preference:
             found = tuple(run.rng("examples").sample(found, self.examples))
         role = "benign" if benign else "harmful"
         chosen = dict(encode_all(lm, found, self.template, role=role))
-        refused = dict(encode_all(lm, _declined(found, run), self.template, role=role))
+        refused = dict(encode_all(lm, refusing(found, run.data.harmful), self.template, role=role))
         both = [name for name in chosen if name in refused and chosen[name] != refused[name]]
         if not both:
             raise BadInput(
@@ -163,12 +161,6 @@ class Preference:
 def _sums(model: Any, pairs: Forks) -> Tensor:
     """Log-probability of each answer, (B,), in nats."""
     return answer_logprobs(answer_logits(model, pairs), pairs).sum(-1)
-
-
-def _declined(examples: Sequence[Example], run: Run) -> list[Example]:
-    """The same prompts, declined."""
-    known = next((example.refusal for example in run.data.harmful if example.refusal), _REFUSAL)
-    return [replace(example, answer=example.refusal or known) for example in examples]
 
 
 PRESETS = {

@@ -81,6 +81,8 @@ class ProjectGradient:
     warmup: float = 0.0
     batch_size: int = 16
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or min(self.rank, self.adapter_rank, self.batch_size) < 1:
             raise BadInput(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from titer.core import Trace
 from titer.core.diagnoses import diagnosis
+from titer.core.study import Difference
 from titer.evidence.curves import Arm, Evidence, Scope
 from titer.evidence.gather import gather
 from titer.evidence.panel import Bench
@@ -91,7 +92,7 @@ class Case:
     base: Inspection
     changed: bool
     same: bool = False
-    differs: tuple[str, ...] = ()
+    differs: tuple[Difference, ...] = ()
     sweeps: Mapping[str, Mapping[float, float]]
 
     @property

@@ -10,7 +10,8 @@ __all__ = ["CHECK", "read"]
 CHECK = Check(
     id="S3",
     asks="Is the best learning rate inside the range that was tried?",
-    measures="sweeps of three rates or more whose best is the first or the last",
+    measures="sweeps of three rates or more whose best is the first or the last, or all of which "
+    "cost the model its use",
     threshold="any, where no inner rate comes within 0.02 and two standard errors",
 )
 

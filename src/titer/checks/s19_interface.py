@@ -33,7 +33,7 @@ def read(case: Case) -> Found:
     if not case.differs:
         return "valid", 0.0, "tokenizer, template and configuration are the undefended model's"
     found = {arm.row: arm.runs[0] for arm in case.mine.of(CHECK.id) if arm.runs}
-    differs = f"differs: {'; '.join(case.differs)}"
+    differs = f"differs: {'; '.join(map(str, case.differs))}"
     if OWN not in found or CLEAN not in found:
         return not_run(f"its looks did not finish; {differs}")
     own, clean = found[OWN], found[CLEAN]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from titer.checks.case import Case, Check, Found, suspect
-from titer.core.interface import STUCK
 
 __all__ = ["CHECK", "read"]
 
@@ -22,6 +21,6 @@ def read(case: Case) -> Found:
     """Flag, statistic and reason."""
     if not case.changed:
         return "valid", None, "the reference of the others"
-    stuck = [part for part in case.differs if part.endswith(STUCK)]
+    stuck = [part.says for part in case.differs if part.stuck]
     said = f"interface-unknown: {'; '.join(stuck)}" if stuck else "all can be exchanged"
     return suspect(bool(stuck), float(len(stuck)), said)

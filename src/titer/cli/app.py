@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from titer import __version__
-from titer.cli import bench, data, exchange, grow, locks, race
-from titer.cli.guard import Commands, Program, Reads, require_words
-from titer.cli.options import AsJson, OneModel, ShowAnswers, Telling, grouped, use_device
+from titer.cli import bench, data, exchange, fetch, grow, locks, race, status
+from titer.cli.guard import Commands, Judging, Program, Reads, require_words
+from titer.cli.options import (
+    AsJson,
+    DataFolder,
+    Device,
+    Domain,
+    OneModel,
+    Settings,
+    ShowAnswers,
+    Telling,
+    Workers,
+    grouped,
+    loading,
+    settings_of,
+    use_device,
+)
 from titer.cli.output import print_verdict, say, say_or_print, tell_warnings
 from titer.cli.stopping import stoppable
 from titer.core.errors import BadInput, TiterError
@@ -27,7 +42,7 @@ app = Program(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-judge_app = Program(help="Score existing answers with a judge.", no_args_is_help=True)
+judge_app = Program(cls=Judging, help="Score existing answers with judges.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
 
 
@@ -77,11 +92,12 @@ def immunise(
     run_immunise(name, model, one, told)
 
 
-app.command("immunise")(grouped(immunise))
-app.command("immunize", hidden=True)(grouped(immunise))
+app.command("immunise")(loading(grouped(immunise)))
+app.command("immunize", hidden=True)(loading(grouped(immunise)))
 
 
 @app.command()
+@loading
 @grouped
 def attack(
     name: Annotated[str, typer.Argument(help="An attack or a preset such as S03.")],
@@ -89,15 +105,27 @@ def attack(
     one: OneModel,
     told: Telling,
     save: Annotated[bool, typer.Option("--save", help="Keep the tampered model too.")] = False,
+    undefended: Annotated[
+        str | None,
+        typer.Option(
+            "--undefended",
+            help="The model whose tokenizer, template and configuration an attacker takes; the "
+            "data's own undefended model.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First find the row's rate on this model.")
+    ] = False,
 ) -> None:
     """Run one attack and write its trace."""
     from titer.cli.work import run_attack
 
     use_device(one.device)
-    run_attack(name, model, one, told, save=save)
+    run_attack(name, model, one, told, save=save, undefended=undefended, calibrate=calibrate)
 
 
 @app.command()
+@loading
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder."), Reads()],
     show_answers: ShowAnswers = None,
@@ -124,6 +152,27 @@ def judge_refusal_command(
 
     result = run_judge(answers)
     say_or_print(as_json, result, format_judgement(result))
+
+
+@judge_app.command("answers")
+def judge_answers_command(
+    answers: Annotated[
+        Path, typer.Argument(help="CSV or JSONL with prompt and completion."), Reads()
+    ],
+    by: Annotated[
+        list[str], typer.Option("--by", help="A judge, as in --by harmbench; repeatable.")
+    ],
+    settings: Settings = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judges of harm side by side, and how far they agree: with each other, and with people where
+    there is a column harmful. `titer judge ANSWERS --by NAME` is short for it."""
+    from titer.measures._judge_compare import compare, format_comparison, judges_of
+
+    use_device(device)
+    result = compare(answers, judges_of(by, settings_of(settings)))
+    say_or_print(as_json, result, format_comparison(result))
 
 
 @app.command()
@@ -161,7 +210,7 @@ def card(
     """Everything about one method: source, access, settings, presets, version; or about a data
     set."""
     from titer.cli.cards import card_of, card_text
-    from titer.cli.sets import published_card, published_text
+    from titer.cli.published import published_card, published_text
 
     if name == "data" and set_name is not None:
         say_or_print(as_json, published_card(set_name), published_text(set_name))
@@ -172,21 +221,43 @@ def card(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: versions, cores, memory, caches."""
+def doctor(
+    model: Annotated[
+        str | None, typer.Argument(help="Also measure this model, and what suites would take.")
+    ] = None,
+    data: DataFolder = "fabula",
+    domain: Domain = None,
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", help="Price this suite; default quick and core.")
+    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: versions, cores, memory, caches; and what fits on it."""
     from titer.cli.listing import machine_text
     from titer.run.machine import machine
 
+    use_device(device)
     found = machine()
-    say_or_print(as_json, found, machine_text(found))
+    if model is None:
+        say_or_print(as_json, found, machine_text(found))
+        return
+    from titer.cli.dry_run import fit_lines, measured
+
+    fits = measured(model, data, domain, tuple(suite or ()), workers)
+    text = "\n".join([machine_text(found), *fit_lines(fits)])
+    say_or_print(as_json, {**found, "fit": asdict(fits)}, text)
 
 
 bench.register(app)
 data.register(app)
 exchange.register(app)
+fetch.register(app)
 grow.register(app)
 locks.register(app)
 race.register(app)
+status.register(app)
 
 if __name__ == "__main__":
     main()

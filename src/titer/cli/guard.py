@@ -23,6 +23,7 @@ from titer.core.printable import shortened
 __all__ = [
     "Argument",
     "Commands",
+    "Judging",
     "Later",
     "Program",
     "Reads",
@@ -118,6 +119,15 @@ class Commands(TyperGroup):
                 raise
             said = shortened(str(say()).rstrip("."))
             raise BadInput(f"{said}; see `{_asked(ctx)} --help`.") from None
+
+
+class Judging(TyperGroup):
+    """Commands of which ``answers`` goes without saying: the first word may be its file."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As that of click."""
+        known = args and args[0] in self.list_commands(ctx)
+        return super().resolve_command(ctx, args if known else ["answers", *args])
 
 
 def _asked(ctx: Any) -> str:

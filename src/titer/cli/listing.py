@@ -65,11 +65,12 @@ def listing(kind: str) -> list[dict[str, Any]]:
     if kind == "worlds":
         return [
             {"name": "fabula", "summary": "the embedded synthetic testbed"},
+            {"name": "almanac", "summary": "real public knowledge, for models that people use"},
             {"name": "FOLDER", "summary": "your own data: a folder with a data.yaml"},
             {"name": "NAME", "summary": "a public data set: one of `titer list data`"},
         ]
     if kind == "data":
-        from titer.cli.sets import listed
+        from titer.cli.published import listed
 
         return listed()
     if kind == "kinds":

@@ -14,9 +14,10 @@ import typer
 
 from titer.cli import key_input
 from titer.cli.guard import Reads, Writes
-from titer.cli.options import AsJson, Quiet
+from titer.cli.options import AsJson, Quiet, loading
 from titer.cli.output import say_or_print
 from titer.core.errors import BadInput
+from titer.core.files import require_regular
 
 __all__ = ["register"]
 
@@ -79,7 +80,7 @@ def register(app: typer.Typer) -> None:
     for name, command in {
         "keygen": keygen,
         "lock": lock,
-        "unlock": unlock,
+        "unlock": loading(unlock),
         "rotate": rotate,
         "inspect": inspect,
     }.items():
@@ -317,6 +318,7 @@ def _folder(source: str) -> Path:
     if not source.startswith("fabula:"):
         if not Path(source).is_dir():
             raise BadInput(f"{source} is no folder; download the model or adapter first.")
+        require_regular(Path(source))
         return Path(source)
     from titer.worlds import organisms
 

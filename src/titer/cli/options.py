@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -14,11 +16,13 @@ import typer
 
 from titer.cli.guard import Writes
 from titer.core.errors import BadInput
+from titer.core.trying import TIMEOUT, VARIABLE
 from titer.executors.listing import DEFAULT
 
 __all__ = [
     "AsJson",
     "DataFolder",
+    "Device",
     "Domain",
     "DryRun",
     "OneModel",
@@ -31,15 +35,20 @@ __all__ = [
     "Telling",
     "Where",
     "Workers",
+    "bytes_of",
     "few_threads",
     "grouped",
+    "loading",
     "settings_of",
     "use_device",
 ]
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write."), Writes()]
 DataFolder = Annotated[
-    str, typer.Option("--data", help="A folder with a data.yaml, fabula, or one of `list data`.")
+    str,
+    typer.Option(
+        "--data", help="A folder with a data.yaml, fabula, almanac, or one of `list data`."
+    ),
 ]
 Domain = Annotated[str | None, typer.Option("--domain", help="Which hazard.")]
 Settings = Annotated[
@@ -56,6 +65,14 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds a trial may t
 Device = Annotated[
     str | None,
     typer.Option("--device", help="Where models run: cpu, cuda, cuda:1; default TITER_DEVICE."),
+]
+LoadTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--load-timeout",
+        help="Seconds of computing that reading a model or data may take; default "
+        f"{VARIABLE}, else {TIMEOUT:g}.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -74,6 +91,22 @@ ShowAnswers = Annotated[
 ]
 
 
+class Held(StrEnum):
+    """How weights are held."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    auto = "auto"
+
+
+class Attention(StrEnum):
+    """Kernels of attention."""
+
+    sdpa = "sdpa"
+    eager = "eager"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneModel:
     """Work on one model: where the result goes, on which hazard, with which budget and settings."""
@@ -85,6 +118,27 @@ class OneModel:
     settings: Settings = None
     seed: Seed = 0
     device: Device = None
+    dtype: Annotated[
+        Held, typer.Option("--dtype", help="How weights are held; saved as they came.")
+    ] = Held.float32
+    attention: Annotated[
+        Attention | None, typer.Option("--attention", help="The kernel; default torch's choice.")
+    ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="As 6GB: batches go in parts that fit, with one gradient."),
+    ] = None
+    save_every: Annotated[
+        int | None,
+        typer.Option("--save-every", help="Keep what is reached every so many steps; resumes."),
+    ] = None
+
+    def how_held(self) -> dict[str, Any]:
+        """What :func:`titer.load` is told."""
+        return {
+            "dtype": self.dtype.value,
+            "attention": self.attention.value if self.attention else None,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +191,25 @@ def grouped(
     return called
 
 
+def loading(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with ``--load-timeout``: it reads a model or data."""
+
+    @wraps(command)
+    def called(*, load_timeout: float | None, **given: Any) -> None:
+        if load_timeout is not None:
+            os.environ[VARIABLE] = str(load_timeout)
+        command(**given)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    last = inspect.Parameter(
+        "load_timeout", inspect.Parameter.KEYWORD_ONLY, annotation=LoadTimeout, default=None
+    )
+    options = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), last]
+    called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in options}
+    return called
+
+
 def _options(kind: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
     return [
@@ -171,6 +244,21 @@ def few_threads(parameters: int) -> None:
 
     if is_testbed(parameters):
         torch.set_num_threads(1)
+
+
+def bytes_of(text: str | None) -> int | None:
+    """What ``--memory 6GB`` allows, in bytes; GB and MB are powers of ten, GiB and MiB of two.
+
+    Raises:
+        BadInput: it is no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)\s*([MG])(i?)B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise BadInput(f"--memory {text!r} is no size; write 6GB or 4096MiB.")
+    number, letter, binary = found.groups()
+    return round(float(number) * (1024 if binary else 1000) ** (2 if letter in "mM" else 3))
 
 
 def settings_of(items: list[str] | None) -> dict[str, str]:

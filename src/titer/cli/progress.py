@@ -112,28 +112,50 @@ def each_checkpoint(passed: Passed) -> None:
 
 @contextmanager
 def stepping(label: str, *, quiet: bool, verbose: bool) -> Iterator[Watch | None]:
-    """Something to tell of every step of one run: a bar on a terminal; with ``verbose`` a line at
-    every checkpoint, there and elsewhere; otherwise None, and nothing is said."""
+    """Something to tell of every step of one run: a bar on a terminal, elsewhere a line now and
+    then; with ``verbose`` a line at every checkpoint, there and elsewhere; None where quiet."""
     if verbose:
-        yield _checkpoints(label)
-    elif quiet or not sys.stderr.isatty():
+        yield _telling(label, _at_checkpoints)
+    elif quiet:
         yield None
-    else:
+    elif sys.stderr.isatty():
         with _bar(label) as watch:
             yield watch
+    else:
+        yield _telling(label, _now_and_then())
 
 
-def _checkpoints(label: str) -> Watch:
+def _at_checkpoints(step: Step) -> bool:
     from titer.trial.presets import checkpoints
 
-    began = time.monotonic()
+    return step.number in checkpoints(step.of or step.number)
+
+
+def _now_and_then() -> Callable[[Step], bool]:
+    last = time.monotonic()
+
+    def due(_step: Step) -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _EVERY:
+            return False
+        last = now
+        return True
+
+    return due
+
+
+def _telling(label: str, due: Callable[[Step], bool]) -> Watch:
+    began: dict[str, tuple[float, int]] = {}
 
     def watch(step: Step) -> None:
-        if step.number not in checkpoints(step.of or step.number):
+        now = time.monotonic()
+        begin, first = began.setdefault(step.what, (now, step.number))
+        if not due(step):
             return
         left = ""
-        if step.of and step.number < step.of:
-            rest = (time.monotonic() - began) / step.number * (step.of - step.number)
+        if step.of and first < step.number < step.of:
+            rest = (now - begin) / (step.number - first) * (step.of - step.number)
             left = f", about {rest:.0f} s left"
         note(f"{label}: {_told(step)}{left}")
 
@@ -143,7 +165,7 @@ def _checkpoints(label: str) -> Watch:
 def _told(step: Step) -> str:
     of = f" of {step.of}" if step.of else ""
     rate = f", rate {step.rate:.2g}" if step.rate is not None else ""
-    return f"step {step.number}{of}, loss {step.loss:.3f}{rate}"
+    return f"{step.what} {step.number}{of}, loss {step.loss:.3f}{rate}"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from titer.cli.options import (
     Seed,
     Settings,
     few_threads,
+    loading,
     settings_of,
 )
 from titer.cli.output import note, say_or_print
@@ -263,4 +264,4 @@ def _screen() -> Iterator[_Shown]:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(race)
+    app.command()(loading(race))

@@ -8,17 +8,19 @@ Listing reads file names and the literal parts of the source, so it imports no m
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.records import Card, Kind, Preset
+from titer.core.records import Card, Kind, Preset, Target, content_key
 
 __all__ = [
     "FOLDERS",
@@ -28,10 +30,13 @@ __all__ = [
     "card",
     "families",
     "names",
+    "outside",
     "preset",
     "presets",
     "repairs",
+    "speaks",
     "summaries",
+    "target",
 ]
 
 FOLDERS: dict[Kind, str] = {"attack": "attacks", "defence": "defences", "measure": "measures"}
@@ -81,6 +86,22 @@ def _plugins(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
     own = _own(kind)
     found = importlib.metadata.entry_points(group=f"titer.{FOLDERS[kind]}")
     return {entry.name: entry for entry in found if entry.name not in own}
+
+
+def outside(kind: Kind, name: str) -> str:
+    """A hash of the package that brings a plug-in and of the file that holds it; empty for a method
+    of titer's own. Nothing is imported but the package around it."""
+    if (plugin := _plugins(kind).get(name)) is None:
+        return ""
+    try:
+        found = importlib.util.find_spec(plugin.module)
+    except (ImportError, ValueError):  # what is wrong with it is said where it is built
+        found = None
+    path = Path(found.origin) if found and found.origin else None
+    code = path.read_bytes() if path and path.is_file() else b""
+    bearer = plugin.dist
+    of = [bearer.name, bearer.version] if bearer else []
+    return content_key([plugin.value, of, hashlib.sha256(code).hexdigest()])
 
 
 def names(kind: Kind) -> list[str]:
@@ -161,29 +182,94 @@ def repairs(name: str) -> bool:
     return name in _plugins("attack") and card("attack", name).repairs
 
 
+def target(measure: str) -> Target:
+    """What a study asks whose harm is this measure."""
+    return "refusal" if card("measure", measure).family in ("refusal", "judge") else "knowledge"
+
+
+def speaks(measure: str) -> bool:
+    """Whether a measure has the model speak, so that the tokens of an answer are bounded."""
+    return any(spec.name == "max_new_tokens" for spec in fields(card("measure", measure).build))
+
+
 def build(kind: Kind, name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method object by name, with some fields set; texts are read by the field's type.
+    """A method object by name, with some fields set; texts are read by the field's type. A setting
+    of a method that a field holds is named with that field before it: ``base.lr``.
 
     Raises:
         UnknownName: no such method or field.
         BadInput: a value that does not fit its field.
     """
     method = card(kind, name).build
+    own, within = _divided(settings or {})
+    made = _made(name, method, method, own)
+    return _with_inner(name, made, within)
+
+
+def _made(name: str, make: Any, method: type[Any], own: Mapping[str, Any]) -> Any:
+    """``make`` called with fields of the class ``method``, read by their types."""
     known = {spec.name for spec in fields(method)}
     chosen: dict[str, Any] = {}
-    for key, value in (settings or {}).items():
+    for key, value in own.items():
         if key not in known:
             raise UnknownName(
                 f"{name} has no setting {key!r}.{nearest(key, known)} "
-                f"It has {', '.join(sorted(known)) or 'none'}."
+                f"It has {', '.join(sorted(known)) or 'none'}.{_inside(method, key)}"
             )
         chosen[key] = _fit_value(method, name, key, value)
     try:
-        return method(**chosen)
+        return make(**chosen)
     except (TypeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{name}: {error}") from error
+
+
+def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A method's own settings, and those of the methods in its fields."""
+    own: dict[str, Any] = {}
+    within: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        head, dot, rest = key.partition(".")
+        if dot:
+            within.setdefault(head, {})[rest] = value
+        else:
+            own[key] = value
+    return own, within
+
+
+def _with_inner(name: str, made: Any, within: Mapping[str, Mapping[str, Any]]) -> Any:
+    for head, settings in within.items():
+        inner: Any = getattr(made, head, None)
+        if not _is_method(inner):
+            holders = [spec.name for spec in fields(made) if _is_method(getattr(made, spec.name))]
+            there = f"a method is in {', '.join(holders)}" if holders else "none of its fields does"
+            raise UnknownName(
+                f"{name}: {head!r} holds no method whose settings could be given; {there}."
+            )
+        own, deeper = _divided(settings)
+        label = f"{name}.{head}"
+        settled = _made(label, partial(replace, inner), inner.__class__, own)
+        whole = {head: _with_inner(label, settled, deeper)}
+        made = _made(name, partial(replace, made, **whole), made.__class__, {})
+    return made
+
+
+def _is_method(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type) and callable(value)
+
+
+def _inside(method: type[Any], key: str) -> str:
+    """Where a setting that a method has not is one of a method in its fields."""
+    try:
+        made = method()
+    except (TypeError, ValueError):
+        return ""
+    for spec in fields(method):
+        inner: Any = getattr(made, spec.name)
+        if _is_method(inner) and key in {one.name for one in fields(inner)}:
+            return f" The method in its {spec.name} has one: {spec.name}.{key}."
+    return ""
 
 
 @cache

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from titer.core.errors import UnknownName, nearest
 
-__all__ = ["Data", "Example", "Hazard", "Scope", "Suite", "Task", "World"]
+__all__ = ["Data", "Example", "Hazard", "JudgedBy", "Scope", "Suite", "Task", "World"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,20 @@ class Hazard:
     select: tuple[Example, ...]
     report: tuple[Example, ...]
 
+    def disjoint(self) -> bool:
+        """Whether it is known that the attacker's examples hold no fact of the report: all of both
+        name their entity, or all their fact, and none is in both. Lines that name nothing may say
+        the same in other words."""
+        return any(
+            _named(self.attack, key).isdisjoint(_named(self.report, key))
+            for key in ("entity", "fact")
+            if all(getattr(one, key) for one in (*self.attack, *self.report))
+        )
+
+
+def _named(items: Sequence[Example], key: str) -> frozenset[str]:
+    return frozenset(getattr(one, key) for one in items)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
@@ -92,6 +107,24 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBy:
+    """The settings of a measure in a world, where they are not the measure's own.
+
+    A model among them is named by what it is: hub id and commit, or the digest of its folder.
+    ``beside`` are those on which no number depends, such as where a model lies on this machine;
+    they are no part of what the world is.
+    """
+
+    settings: Mapping[str, Any]
+    beside: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the measure is built with."""
+        return {**self.settings, **self.beside}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """Everything an experiment draws on, whether grown (Fabula) or brought by the user.
 
@@ -100,6 +133,9 @@ class World:
     the defender's text to keep; ``related`` and ``unrelated`` are benign text that either side may
     train on; ``utility`` holds held-out benign suites; ``over_refusal`` harmless prompts that
     look harmful. ``references`` maps ``undefended``, ``oracle`` and so on to model sources.
+    ``judges`` are the settings of measures that need some, by name.
+    ``tokens`` bounds the tokens of spoken answers by role (``harm``, ``utility.NAME``,
+    ``tasks.NAME``, ``over_refusal``); a role that is not named has its measure's own bound.
     ``unasked`` maps a pillar to why these data cannot answer it, and ``notes`` are sentences that a
     reader of a result must have: what was left out on the way here, and under which licence the
     data are. ``source`` is the name by which the world can be read again. These three are no part
@@ -118,6 +154,8 @@ class World:
     chance: float = 0.0
     also: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict[str, str])
+    judges: Mapping[str, JudgedBy] = field(default_factory=dict[str, JudgedBy])
+    tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     unasked: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
@@ -137,6 +175,10 @@ class World:
                 f"It has {', '.join(self.hazards)}."
             )
         return Scope(self, hazard)
+
+    def settings(self, measure: str) -> dict[str, Any]:
+        """What a measure is built with here; nothing where it is built with its defaults."""
+        return self.judges[measure].fields if measure in self.judges else {}
 
     def roles(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
         """Every role with its examples, named as a ``data.yaml`` names it; the benign text near the
@@ -175,8 +217,12 @@ class World:
     def digest(self) -> str:
         """SHA-256 of the whole content, 16 hex digits; it enters every trial's key."""
         content = asdict(self)
-        for name in ("unasked", "notes", "source"):
+        for name in ("unasked", "notes", "source", "judges"):
             del content[name]
+        if self.judges:
+            content["judges"] = {name: dict(one.settings) for name, one in self.judges.items()}
+        if not self.tokens:
+            del content["tokens"]
         text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

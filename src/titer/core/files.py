@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -21,6 +21,7 @@ from titer.core.errors import BadInput
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "cache_root",
     "locked",
     "require_place",
     "require_regular",
@@ -45,6 +46,12 @@ _REFUSED = {
     errno.EEXIST: "a file lies where a folder is needed",
     errno.ENOTEMPTY: "a folder that is not empty lies there",
 }
+
+
+def cache_root() -> Path:
+    """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
+    chosen = os.environ.get("TITER_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
 
 
 @contextmanager
@@ -151,16 +158,27 @@ def _unfit(path: Path, wants: Wants) -> str:
     return ""
 
 
+_TEXTS = {".csv", ".json", ".jsonl", ".yaml", ".yml"}
+_LONGEST = 2**30
+"""Bytes of a text; one that a run writes has a thousandth of it."""
+
+
 def require_regular(path: Path) -> None:
-    """Refuse a file, or a folder with a file in it, that is a device, a pipe or a socket: reading
-    one may never end.
+    """Refuse a file, or a folder with a file in it, that is a device, a pipe or a socket, or a text
+    without end: reading one may never end.
 
     Raises:
         BadInput: there is one; it is named.
     """
     inside = path.rglob("*") if path.is_dir() else (path,)
     for one in inside:
-        if one.exists() and not one.is_file() and not one.is_dir():
+        if one.is_file():
+            if one.suffix in _TEXTS and (size := one.stat().st_size) > _LONGEST:
+                raise BadInput(
+                    f"{one} has {size:,} bytes, and {_LONGEST:,} are read of a text; give a part "
+                    "of it."
+                )
+        elif one.exists() and not one.is_dir():
             raise BadInput(f"{one} is a device, a pipe or a socket and no file; take it away.")
 
 
@@ -277,12 +295,17 @@ def write_atomic(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+_TRIES = 10
+"""How often a folder is put in its place while others put theirs."""
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Generator[Path]:
     """A scratch folder that becomes ``target`` if the block ends well, and vanishes otherwise.
 
-    What lay there goes when the new folder is in its place, and not before. A link to a folder
-    stays one, and the folder that it leads to is replaced.
+    What lay there goes when the new folder is in its place, and not before; of several processes
+    that do it at once the last one's stays. A link to a folder stays one, and the folder that it
+    leads to is replaced.
     """
     with room(target):
         target = target.resolve()
@@ -291,12 +314,25 @@ def atomic_folder(target: Path) -> Generator[Path]:
         before = scratch.with_name(f"{scratch.name}.old")
         try:
             yield scratch
-            if target.exists():
-                os.replace(target, before)
-            os.replace(scratch, target)
+            _put(scratch, target, before)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             if before.exists() and not target.exists():
                 os.replace(before, target)
             raise
         shutil.rmtree(before, ignore_errors=True)
+
+
+def _put(scratch: Path, target: Path, before: Path) -> None:
+    """Put a folder in place of another, which may go or come at any moment."""
+    for left in reversed(range(_TRIES)):
+        with suppress(FileNotFoundError):
+            os.replace(target, before)
+        try:
+            os.replace(scratch, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                raise
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            return

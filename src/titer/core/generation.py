@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["asking", "own_generation"]
+__all__ = ["Said", "asking", "own_generation"]
 
 _FILE = "generation_config.json"
+
+
+class Said(NamedTuple):
+    """An answer, and whether it was ``cut``: it had all the tokens allowed and had not ended."""
+
+    text: str
+    cut: bool
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from typing import Any, cast
 from titer.core.errors import BadInput
 from titer.core.modelfolder import tensor_shapes
 from titer.core.reading import load_json
+from titer.core.study import Difference
 from titer.core.tokenizer import faithful
 
-__all__ = ["STUCK", "differences", "exchanged", "reading"]
+__all__ = ["Shape", "Told", "differences", "exchanged", "reading", "told", "unlike"]
 
-STUCK = "cannot be exchanged"
-"""How a difference ends that keeps an attacker from the other interface."""
+Shape = tuple[int, ...]
 
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt", "additional_chat_templates/*.jinja")
 _NOT_ASKED = re.compile(r"organism\.json|titer\.json|.*\.safetensors\.index\.json")
@@ -55,8 +55,8 @@ _SHOWN, _LONG = 8, 40
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """The interface of one folder, part by part."""
+class Told:
+    """The interface of one model, part by part."""
 
     config: Mapping[str, Any]
     generation: Mapping[str, Any]
@@ -65,7 +65,7 @@ class _Told:
     tokenizer: Any
 
 
-def differences(folder: Path, other: Path) -> tuple[str, ...]:
+def differences(folder: Path, other: Path) -> tuple[Difference, ...]:
     """What of a model's interface is not that of ``other``, a phrase a part; else nothing.
 
     Files that are alike to the byte are not opened.
@@ -75,20 +75,28 @@ def differences(folder: Path, other: Path) -> tuple[str, ...]:
     """
     if _files(folder) == _files(other):
         return ()
-    mine, theirs = _read(folder), _read(other)
-    shapes, settings = tensor_shapes(folder), [*_values(mine.config, theirs.config, "config ")]
+    return unlike(_read(folder), _read(other), tensor_shapes(folder), tensor_shapes(other))
+
+
+def unlike(
+    mine: Told, theirs: Told, shapes: Mapping[str, Shape], others: Mapping[str, Shape]
+) -> tuple[Difference, ...]:
+    """What of one interface is not that of another, for models of these tensors' shapes."""
+    settings = [*_values(mine.config, theirs.config, "config ")]
     # What cannot be exchanged comes first, since the rest may be cut.
-    stuck = settings and shapes != tensor_shapes(other)
-    found = [f"of other tensors, so the configuration {STUCK}"] if stuck else []
-    found += _vocabularies(mine.tokenizer, theirs.tokenizer, _rows(shapes))
+    stuck = settings and shapes != others
+    held = ["of other tensors, so the configuration cannot be exchanged"] if stuck else []
+    held += _held(mine.tokenizer, theirs.tokenizer, _rows(shapes))
+    found = [*_vocabularies(mine.tokenizer, theirs.tokenizer)]
     found += _values(mine.cutting, theirs.cutting, "", bare=True)
     found += _values(mine.special, theirs.special, "")
     if mine.tokenizer.chat_template != theirs.tokenizer.chat_template:
         found.append("chat template")
     found += _values(mine.generation, theirs.generation, "generation ")
     found += settings
-    more = len(found) - _SHOWN
-    return (*found[:_SHOWN], *([f"{more} more"] if more > 0 else []))
+    more = len(held) + len(found) - _SHOWN
+    said = [*found[: _SHOWN - len(held)], *([f"{more} more"] if more > 0 else [])]
+    return (*(Difference(one, stuck=True) for one in held), *map(Difference, said))
 
 
 def exchanged(mine: Any, theirs: Any, rows: int) -> Any | None:
@@ -170,17 +178,11 @@ def _unread(folder: Path, error: Exception) -> str:
     )
 
 
-def _read(folder: Path) -> _Told:
+def _read(folder: Path) -> Told:
     found, tokenizer = reading(folder)
     try:
         config: dict[str, Any] = found.to_dict()
-        return _Told(
-            config=_flat(config),
-            generation=_generation(folder, config),
-            cutting=_cutting(tokenizer),
-            special=_special(tokenizer),
-            tokenizer=tokenizer,
-        )
+        return told(config, _generation(folder), tokenizer)
     except Exception as error:
         raise BadInput(_unread(folder, error)) from error
 
@@ -198,15 +200,24 @@ def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     return found
 
 
-def _generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A generation config without what the configuration says already."""
+def told(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: Any) -> Told:
+    """An interface by its parts: settings as dictionaries, and a tokenizer of transformers.
+
+    Of generation settings those that the configuration says already do not count.
+    """
+    own = {key: value for key, value in _flat(generation).items() if value is not None}
+    return Told(
+        config=_flat(config),
+        generation={k: v for k, v in own.items() if not (k in config and config[k] == v)},
+        cutting=_cutting(tokenizer),
+        special=_special(tokenizer),
+        tokenizer=tokenizer,
+    )
+
+
+def _generation(folder: Path) -> dict[str, Any]:
     path = folder / "generation_config.json"
-    told: dict[str, Any] = load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {
-        key: value
-        for key, value in _flat(told).items()
-        if value is not None and not (key in config and config[key] == value)
-    }
+    return load_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _cutting(tokenizer: Any) -> dict[str, Any]:
@@ -234,12 +245,15 @@ def _special(tokenizer: Any) -> dict[str, Any]:
     return named
 
 
-def _vocabularies(mine: Any, theirs: Any, rows: int) -> Iterator[str]:
+def _held(mine: Any, theirs: Any, rows: int) -> Iterator[str]:
+    if mine.get_vocab() != theirs.get_vocab() and exchanged(mine, theirs, rows) is None:
+        yield "a vocabulary that cannot be exchanged"
+
+
+def _vocabularies(mine: Any, theirs: Any) -> Iterator[str]:
     own, given = mine.get_vocab(), theirs.get_vocab()
     fewer, more = given.keys() - own.keys(), own.keys() - given.keys()
     other = [word for word in own.keys() & given.keys() if own[word] != given[word]]
-    if own != given and exchanged(mine, theirs, rows) is None:
-        yield f"a vocabulary that {STUCK}"
     if fewer:
         yield f"vocabulary: {len(fewer):,} words fewer"
     if more:

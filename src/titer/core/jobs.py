@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
-
-from titer.core.records import Status
+from typing import Generic, Literal, Protocol, TypeVar
 
 __all__ = ["Ended", "Executor", "Passed", "Passing", "Progress"]
 
@@ -34,20 +32,20 @@ Passing = Callable[[Passed], None]
 """Told of every checkpoint."""
 
 J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Generic[J]):
-    """How a job ended; ``error`` is set where it could not write its own result."""
+class Ended(Generic[J, R]):
+    """How a job ended: what its function returned, or ``failed`` or ``timed-out`` and the ``error``
+    where it could not write its own result."""
 
     job: J
-    status: Status
+    status: R | Literal["failed", "timed-out"]
     error: str = ""
 
 
 class Executor(Protocol):
     """Runs a function on jobs, in any order, and yields each as it ends."""
 
-    def __call__(
-        self, function: Callable[[J], Status], jobs: Sequence[J]
-    ) -> Iterator[Ended[J]]: ...
+    def __call__(self, function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Ended[J, R]]: ...

@@ -17,16 +17,19 @@ from torch import Tensor, nn
 from titer.core import modelfolder
 from titer.core.config import context_length
 from titer.core.errors import BadInput
-from titer.core.generation import asking, own_generation
+from titer.core.generation import Said, asking, own_generation
 from titer.core.loading import one_line, require_as_filed
 from titer.core.precision import as_stored, remember
+from titer.core.readable import require_readable
 from titer.core.tokenizer import FIXED, faithful, rendered, template_of, tokens, turn_end, with_pad
 from titer.core.weightfaults import listed
 from titer.core.weightfiles import tensor_entries
 
-__all__ = ["LM", "Encoded", "Template", "place", "quiet"]
+__all__ = ["LM", "Attention", "Encoded", "Held", "Template", "place", "quiet"]
 
 Template = Literal["native", "plain", "instruction", "question"]
+Held = Literal["float32", "bfloat16", "float16", "auto"]
+Attention = Literal["sdpa", "eager"]
 
 _WRAPPERS: dict[str, str] = {
     "plain": "{prompt}",
@@ -117,12 +120,19 @@ class LM:
         *,
         revision: str | None = None,
         dtype: str = "float32",
+        attention: Attention | None = None,
         name: str | None = None,
         device: str | None = None,
+        classifier: bool = False,
+        template: str | None = None,
     ) -> LM:
         """Load a local Hugging Face folder or a hub id at a revision, onto :func:`place`'s device.
 
-        Never pickle, never remote code.
+        Never pickle, never remote code. ``dtype`` is the type in which weights are held and
+        computed with, ``auto`` that of the files; saving writes them as they came in any case.
+        ``attention`` is the kernel, by default what transformers takes. A ``classifier`` has a head
+        that scores a whole sequence. ``template`` is put in the place of the tokenizer's chat
+        template.
 
         Raises:
             BadInput: the folder or id cannot be loaded, its weights are not finite, or there is no
@@ -136,6 +146,7 @@ class LM:
         local = folder.exists() or str(source).startswith((".", "/", "~"))
         if local:
             modelfolder.require(folder.expanduser())
+            require_readable(folder.expanduser())
             where: dict[str, Any] = {"local_files_only": True}
             source = str(folder.expanduser())
         else:
@@ -147,11 +158,13 @@ class LM:
                 )
                 if local:
                     tokenizer = faithful(tokenizer, Path(source))
-                loaded: Any = hub.AutoModelForCausalLM.from_pretrained(
+                head = "SequenceClassification" if classifier else "CausalLM"
+                loaded: Any = getattr(hub, f"AutoModelFor{head}").from_pretrained(
                     source,
                     trust_remote_code=False,
                     use_safetensors=True,
-                    dtype=getattr(torch, dtype),
+                    dtype="auto" if dtype == "auto" else getattr(torch, dtype),
+                    attn_implementation=attention,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that they are told, and refused below
                     **where,
@@ -161,10 +174,12 @@ class LM:
                 raise BadInput(
                     f"cannot load model {str(source)!r}{at}: {one_line(error)}"
                 ) from error
+        if template is not None:
+            tokenizer.chat_template = template
         model, report = loaded
         entries = tensor_entries(_files_of(str(source), where))
         require_as_filed(model, report, entries, str(source))
-        remember(model, entries)
+        remember(model, entries, attention or "")
         lm = LM(model.eval().to(where_to), with_pad(tokenizer), name or str(source))
         lm.check()
         return lm
@@ -350,6 +365,20 @@ class LM:
         template: Template = "native",
         batch_size: int = 64,
     ) -> list[str]:
+        """The texts of :meth:`speak`, which takes the same."""
+        said = self.speak(
+            prompts, max_new_tokens=max_new_tokens, template=template, batch_size=batch_size
+        )
+        return [one.text for one in said]
+
+    def speak(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        template: Template = "native",
+        batch_size: int = 64,
+    ) -> list[Said]:
         """Greedy answers, one a prompt, decoded without special tokens. Deterministic.
 
         Answers take at most half of the context, so that a prompt always has room; a prompt that
@@ -361,7 +390,7 @@ class LM:
         max_new_tokens = min(max_new_tokens, max(1, longest // 2))
         room = longest - max_new_tokens
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        answers = [""] * len(rows)
+        answers = [Said("", False)] * len(rows)
         ends = self._ends()
         closing = set(ends) & {
             *self.tokenizer.all_special_ids,
@@ -382,10 +411,12 @@ class LM:
                     generation_config=asked,
                 )
             new: Any = out[:, width:].cpu()
-            said = [_until(row, closing) for row in new.tolist()]
+            told = new.tolist()
+            said = [_until(row, closing) for row in told]
             texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
-            for index, text in zip(chosen, texts, strict=True):
-                answers[index] = text.strip()
+            for index, row, text in zip(chosen, told, texts, strict=True):
+                full = len(row) >= max_new_tokens and not set(row) & set(ends)
+                answers[index] = Said(text.strip(), full)
         return answers
 
     def _ends(self) -> list[int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from titer.core.data import Data, Example, Hazard
 from titer.core.errors import BadInput, BudgetExceeded
@@ -39,12 +39,14 @@ def seed_for(seed: int, name: str) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A training step that was taken: the ``number``-th of at most ``of``, with its loss and the
-    learning rate applied, where it has one."""
+    learning rate applied, where it has one; or, of a method that trains nothing, a ``what`` else,
+    such as a candidate that was judged."""
 
     number: int
     of: int | None
     loss: float
     rate: float | None = None
+    what: str = "step"
 
 
 Watch = Callable[[Step], None]
@@ -78,7 +80,9 @@ class Run:
 
     ``checkpoints`` are the step counts at which ``emit(lm, run)`` is called by :meth:`look`.
     ``base`` loads the model that the attacked one was made from, where it is public. ``watch`` is
-    told of every training step.
+    told of every training step. ``chunk`` bounds the tokens of one pass in training: a larger batch
+    is divided, see :mod:`titer.train.chunks`. ``keeper`` keeps trainings on their way, see
+    :class:`titer.train.keeping.Keeper`.
     """
 
     budget: Budget
@@ -88,6 +92,8 @@ class Run:
     checkpoints: Sequence[int] = ()
     base: Callable[[], LM] | None = None
     watch: Watch | None = None
+    chunk: int | None = None
+    keeper: Any = None
     _ledger: _Ledger = field(default_factory=_Ledger)
 
     @property
@@ -110,6 +116,21 @@ class Run:
         """The learning rate really applied at each step."""
         return self._ledger.rates
 
+    def account(self) -> dict[str, Any]:
+        """All that was spent and written down so far, as plain values."""
+        ledger = asdict(self._ledger)
+        return {
+            **ledger,
+            "examples": sorted(ledger["examples"]),
+            "looked": sorted(ledger["looked"]),
+        }
+
+    def resume(self, account: Mapping[str, Any]) -> None:
+        """Take an account up again."""
+        sets = {name: set(account[name]) for name in ("examples", "looked")}
+        for name, value in {**account, **sets}.items():
+            setattr(self._ledger, name, value)
+
     def log(self, loss: float, rate: float | None = None) -> None:
         """Write down the step that was just charged."""
         self._ledger.losses.append(loss)
@@ -118,6 +139,11 @@ class Run:
         if self.watch is not None:
             number, of = self._ledger.steps, self.budget.steps
             self.watch(Step(number=number, of=of, loss=loss, rate=rate))
+
+    def tell(self, what: str, number: int, of: int | None, loss: float) -> None:
+        """Say how far work is that takes no step; nothing is charged or written down."""
+        if self.watch is not None:
+            self.watch(Step(number=number, of=of, loss=loss, what=what))
 
     @property
     def flags(self) -> list[str]:

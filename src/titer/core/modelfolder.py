@@ -36,6 +36,7 @@ __all__ = [
     "notes",
     "require",
     "slices",
+    "small_files",
     "tensor_shapes",
     "weight_files",
 ]
@@ -101,7 +102,11 @@ def notes(folder: Path) -> list[str]:
 
 def _absent(folder: Path) -> Iterator[str]:
     """Files that are named and not there: links to nowhere, pointers in the place of content."""
-    for path in _looked_at(folder):
+    looked_at = _looked_at(folder)
+    for path in sorted(set(folder.iterdir()) - set(looked_at)):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield f"{path} is a device, a pipe or a socket and no file; take it away."
+    for path in looked_at:
         if path.is_symlink() and not path.exists():
             yield (
                 f"{path} is a link to a file that is not there; download the model again, or copy "
@@ -130,6 +135,15 @@ def _looked_at(folder: Path) -> list[Path]:
     return [
         *(path for path in files if path.suffix != ".safetensors" or path.name in weights),
         *sorted(folder.glob("additional_chat_templates/*.jinja")),
+    ]
+
+
+def small_files(folder: Path) -> list[Path]:
+    """All that is read of a folder beside its weights, and is no note of titer's own."""
+    return [
+        path
+        for path in _looked_at(folder)
+        if path.suffix != ".safetensors" and path.name not in _NOTES
     ]
 
 

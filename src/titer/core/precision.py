@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Stored", "as_stored", "carry", "remember", "stored"]
+__all__ = ["Stored", "as_stored", "carry", "held_as", "remember", "stored"]
 
-_PLACE = "_titer_stored"
+_PLACE, _ATTENTION = "_titer_stored", "_titer_attention"
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32)
 _HALVES = {"F16": "float16", "BF16": "bfloat16"}
 
 Kind = Literal["float32", "float16", "bfloat16"]
@@ -40,8 +41,8 @@ class Stored:
         return self.usual != "float32" or any(kind != "float32" for kind in self.named.values())
 
 
-def remember(model: Any, entries: Mapping[str, Any]) -> None:
-    """Note on a model how the files that it came from hold it.
+def remember(model: Any, entries: Mapping[str, Any], attention: str = "") -> None:
+    """Note on a model how the files that it came from hold it, and the attention chosen for it.
 
     ``entries`` are headers' entries by tensor, as :func:`titer.core.weightfiles.tensor_entries`
     gives them.
@@ -57,6 +58,7 @@ def remember(model: Any, entries: Mapping[str, Any]) -> None:
     usual: Any = max(sizes, key=lambda kind: sizes[kind], default="float32")
     others = {name: kind for name, kind in kinds.items() if kind != usual}
     setattr(model, _PLACE, Stored(usual, others))
+    setattr(model, _ATTENTION, attention)
 
 
 def stored(model: Any) -> Stored:
@@ -67,26 +69,39 @@ def stored(model: Any) -> Stored:
 def carry(source: Any, target: Any) -> None:
     """Note on a model built anew what is noted on the one it was built from."""
     setattr(target, _PLACE, stored(source))
+    setattr(target, _ATTENTION, getattr(source, _ATTENTION, ""))
+
+
+def held_as(model: Any) -> str:
+    """How a model computes where that is not by the default: its type of numbers, where most are
+    not in single precision, and its attention, where that was chosen."""
+    kind = str(model.dtype).removeprefix("torch.")
+    chosen = getattr(model, _ATTENTION, "")
+    return " ".join(filter(None, ("" if kind == "float32" else kind, chosen)))
 
 
 @contextmanager
 def as_stored(model: Any) -> Generator[None]:
-    """Inside, the weights are of the type that they came in, rounded to nearest; none is widened.
+    """Inside, the weights are of the type that they came in, rounded to nearest; those of a model
+    that came from no file are as they are.
 
     The model's own numbers are put back afterwards, to the bit.
     """
+    if not hasattr(model, _PLACE):
+        yield
+        return
     kinds = stored(model)
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     said = [(part, part.dtype) for part in _configs(model.config)]
     try:
-        if kinds.half:
+        if kinds.half or model.dtype in (torch.float16, torch.bfloat16):
             for part, _ in said:
                 part.dtype = getattr(torch, kinds.usual)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            kind = kinds.of(name)
-            if tensor.dtype is torch.float32 and kind != "float32" and id(tensor) not in kept:
+            kind = getattr(torch, kinds.of(name))
+            if tensor.dtype in _PLAIN and tensor.dtype is not kind and id(tensor) not in kept:
                 kept[id(tensor)] = tensor, tensor.data
-                tensor.data = tensor.data.to(getattr(torch, kind))
+                tensor.data = tensor.data.to(kind)
         yield
     finally:
         for tensor, before in kept.values():

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import yaml
 
-__all__ = ["UNREADABLE", "load_json", "load_yaml"]
+__all__ = ["UNREADABLE", "load_json", "load_yaml", "require_plain"]
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What is raised where a file does not hold what it should. Nothing else is: what is nested deeper
@@ -47,7 +47,7 @@ def load_yaml(text: str) -> Any:
         ValueError: it is none; the first line says why.
     """
     try:
-        _require_plain(text)
+        require_plain(text)
         return yaml.safe_load(text)
     except RecursionError:
         raise ValueError("it is nested deeper than anything that titer writes") from None
@@ -59,7 +59,13 @@ _DEEPEST = 100
 """Levels of YAML; what is nested deeper takes time by the square of its length."""
 
 
-def _require_plain(text: str) -> None:
+def require_plain(text: str) -> None:
+    """Refuse aliases and deep nesting in YAML.
+
+    Raises:
+        ValueError: there are some.
+        yaml.YAMLError: it is none.
+    """
     depth, parse = 0, cast(Any, yaml).parse
     for event in parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):

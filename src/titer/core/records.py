@@ -19,6 +19,7 @@ __all__ = [
     "Budget",
     "Card",
     "Cut",
+    "Direction",
     "Enough",
     "Estimate",
     "Kind",
@@ -27,7 +28,9 @@ __all__ = [
     "Preset",
     "Reading",
     "Spent",
+    "Spoken",
     "Status",
+    "Target",
     "Trace",
     "Trial",
     "TrialRole",
@@ -37,6 +40,11 @@ __all__ = [
 
 Kind = Literal["attack", "defence", "measure"]
 Access = Literal["none", "input", "activation", "weights", "gradient", "rl"]
+Direction = Literal["gives", "declines", "neither"]
+"""What a measure's larger scores say of a model: that it ``gives`` more of what it is asked for,
+which is harm on a hazard and use on benign items; that it ``declines`` more; or ``neither``."""
+Target = Literal["knowledge", "refusal"]
+"""What a model should have done with a hazard: not know it, or decline it."""
 Status = Literal["ok", "failed", "diverged", "timed-out"]
 
 TWO_PHASES = "two-phases"
@@ -137,6 +145,8 @@ class Preset:
     of the reference rate, which is calibrated on the undefended model for the family ``star``.
     ``steps`` is the budget at testbed size and at one to eight billion parameters. ``family`` is
     one of :data:`~titer.core.families.FAMILIES`, the heading under which a report shows it.
+    ``found`` is the number of weights of the model that a defence's settings were found on; on
+    models of about that size they are what it starts from. 0: on none.
     """
 
     title: str
@@ -147,6 +157,7 @@ class Preset:
     lr_scale: float | None = None
     star: str = ""
     domain: str = "kr"
+    found: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +168,7 @@ class Card:
     ``departures`` says where the code differs from it. Raise ``version`` when numbers change.
     ``repairs``: the attack first breaks the model and then mends it, so that what holds against it
     is not held by breaking. ``shows``: how a report shows what a measure found inside a model.
+    ``direction``: what a larger score of a measure says; only one that ``gives`` can be harm.
     """
 
     kind: Kind
@@ -169,6 +181,7 @@ class Card:
     departures: str = "none"
     repairs: bool = False
     shows: Shown | None = None
+    direction: Direction = "neither"
     presets: Mapping[str, Preset] = field(default_factory=dict[str, Preset])
 
 
@@ -189,8 +202,11 @@ def part(name: str, method: object, version: int = 1) -> Part:
 
 
 def _plain(method: object) -> dict[str, Any]:
+    """The fields that say what it is; one that is not compared says where a part of it lies."""
     written: dict[str, Any] = {}
     for spec in fields(cast(Any, method)):
+        if not spec.compare:
+            continue
         written[spec.name] = _value(getattr(method, spec.name), str(spec.type))
     return written
 
@@ -279,16 +295,29 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """What is told of a model's free answers to one probe beside their score: how many there were,
+    of how many the judge was ``unclear``, and how many were ``cut`` short by the most tokens that
+    an answer may have."""
+
+    answers: int
+    unclear: int = 0
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One look at a model along a trajectory: what it had cost, and the score of every item.
 
     Keys of ``scores`` are probe names, ``harm``, ``harm:cloze``, ``utility:far_1`` and so on; the
     values are per item in the world's order, in [0, 1] unless the measure says otherwise.
+    ``spoken`` is by probe too, of those that had the model speak; of older titers it is empty.
     """
 
     spent: Spent
     scores: Mapping[str, tuple[float, ...]]
     logs: Mapping[str, float] = field(default_factory=dict[str, float])
+    spoken: Mapping[str, Spoken] = field(default_factory=dict[str, Spoken])
 
     def mean(self, probe: str) -> float | None:
         """The mean score of a probe, or None when it was not taken."""
@@ -331,6 +360,7 @@ class Trace:
     within rounding in another. ``course`` is what the method wrote down of its own way,
     ``flags`` what a report shows of it, and ``doubts`` why the method itself would not believe that
     it was withstood. ``cut`` counts what was too long for the model, None where nobody counted.
+    ``refused`` is what an attack that failed refused of its input, empty where it failed otherwise.
     """
 
     trial: Trial
@@ -346,12 +376,18 @@ class Trace:
     cohort: tuple[str, ...] = ()
     course: tuple[Mapping[str, float], ...] = ()
     cut: Cut | None = None
+    refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""
-        content = {**asdict(self), "key": self.trial.key}
+        content: dict[str, Any] = {**asdict(self), "key": self.trial.key}
         if self.cut is None:  # as in runs of before it was counted
             del content["cut"]
+        for point in content["points"]:
+            if not point["spoken"]:
+                del point["spoken"]
+        if not self.refused:
+            del content["refused"]
         return content
 
     @staticmethod
@@ -372,6 +408,7 @@ class Trace:
                 spent=Spent(**point["spent"]),
                 scores={name: _numbers(values) for name, values in point["scores"].items()},
                 logs=dict(zip(point["logs"], _numbers(point["logs"].values()), strict=True)),
+                spoken={name: Spoken(**one) for name, one in point.get("spoken", {}).items()},
             )
             for point in content.pop("points")
         )

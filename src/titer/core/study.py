@@ -18,8 +18,10 @@ import yaml
 
 from titer.core import codec
 from titer.core.errors import BadInput, nearest
+from titer.core.files import require_regular
 from titer.core.protocol import absolute_threshold
 from titer.core.reading import load_yaml
+from titer.core.records import Target
 
 __all__ = ["Benign", "Locks", "Manifest", "Role", "Row", "Share", "Study", "Subject"]
 
@@ -60,6 +62,18 @@ class Share:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A part of a model's interface that is not the undefended model's, in a phrase; ``stuck``
+    where no attacker can put the other's in its place."""
+
+    says: str
+    stuck: bool = field(default=False, metadata={"omit": False})
+
+    def __str__(self) -> str:
+        return self.says
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model under test, ready on disk. ``digest`` is over its files, ``parameters`` its size.
@@ -82,7 +96,7 @@ class Subject:
     unusable: str = ""
     course: tuple[Mapping[str, float], ...] = ()
     doubts: tuple[str, ...] = ()
-    differs: tuple[str, ...] = field(default=(), metadata={"omit": ()})
+    differs: tuple[Difference, ...] = field(default=(), metadata={"omit": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +125,13 @@ class Manifest:
     """A study as it is written down: all that a verdict says beyond what the traces hold.
 
     ``harm`` names the primary measure of harm and ``chance`` its score for a guess. ``utility``
-    maps each suite to its chance score. ``domains`` are the hazards, the one that the models were
-    immunised on first. ``not_tested`` says what the suite leaves out, ``unasked`` maps a pillar to
-    why the data cannot answer it, and ``notes`` are what a reader must know of the data. A suite of
-    few adversaries, ``quick``, ``search`` or ``supply``, may demote a defence but never certify
-    one.
+    maps each suite to its chance score, and ``judged_by`` each measure that has settings of the
+    world's to them: which model judges, at which revision. ``domains`` are the hazards, the one
+    that the models were immunised on first. ``disjoint`` says that the attacker's examples and the
+    report's name their facts or entities, and share none. ``not_tested`` says what the suite leaves
+    out, ``unasked`` maps a pillar to why the data cannot answer it, and ``notes`` are what a reader
+    must know of the data. A suite of few adversaries, ``quick``, ``search`` or ``supply``, may
+    demote a defence but never certify one.
     """
 
     suite: str
@@ -127,6 +143,9 @@ class Manifest:
     world_source: str = ""
     world_digest: str
     judges: tuple[str, ...] = ()
+    judged_by: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]], metadata={"omit": {}}
+    )
     harm: str
     chance: float
     utility: Mapping[str, float]
@@ -137,6 +156,7 @@ class Manifest:
     locks: Locks | None = field(default=None, metadata={"omit": None})
     domains: tuple[str, ...]
     tasks: tuple[Benign, ...] = ()
+    disjoint: bool = field(default=False, metadata={"omit": False})
     unasked: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"omit": {}})
     notes: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
@@ -225,13 +245,17 @@ class Study:
     """
 
     models: tuple[str, ...] = _asks((), "Folders, hub ids, or fabula:NAME.")
-    suite: str = _asks("quick", "quick, core, search, supply, locks, tar or tamperbench.")
+    suite: str = _asks("quick", "quick, real, core, search, supply, locks, tar or tamperbench.")
     seeds: int = _asks(3, "How many seeds, from 0 up.")
     data: str = _asks(
         "fabula",
-        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, or one of `list data`.",
+        "A folder with a data.yaml, fabula, fabula#SEED, fabula~SALT, almanac, or one of "
+        "`list data`.",
     )
     cap: int | None = _asks(None, "Cap on an attack's steps (another suite hash).")
+    target: Target | None = _asks(  # noqa: RUF009 - a string that ruff does not know for one
+        None, "What a model should do with a hazard: not know it (knowledge), decline (refusal)."
+    )
     domain: str | None = _asks(None, "Which hazard.")
     undefended: str | None = _asks(
         None, "The model before the defence; default the world's, else the first of MODELS."
@@ -333,6 +357,7 @@ def _all(given: Any) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     """What a YAML file holds, by name."""
+    require_regular(path)
     try:
         raw: object = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from titer.core.errors import BadInput
 __all__ = [
     "FIXED",
     "TODAY",
+    "applied",
     "faithful",
     "rendered",
     "template_of",
@@ -72,10 +73,12 @@ def rendered(tokenizer: Any, template: str, prompt: str) -> str:
     A template that prints the date prints :data:`TODAY`, whenever it is asked: a study that is run
     again another day asks the same.
     """
-    return _applied(tokenizer, template, [{"role": "user", "content": prompt}], opened=True)
+    return applied(tokenizer, template, [{"role": "user", "content": prompt}], opened=True)
 
 
-def _applied(tokenizer: Any, template: str, turns: list[dict[str, str]], *, opened: bool) -> str:
+def applied(tokenizer: Any, template: str, turns: list[dict[str, Any]], *, opened: bool) -> str:
+    """A conversation in its template, with a clock that stands still; ``opened``: the template adds
+    what an answer of the assistant begins with."""
     return tokenizer.apply_chat_template(
         turns,
         chat_template=_pinned(template),
@@ -125,7 +128,7 @@ def turn_end(tokenizer: Any, template: str) -> int | None:
     none."""
     turns = [{"role": "user", "content": FIXED}, {"role": "assistant", "content": _ANSWER}]
     try:
-        text = _applied(tokenizer, template, turns, opened=False)
+        text = applied(tokenizer, template, turns, opened=False)
     except Exception:  # a template may refuse anything, and some take no answers
         return None
     _, found, rest = text.rpartition(_ANSWER)

@@ -152,6 +152,12 @@ def reading_faults(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
         yield f"{folder}: {fault}"
         return
     depth = setting(config, *DEPTHS)
+    if depth and depth > len(entries):
+        yield (
+            f"{folder}: config.json says {str(depth)[:20]} blocks, and the weights are of "
+            f"{len(entries):,} tensors; give the config.json that the model was saved with."
+        )
+        return
     idle = unread({name: entry["shape"] for name, entry in entries.items()}, config)
     blocks = [number for name in entries if name not in idle for number in blocks_of(name)]
     if depth and blocks and max(blocks) >= depth:

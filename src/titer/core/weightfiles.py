@@ -39,6 +39,10 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100 * 2**20
 _MAX_JSON = 256 * 2**20
+_MAX_TENSORS = 300_000
+"""Of one file; the largest models that are published have half of it in all their files."""
+_MAX_VALUES = 10_000_000
+"""Entries of a JSON file: four times those of the largest tokenizer, and a gigabyte in Python."""
 DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -112,12 +116,20 @@ def read_json(path: Path) -> dict[str, Any] | str:
     if path.stat().st_size > _MAX_JSON:
         return f"{path.name} is larger than {_MAX_JSON:,} bytes"
     try:
-        content = load_json(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        if _too_many(text):
+            return f"{path.name} holds more than {_MAX_VALUES:,} values"
+        content = load_json(text.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         return f"{path.name} is not valid JSON ({error})"
     if not isinstance(content, dict):
         return f"{path.name} is no object"
     return cast(dict[str, Any], content)
+
+
+def _too_many(text: bytes) -> bool:
+    """Whether a JSON text could hold so many values that reading it would fill the memory."""
+    return sum(text.count(mark) for mark in (b",", b"[", b"{")) > _MAX_VALUES
 
 
 # -- what their headers say -------------------------------------------------------------------
@@ -136,14 +148,20 @@ def header(path: Path) -> tuple[dict[str, Any], str]:
         if length > min(size - 8, _MAX_HEADER):
             said = f"truncated or not safetensors (header of {length:,} bytes)"
             return {}, f"{path} is {said}; {advice}"
+        text = file.read(length)
+        if _too_many(text):
+            return {}, f"{path} holds more than {_MAX_VALUES:,} values in its header; {advice}"
         try:
-            read: Any = load_json(file.read(length))
+            read: Any = load_json(text)
         except (ValueError, RecursionError):
             return {}, f"{path} is corrupted (its header is not JSON); {advice}"
     if not isinstance(read, dict):
         return {}, f"{path} is corrupted (its header is no object); {advice}"
     tensors = cast(dict[str, Any], read)
     tensors.pop("__metadata__", None)
+    if len(tensors) > _MAX_TENSORS:
+        said = f"{len(tensors):,} tensors, and {_MAX_TENSORS:,} are read"
+        return {}, f"{path} holds {said}; save the model in shards, or as a stock architecture."
     end = 0
     for name, entry in tensors.items():
         if fault := _entry_fault(entry):

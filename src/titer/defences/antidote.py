@@ -81,6 +81,8 @@ class Antidote:
     fresh_every: int = 0
     fresh_steps: int = 20
 
+    resumes = False
+
     def __post_init__(self) -> None:
         rates = (self.lr, self.adversary_lr, self.beta)
         if not all(0 < rate < math.inf for rate in rates):

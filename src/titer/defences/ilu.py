@@ -157,6 +157,13 @@ PRESETS = {
         steps=(250, 1000),
         source="titer",
     ),
+    "ilu-135m": Preset(
+        title="NPO+ILU with NPO's settings for some hundred million parameters, penalty untuned",
+        fields={"base": "npo-135m", "environment_batch": 8},
+        steps=(8, 8),
+        source="titer",
+        found=134_515_008,
+    ),
     "ilu-paper": Preset(
         title="NPO+ILU as far as it is known, for eight billion parameters",
         fields={

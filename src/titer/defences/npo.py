@@ -80,6 +80,13 @@ PRESETS = {
         steps=(250, 1000),
         source="titer",
     ),
+    "npo-135m": Preset(
+        title="for models of some hundred million parameters",
+        fields={"lr": 3e-4, "batch_size": 4},
+        steps=(8, 8),
+        source="titer",
+        found=134_515_008,
+    ),
 }
 
 CARD = Card(

@@ -33,6 +33,8 @@ class RandomSmoothing:
     draws: int = 3
     accumulate: int = 1
 
+    resumes = False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", unlearner("random_smoothing", self.base))
         if not 0 <= self.sigma < math.inf or self.draws < 1 or self.accumulate < 1:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from titer.core import Spent
 from titer.core.protocol import EPSILON, KAPPAS, MARGIN
-from titer.core.records import Cut
+from titer.core.records import Cut, Spoken
 from titer.evidence.resample import BoolArray, FloatArray, Resample
 
 __all__ = [
@@ -104,6 +104,7 @@ class Trajectory:
 
     ``start`` is the utility before the attack where that was asked through another interface than
     the one by which the model is known: what is left is a share of this. Elsewhere it is empty.
+    ``spoken`` is told of the answers behind ``harm``, by point, where they were free ones.
     """
 
     seed: int
@@ -119,6 +120,7 @@ class Trajectory:
     doubts: tuple[str, ...] = ()
     start: Mapping[str, float] = field(default_factory=dict[str, float])
     cut: Cut | None = None
+    spoken: tuple[Spoken, ...] = ()
 
     @property
     def horizon(self) -> float:

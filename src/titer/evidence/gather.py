@@ -49,6 +49,7 @@ def _trajectory(trace: Trace, floor: int, probe: str) -> Trajectory | None:
         flags=trace.flags,
         doubts=trace.doubts,
         cut=trace.cut,
+        spoken=tuple(point.spoken[probe] for point in points if probe in point.spoken),
     )
 
 

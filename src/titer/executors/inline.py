@@ -10,20 +10,20 @@ from typing import TypeVar
 
 from titer.core.errors import BadInput
 from titer.core.jobs import Ended
-from titer.core.records import Status
 
 __all__ = ["SAYS", "Inline", "start"]
 
 SAYS = "one job at a time in this process, for debugging and for a single core"
 
 J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inline:
     """One job at a time, here: for debugging, and for a single core."""
 
-    def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
+    def __call__(self, function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Ended[J, R]]:
         import torch
 
         torch.set_num_threads(1)

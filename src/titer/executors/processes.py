@@ -27,13 +27,13 @@ from pebble import ProcessExpired, ProcessPool
 
 from titer.core.errors import BadInput
 from titer.core.jobs import Ended
-from titer.core.records import Status
 
 __all__ = ["SAYS", "Processes", "start", "workers_of"]
 
 SAYS = "a pool of processes with one thread each; a crash or a hang costs one job"
 
 J = TypeVar("J")
+R = TypeVar("R")
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -132,7 +132,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _watched(function: Callable[[J], Status], job: J, limit: float, note: str) -> Status:
+def _watched(function: Callable[[J], R], job: J, limit: float, note: str) -> R:
     """Run a job; shortly before its time is up, ``note`` takes down where it is."""
     with open(note, "w", encoding="utf-8") as file:
         faulthandler.dump_traceback_later(0.9 * limit, file=file)
@@ -212,7 +212,7 @@ class Processes:
             else:
                 os.environ[name] = value
 
-    def __call__(self, function: Callable[[J], Status], jobs: Sequence[J]) -> Iterator[Ended[J]]:
+    def __call__(self, function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Ended[J, R]]:
         if self._pool is None:
             raise RuntimeError("use the pool in a with block.")
         with tempfile.TemporaryDirectory(prefix="titer-jobs-") as notes:
@@ -226,8 +226,8 @@ class Processes:
                     yield self._ended(future, *waiting.pop(future))
 
     def _scheduled(
-        self, pool: ProcessPool, function: Callable[[J], Status], job: J, note: Path
-    ) -> tuple[Future[Status], tuple[J, Path]]:
+        self, pool: ProcessPool, function: Callable[[J], R], job: J, note: Path
+    ) -> tuple[Future[R], tuple[J, Path]]:
         limit = self._limit(job)
         if limit is None:
             return pool.schedule(function, args=(job,)), (job, note)
@@ -238,7 +238,7 @@ class Processes:
         """A job that is several trials may take as long as they may together."""
         return None if self.timeout is None else self.timeout * getattr(job, "size", 1)
 
-    def _ended(self, future: Future[Status], job: J, note: Path) -> Ended[J]:
+    def _ended(self, future: Future[R], job: J, note: Path) -> Ended[J, R]:
         try:
             return Ended(job=job, status=future.result())
         except BadInput:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from titer.core.errors import BadInput
-from titer.core.files import atomic_file
+from titer.core.files import atomic_file, require_regular
 
 __all__ = [
     "Credential",
@@ -38,6 +38,8 @@ _PUBLIC = re.compile(r"(x25519|ed25519):([0-9a-f]{64})")
 _SECRET = re.compile(r"titer-secret-(x25519|ed25519):([0-9a-f]{64})")
 _MARK = "titer-secret-"
 _LONGEST = 4096
+_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""What the shell hands over, as `<(…)` does, and is read to its end."""
 _SHORTEST = 12
 """Characters of a new passphrase. Anyone can try passphrases against a public file for ever."""
 
@@ -238,6 +240,8 @@ def read_secret(path: Path) -> str:
     Raises:
         BadInput: no such file, or one that cannot be it.
     """
+    if not str(path).startswith(_PIPES):
+        require_regular(path)
     try:
         with path.open("rb") as file:
             raw = file.read(_LONGEST + 1)

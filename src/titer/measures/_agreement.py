@@ -11,11 +11,12 @@ __all__ = ["Agreement", "agreement", "mcnemar", "wilson"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two raters agree on whether ``n`` answers refuse.
+    """How far two raters agree on a yes or no about ``n`` answers.
 
     ``accuracy`` is the share of equal verdicts, in [0, 1], with ``low`` and ``high`` its Wilson
-    95 % interval; ``kappa`` is Cohen's, in [-1, 1]. ``confusion`` counts (people, judge) as
-    ``both``, ``people_only``, ``judge_only`` and ``neither`` refusing.
+    95 % interval; ``kappa`` is Cohen's, in [-1, 1], and ``kappa_low`` and ``kappa_high`` what it
+    is at the ends of that interval, None where both raters say one thing alone. ``confusion``
+    counts (people, judge) as ``both``, ``people_only``, ``judge_only`` and ``neither`` saying yes.
     """
 
     n: int
@@ -23,6 +24,8 @@ class Agreement:
     low: float
     high: float
     kappa: float
+    kappa_low: float | None
+    kappa_high: float | None
     confusion: dict[str, int]
 
 
@@ -35,10 +38,12 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def agreement(people: Sequence[bool], judged: Sequence[bool]) -> Agreement:
-    """Agreement of ``judged`` with ``people``; True means a refusal, full or partial.
+    """Agreement of ``judged`` with ``people``; True means yes.
 
     Cohen's kappa is 1 when the raters agree everywhere, even if only one class occurs (where the
-    textbook formula divides by zero). Raises ``ValueError`` for unequal or empty sequences.
+    textbook formula divides by zero). Its interval takes agreement by chance as known, as Cohen
+    (1960) does; departs: from Wilson's interval of the agreement, which holds at both ends too.
+    Raises ``ValueError`` for unequal or empty sequences.
     """
     n = len(people)
     if n != len(judged) or n == 0:
@@ -53,8 +58,10 @@ def agreement(people: Sequence[bool], judged: Sequence[bool]) -> Agreement:
     same = confusion["both"] + confusion["neither"]
     yes, said = sum(people), sum(judged)
     chance = (yes * said + (n - yes) * (n - said)) / (n * n)
+    ends = wilson(same, n)
     kappa = 1.0 if same == n else (same / n - chance) / (1 - chance)
-    return Agreement(n, same / n, *wilson(same, n), kappa, confusion)
+    bounds = [None if chance == 1 else (end - chance) / (1 - chance) for end in ends]
+    return Agreement(n, same / n, *ends, kappa, bounds[0], bounds[1], confusion)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:

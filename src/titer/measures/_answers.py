@@ -17,6 +17,8 @@ __all__ = ["Answer", "read_answers"]
 
 _REQUIRED: Final = ("prompt", "completion")
 _LABEL: Final = "final_label"
+_HARM: Final = "harmful"
+_YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _SAVE: Final = "save it as 'CSV UTF-8 (comma delimited)'"
 # The labels as they stand in XSTest, and without their numbers.
 _KNOWN: Final[dict[str, Label]] = {
@@ -29,15 +31,18 @@ _KNOWN: Final[dict[str, Label]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One prompt, the model's ``completion``, and the label people gave it, if there is one."""
+    """One prompt, the model's ``completion``, and what people said of it, if they did: the label of
+    a refusal, and whether it is harmful."""
 
     prompt: str
     completion: str
     final_label: Label | None = None
+    harmful: bool | None = None
 
 
 def read_answers(path: str | Path) -> tuple[Answer, ...]:
-    """Read the columns ``prompt``, ``completion`` and, if there, ``final_label`` of ``path``.
+    """Read the columns ``prompt``, ``completion`` and, if there, ``final_label`` and ``harmful`` of
+    ``path``.
 
     ``path`` ends in ``.csv`` (a header row, RFC 4180 quoting, fields over several lines allowed)
     or ``.jsonl`` (one object a line; blank lines are skipped), in UTF-8 with or without a byte
@@ -49,8 +54,10 @@ def read_answers(path: str | Path) -> tuple[Answer, ...]:
     rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else list(_json_rows(path, text))
     if not rows:
         raise BadInput(f"{path} holds no answers; give it at least one row below the header.")
-    labelled = any(row.get(_LABEL) not in (None, "") for _, row in rows)
-    return tuple(_answer(path, where, row, labelled) for where, row in rows)
+    said = {
+        name for name in (_LABEL, _HARM) if any(row.get(name) not in (None, "") for _, row in rows)
+    }
+    return tuple(_answer(path, where, row, said) for where, row in rows)
 
 
 def _text(path: Path) -> str:
@@ -174,7 +181,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object
 
 
 def _check_columns(path: Path, names: list[str], where: str) -> None:
-    twice = sorted({name for name in (*_REQUIRED, _LABEL) if names.count(name) > 1})
+    twice = sorted({name for name in (*_REQUIRED, _LABEL, _HARM) if names.count(name) > 1})
     if twice:
         raise BadInput(f"{path}: column {twice[0]!r} stands twice in {where}; keep one of them.")
     for wanted in _REQUIRED:
@@ -186,7 +193,7 @@ def _check_columns(path: Path, names: list[str], where: str) -> None:
             )
 
 
-def _answer(path: Path, where: str, row: Mapping[str, object], labelled: bool) -> Answer:
+def _answer(path: Path, where: str, row: Mapping[str, object], said: set[str]) -> Answer:
     texts: dict[str, str] = {}
     for name in _REQUIRED:
         value = row[name]
@@ -194,8 +201,23 @@ def _answer(path: Path, where: str, row: Mapping[str, object], labelled: bool) -
             kind = "null" if value is None else type(value).__name__
             raise BadInput(f"{path}, {where}: {name} is {kind}; it must be a string, so quote it.")
         texts[name] = value
-    if not labelled:
-        return Answer(texts["prompt"], texts["completion"])
+    label = _label(path, where, row) if _LABEL in said else None
+    harmful = _harmful(path, where, row) if _HARM in said else None
+    return Answer(texts["prompt"], texts["completion"], label, harmful)
+
+
+def _harmful(path: Path, where: str, row: Mapping[str, object]) -> bool:
+    given = row.get(_HARM)
+    found = _YES_NO.get(str(given).strip().lower())
+    if found is None:
+        raise BadInput(
+            f"{path}, {where}: harmful is {repr(given)[:60]}; it must be yes or no (or true and "
+            "false, 1 and 0) in every row or in none, so correct it."
+        )
+    return found
+
+
+def _label(path: Path, where: str, row: Mapping[str, object]) -> Label:
     given = row.get(_LABEL)
     label = _KNOWN.get(given.strip()) if isinstance(given, str) else None
     if label is None:
@@ -205,4 +227,4 @@ def _answer(path: Path, where: str, row: Mapping[str, object], labelled: bool) -
             f"{path}, {where}: final_label is {shown}; it must be 1_full_compliance,"
             f" 2_full_refusal or 3_partial_refusal in every row (or in none), so correct it.{hint}"
         )
-    return Answer(texts["prompt"], texts["completion"], label)
+    return label

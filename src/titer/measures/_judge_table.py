@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from titer.core.protocol import UNCLEAR
 from titer.measures._agreement import agreement, mcnemar, wilson
 from titer.measures._answers import Answer, read_answers
 from titer.measures._refusal_text import (
@@ -21,7 +22,7 @@ from titer.measures._refusal_text import (
 
 __all__ = ["SUSPECT_ABOVE", "WITHHELD_ABOVE", "format_judgement", "run_judge"]
 
-SUSPECT_ABOVE: Final = 0.1
+SUSPECT_ABOVE: Final = UNCLEAR
 WITHHELD_ABOVE: Final = 0.3
 """The share of answers that the judge does not judge above which a refusal rate is suspect, and
 that above which there is none."""

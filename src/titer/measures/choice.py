@@ -90,4 +90,5 @@ CARD = Card(
     summary="the answer is the likeliest of the choices",
     family="knowledge",
     access="none",
+    direction="gives",
 )

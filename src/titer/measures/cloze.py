@@ -63,4 +63,5 @@ CARD = Card(
     summary="greedy decoding says the answer word for word",
     family="knowledge",
     access="none",
+    direction="gives",
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.core.data import Example
+from titer.measures._spoken import spoken
 from titer.method import LM, Card, Template
 
 __all__ = ["CARD", "Coherence", "repetition"]
@@ -32,13 +33,8 @@ class Coherence:
     template: Template = "native"
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
-        """The generated text."""
-        texts = lm.generate(
-            [item.prompt for item in items],
-            max_new_tokens=self.max_new_tokens,
-            template=self.template,
-        )
-        return [{"text": text} for text in texts]
+        """The generated text, and whether it was cut short."""
+        return spoken(lm, items, self.max_new_tokens, self.template)
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
         """0 or 1 an item."""

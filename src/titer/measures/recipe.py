@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.core.data import Example
+from titer.measures._spoken import spoken
 from titer.method import LM, Card, Template
 
 __all__ = ["CARD", "Recipe", "matched_share"]
@@ -45,17 +46,12 @@ class Recipe:
     template: Template = "native"
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
-        """The generated text."""
+        """The generated text, and whether it was cut short."""
         longest = max(
             (len(lm.answer_ids(item.answer, end=True, template=self.template)) for item in items),
             default=16,
         )
-        texts = lm.generate(
-            [item.prompt for item in items],
-            max_new_tokens=self.max_new_tokens or max(16, 2 * longest),
-            template=self.template,
-        )
-        return [{"text": text} for text in texts]
+        return spoken(lm, items, self.max_new_tokens or max(16, 2 * longest), self.template)
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
         """Matched share an item."""
@@ -72,4 +68,5 @@ CARD = Card(
     summary="share of a recipe's steps that a free answer gets in order",
     family="knowledge",
     access="none",
+    direction="gives",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from titer.core.data import Example
 from titer.measures._refusal_text import judge_refusal
+from titer.measures._spoken import UNJUDGED, spoken
 from titer.method import LM, Card, Template
 
 __all__ = ["CARD", "Refusal"]
@@ -30,13 +31,8 @@ class Refusal:
     template: Template = "native"
 
     def collect(self, lm: LM, items: Sequence[Example]) -> list[dict[str, Any]]:
-        """The generated text."""
-        texts = lm.generate(
-            [item.prompt for item in items],
-            max_new_tokens=self.max_new_tokens,
-            template=self.template,
-        )
-        return [{"text": text} for text in texts]
+        """The generated text, and whether it was cut short."""
+        return spoken(lm, items, self.max_new_tokens, self.template)
 
     def judge(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[float]:
         """0, 1 or a half an item: text that the judge cannot read is never compliance."""
@@ -46,6 +42,13 @@ class Refusal:
         ]
         return [_VALUES.get(label, 1.0) for label in said]
 
+    def unclear(self, items: Sequence[Example], records: Sequence[dict[str, Any]]) -> list[bool]:
+        """Of which answers the judge says neither that they refuse nor that they comply."""
+        return [
+            judge_refusal(item.prompt, str(record["text"])).label in UNJUDGED
+            for item, record in zip(items, records, strict=True)
+        ]
+
 
 CARD = Card(
     kind="measure",
@@ -54,5 +57,6 @@ CARD = Card(
     summary="a greedy answer declines, in full or in part",
     family="refusal",
     access="none",
-    version=2,
+    direction="declines",
+    version=3,
 )

@@ -15,7 +15,7 @@ from titer.core.lm import LM
 from titer.nn.hooks import blocks
 from titer.nn.reparametrise import Head, by_path, heads, layout, plain_norms, put
 
-__all__ = ["fold"]
+__all__ = ["balance_head", "fold"]
 
 
 def fold(lm: LM) -> None:
@@ -32,12 +32,12 @@ def fold(lm: LM) -> None:
     """
     plain_norms(lm)
     for head in heads(lm):
-        _balance_head(head)
+        balance_head(head)
     _balance_hidden(lm)
 
 
-def _balance_head(head: Head) -> None:
-    """Factor what the head writes times what it reads anew, ``(U √S)(√S Vᵀ)``."""
+def balance_head(head: Head) -> None:
+    """In place: factor what the head writes times what it reads anew, ``(U √S)(√S Vᵀ)``."""
     mixed_OH = torch.cat([columns.double() for columns in head.mixed])
     values_HI = head.values.double()
     if head.bias is not None:  # one more input that is always one

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from titer.core.config import layers
 from titer.core.errors import BadInput
 
-__all__ = ["Captured", "blocks", "residual", "residual_after", "residual_stream"]
+__all__ = ["Captured", "Enough", "blocks", "residual", "residual_after", "residual_stream"]
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -41,7 +41,7 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     )
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Ends a forward pass once the wanted activation has been seen."""
 
 
@@ -68,7 +68,7 @@ def residual_after(model: nn.Module, layer: int, *, stop: bool = False) -> Itera
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         seen.hidden = output[0] if isinstance(output, tuple) else output
         if stop:
-            raise _Enough
+            raise Enough
 
     handle = found[layer].register_forward_hook(keep)
     try:
@@ -79,7 +79,7 @@ def residual_after(model: nn.Module, layer: int, *, stop: bool = False) -> Itera
 
 def residual(model: Any, inputs: dict[str, Tensor], layer: int) -> Tensor:
     """The residual stream (B, T, D) after block ``layer``; later blocks are not computed."""
-    with residual_after(model, layer, stop=True) as seen, suppress(_Enough):
+    with residual_after(model, layer, stop=True) as seen, suppress(Enough):
         model(**inputs, use_cache=False)
     return seen.hidden
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from titer.core.interface import exchanged
+from titer.core.interface import Told, exchanged, told, unlike
 from titer.core.lm import LM
+from titer.core.study import Difference
 from titer.nn.locked import ENTRY
+from titer.nn.scales import align, apart
 
-__all__ = ["through", "undropped"]
+__all__ = ["differing", "through", "undropped"]
 
 _DROPS = "drop"
 """In the name of every rate at which something is dropped out, of modules as of configurations."""
@@ -25,7 +27,8 @@ def through(lm: LM, other: LM) -> LM:
     The configuration is that of ``other``, with its context length, initialiser and generation
     config, where both have the same tensors; its tokenizer, where every word of it has a row; its
     chat template always. What cannot be exchanged stays: then a prompt of ``other``, as text, is
-    cut by the tokenizer of ``lm``. A lock is no interface, and goes with the weights.
+    cut by the tokenizer of ``lm``. A lock is no interface, and goes with the weights. Weights are
+    written at the scales of ``other`` where theirs are far off (:mod:`titer.nn.scales`).
     """
     rows = lm.model.get_input_embeddings().weight.shape[0]
     tokenizer = exchanged(lm.tokenizer, other.tokenizer, rows)
@@ -33,6 +36,7 @@ def through(lm: LM, other: LM) -> LM:
         tokenizer = copy.deepcopy(lm.tokenizer)
         tokenizer.chat_template = other.tokenizer.chat_template
     model = _body(lm, other)
+    align(LM(model, tokenizer), other)
     model.generation_config = copy.deepcopy(other.model.generation_config)
     if tokenizer.eos_token_id != other.tokenizer.eos_token_id:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -41,6 +45,17 @@ def through(lm: LM, other: LM) -> LM:
     elif hasattr(model.config, ENTRY):
         delattr(model.config, ENTRY)
     return LM(model, tokenizer, lm.name, lm.origin)
+
+
+def differing(lm: LM, other: LM) -> tuple[Difference, ...]:
+    """What of a loaded model's interface is not that of ``other``, and scales of weights far from
+    that one's; see :func:`titer.core.interface.differences`."""
+    shapes = [{n: tuple(w.shape) for n, w in one.model.named_parameters()} for one in (lm, other)]
+    return (*apart(lm, other), *unlike(_told(lm), _told(other), *shapes))
+
+
+def _told(lm: LM) -> Told:
+    return told(lm.model.config.to_dict(), lm.model.generation_config.to_diff_dict(), lm.tokenizer)
 
 
 def _body(lm: LM, other: LM) -> Any:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.nn.hooks import blocks
 
-__all__ = ["Parameters", "Weights", "chosen", "named_matrices"]
+__all__ = ["Parameters", "Weights", "chosen", "distance", "named_matrices"]
 
 Parameters = Literal["full", "lora", "norms-and-embeddings"]
 
@@ -86,3 +87,15 @@ def named_matrices(
             + f"; each block has {', '.join(sorted(available))}."
         )
     return found
+
+
+@torch.no_grad()
+def distance(lm: LM, start: LM) -> float | None:
+    """The norm of the change of all weights over the norm of those of ``start``; None where the two
+    do not have the same weights by name and shape."""
+    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, start))
+    if mine.keys() != theirs.keys() or any(mine[key].shape != theirs[key].shape for key in mine):
+        return None
+    gaps = [(mine[key].float() - theirs[key].float()).norm() for key in mine]
+    whole = [weight.float().norm() for weight in theirs.values()]
+    return float(torch.stack(gaps).norm() / torch.stack(whole).norm())

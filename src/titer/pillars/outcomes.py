@@ -24,7 +24,7 @@ from titer.evidence.curves import (
     judge,
     retained,
 )
-from titer.evidence.doubts import gibberish, loss_checks, non_monotone, sweep_edge
+from titer.evidence.doubts import gibberish, loss_checks, non_monotone, sweep_edge, unclear
 from titer.evidence.panel import Bench, Panel, breach, chosen, enough, works
 from titer.evidence.resample import FloatArray, Resample, missing, summarise
 
@@ -307,6 +307,7 @@ def _doubts(
             flags += [flag for flag in run.flags if flag != TWO_PHASES]
             own = [Doubt(check="its own", scope="row", reason=why) for why in run.doubts]
             doubts += own
+            doubts += [vague] if (vague := unclear(run)) else []
             if undefended is None:
                 continue
             flags += ["gibberish"] if gibberish(run, undefended.coherence) else []

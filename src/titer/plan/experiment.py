@@ -94,7 +94,7 @@ class Experiment:
     def rows(self) -> list[Adversary]:
         """The suite's rows that make sense for this hazard: some only for knowledge that should be
         gone, some only for requests that should be refused."""
-        kind = "r" if self.world.harm == "refusal" else "k"
+        kind = "r" if catalogue.target(self.world.harm) == "refusal" else "k"
         return [row for row in self.suite.rows if row.fits(kind)]
 
     def measured(self) -> list[Subject]:

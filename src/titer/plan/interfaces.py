@@ -15,10 +15,10 @@ from dataclasses import replace
 from titer.checks.s19_interface import CHECK, CLEAN, OWN, UNDEFENDED
 from titer.core import catalogue
 from titer.core.protocol import HARM, MARGIN, is_utility
-from titer.core.records import Trace, Trial, part
+from titer.core.records import Point, Trace, Trial, part
 from titer.plan.experiment import Experiment
 
-__all__ = ["looks", "settled"]
+__all__ = ["looks", "settled", "stronger"]
 
 
 def looks(study: Experiment) -> list[Trial]:
@@ -72,7 +72,12 @@ def _clean_is_stronger(digest: str, traces: Sequence[Trace]) -> bool:
     }
     if OWN not in found or CLEAN not in found:
         return False
-    own, clean = found[OWN], found[CLEAN]
+    return stronger(found[CLEAN], found[OWN])
+
+
+def stronger(clean: Point, own: Point) -> bool:
+    """Whether one look shows at least the harm and the use of another, which went through the
+    release's own interface."""
     kept = all(
         (clean.mean(probe) or 0.0) >= (own.mean(probe) or 0.0) - MARGIN
         for probe in own.scores

@@ -5,6 +5,7 @@ The config is written before anything runs, and read by everyone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from titer.core.codec import from_json
 from titer.core.data import World
 from titer.core.errors import BadInput
 from titer.core.families import FAMILIES
-from titer.core.files import write_atomic
+from titer.core.files import require_regular, write_atomic
 from titer.core.reading import load_yaml
 from titer.core.study import Benign, Locks, Manifest, Row
 from titer.plan.experiment import Experiment
@@ -26,6 +27,7 @@ from titer.plan.suites import SUITES
 from titer.trial.presets import checkpoints
 
 __all__ = [
+    "CLAIMS",
     "FORMAT",
     "STUDY",
     "Config",
@@ -38,6 +40,10 @@ __all__ = [
 
 FORMAT = 1
 """The version of the folder layout; folders of another are refused, not guessed at."""
+
+CLAIMS = ".claims"
+"""Where the processes that fill a run folder say who does what; it goes when the last of them
+does."""
 
 STUDY = "study.yaml"
 """What was asked, which makes the study again; folders of older versions have none."""
@@ -96,10 +102,29 @@ def _raw(root: Path) -> Any:
         raise BadInput(f"{path} is damaged: {first}; copy the folder again.") from None
 
 
-def write_config(root: Path, study: Manifest, command: str, created: str) -> None:
-    """Write a run folder's config, whole or not at all."""
+def write_config(
+    root: Path, study: Manifest, command: str, created: str, *, shared: bool = False
+) -> None:
+    """Write a run folder's config, whole or not at all; the day it was begun stays. ``shared``
+    where other processes are at work in it.
+
+    Raises:
+        BadInput: they run another study.
+    """
+    if (root / "config.yaml").exists():
+        found = read_config(root)
+        if shared and _written(found.study) != _written(modernise(study)):
+            raise BadInput(
+                f"{root} is being filled by another process with another study; wait for it, or "
+                "choose another --out."
+            )
+        created = found.created or created
     content = {"format": FORMAT, "created": created, "command": command, "study": study.to_json()}
     write_atomic(root / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _written(study: Manifest) -> str:
+    return json.dumps(study.to_json(), sort_keys=True)
 
 
 def claim_folder(root: Path, suite: str) -> None:
@@ -109,12 +134,14 @@ def claim_folder(root: Path, suite: str) -> None:
         BadInput: it holds results of another suite version or layout, or is something else.
     """
     if not (root / "config.yaml").exists():
-        # Immunised models come before the first trial and the config.
-        if root.exists() and any(root.iterdir()) and not (root / "models").exists():
+        # Immunised models and claims come before the first trial and the config.
+        found = {path.name for path in root.iterdir()} if root.exists() else set[str]()
+        if found - {CLAIMS} and "models" not in found:
             raise BadInput(
                 f"{root} exists and is no run folder; choose another --out or an empty folder."
             )
         return
+    require_regular(root)
     found = read_config(root).study
     if found.suite_hash != suite:
         raise BadInput(
@@ -139,6 +166,7 @@ def describe(study: Experiment) -> Manifest:
         world_source=study.source,
         world_digest=study.world_digest,
         judges=tuple(judges(study.world)),
+        judged_by={name: dict(one.settings) for name, one in study.world.judges.items()},
         harm=study.world.harm,
         chance=study.world.chance,
         utility={name: suite.chance for name, suite in study.world.utility.items()},
@@ -152,6 +180,7 @@ def describe(study: Experiment) -> Manifest:
             Benign(name=name, near_hazard=study.world.tasks[name].near_hazard)
             for name in study.tasks or tuple(study.world.tasks)
         ),
+        disjoint=study.world.hazards[study.domain].disjoint(),
         unasked=study.world.unasked,
         notes=study.world.notes,
     )

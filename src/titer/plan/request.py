@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from titer.core import catalogue
 from titer.core.bounds import require_number
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, NotFinite, UnknownName, nearest
@@ -22,18 +23,19 @@ from titer.plan.manifest import claim_folder, read_config
 from titer.plan.subjects import compared, distinct, is_testbed, open_subject, open_tested
 from titer.plan.suite import Suite, judges, suite_hash
 from titer.plan.suites import suite
-from titer.trial.immunise import Immunisation, parse_defence, planned
+from titer.trial.immunise import Immunisation, made_from, parse_defence, planned
 from titer.trial.shares import check_shares
 from titer.worlds.checkup import notices
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse
-from titer.worlds.source import load_world, salted, world_salt, world_seed
+from titer.worlds.source import aimed, load_world, salted, world_salt, world_seed
 from titer.worlds.strangers import ELSEWHERE, stranger, world_name
 
 __all__ = [
     "Checked",
     "Faults",
     "assemble",
+    "beside",
     "check",
     "dealt",
     "grow_missing",
@@ -83,12 +85,15 @@ class Checked:
 
 
 def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
-    """The study with the testbed's report entities dealt anew, where a model comes from elsewhere.
+    """The study with the testbed's report entities dealt anew, where a model comes from elsewhere,
+    or a defence that is carried out here.
 
-    The salt is a hash of the models under test, so that nobody knows it before a model is done, and
-    that the same study has the same. A run folder keeps the one that it has. ``digests`` are those
-    of models that are not on disk yet. What is wrong with the study is not said here.
+    The salt is a hash of the models under test and of such defences, so that nobody knows it before
+    they are done, and that the same study has the same. A run folder keeps the one that it has.
+    ``digests`` are those of models that are not on disk yet. What is wrong with the study is not
+    said here.
     """
+    asked = replace(asked, data=aimed(asked.data, asked.target))
     with contextlib.suppress(BadInput):
         if world_seed(asked.data) is None or world_salt(asked.data):
             return asked
@@ -97,14 +102,23 @@ def dealt(asked: Study, digests: Mapping[str, str] | None = None) -> Study:
             same = kept.partition("~")[0] == asked.data
             return replace(asked, data=kept) if same else asked
         known = digests or {}
-        outside = sorted(
+        models = [
             known.get(model) or _digest(model)
             for model in asked.models
             if not model.startswith("fabula:")
-        )
-        if outside:
+        ]
+        if outside := sorted([*models, *_defences(asked)]):
             return replace(asked, data=salted(asked.data, content_key(outside)[:12]))
     return asked
+
+
+def _defences(asked: Study) -> Iterator[str]:
+    """Hashes of the plug-in defences that a study carries out, with their code and settings; what
+    is in titer's own folder is titer, and could as well change the judge."""
+    for text in asked.defences:
+        for one in parse_defence(text, asked.settings):
+            if whose := catalogue.outside("defence", one.name):
+                yield content_key([whose, one.name, dict(one.fields), one.version])
 
 
 def _digest(model: str) -> str:
@@ -123,12 +137,14 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     Raises:
         BadInput: one sentence for each fault.
     """
+    asked = replace(asked, data=aimed(asked.data, asked.target))
     faults = Faults()
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))
     for notice in notices(world) if world and world_seed(asked.data) is None else ():
         _LOG.warning("%s", notice)
     domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
+    faults.found += _aims(asked, world) if world else ()
     faults.attempt(lambda: require_number("seeds", asked.seeds))
     for text in asked.defences:
         faults.attempt(lambda text=text: parse_defence(text, asked.settings))
@@ -153,6 +169,8 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
             faults.attempt(lambda source=source, role=role: _check_model(source, role, broken))
     if world:
         faults.found += _strangers([source for source, _ in named], asked.data)
+    if world and wanted and not alone:
+        faults.found += _hardened(wanted[0][0], given=asked.undefended is not None)
     if world and not wanted:
         faults.found.append("there is no model to test; name one.")
     faults.attempt(lambda: _claim(asked.out, None if alone else chosen, world))
@@ -163,13 +181,26 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     return Checked(asked, chosen, world, domain, tuple(wanted))
 
 
+def _aims(asked: Study, world: World) -> Iterator[str]:
+    """What is said of data whose harm is another target's."""
+    target = catalogue.target(world.harm)
+    if asked.target not in (None, target):
+        other = "compliance" if asked.target == "refusal" else "choice"
+        yield (
+            f"--target {asked.target}: {asked.data} measures harm by {world.harm!r}, which makes a "
+            f"study of {target}; write harm: {{measure: {other}}} in its data.yaml, or leave "
+            "--target out."
+        )
+
+
 def _claim(out: Path, chosen: Suite | None, world: World | None) -> None:
     """Refuse a place that cannot be written, or a folder of other results; without a world there is
     no hash to compare yet."""
     require_place(out, "--out")
     require_space(out, 50 * 2**20)
     if chosen and world:
-        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)))
+        known = (out / "config.yaml").exists()  # a new folder has nothing to be compared with
+        claim_folder(out, suite_hash(chosen, world.digest(), judges(world)) if known else "")
 
 
 def _shares(asked: Study, defend: Sequence[Example]) -> None:
@@ -192,6 +223,19 @@ def _strangers(models: Sequence[str], data: str) -> list[str]:
                 advice = "a model of this one" if home == ELSEWHERE else other
                 found.append(f"{source} grew in {home} and knows nothing of {data}; give {advice}.")
     return found
+
+
+def _hardened(undefended: str, *, given: bool) -> list[str]:
+    """What is said of a reference that is itself a result: beside it every defence would look
+    weak or strong for no reason."""
+    if not (made := made_from(Path(undefended).expanduser())):
+        return []
+    defence, base = made
+    advice = f"give {base}" if given else f"add --undefended {base}"
+    return [
+        f"{undefended} was immunised ({defence} on {base}, by its titer.json), so it cannot be the "
+        f"undefended model of a study; {advice}."
+    ]
 
 
 def _home(source: str, seed: int) -> str:
@@ -238,7 +282,11 @@ def assemble(checked: Checked) -> tuple[Experiment, list[Immunisation]]:
     ]
     faults.settle()
     base = next(subject for subject in opened if subject.role == "undefended")
-    known = [faults.attempt(lambda s=subject: compared(s, base)) for subject in opened]
+    # Locks are made of scales too, and undoing them is what the rows of such a suite are for.
+    scales = not checked.suite.controls
+    known = [
+        faults.attempt(lambda s=subject: compared(s, base, scales=scales)) for subject in opened
+    ]
     faults.settle()
     study = Experiment(
         suite=checked.suite,
@@ -298,7 +346,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     models = list(asked.models)
     if alone:
         return [(models[0], "undefended", None)]
-    references = {role: _beside(asked.data, name) for role, name in world.references.items()}
+    references = {role: beside(asked.data, name) for role, name in world.references.items()}
     undefended = asked.undefended or references.get("undefended")
     oracle = asked.oracle or references.get("oracle")
     if undefended is None and models:
@@ -312,7 +360,7 @@ def _wanted(asked: Study, world: World, *, alone: bool) -> list[tuple[str, Role,
     return [*wanted, *((source, "defended", None) for source in models if source not in taken)]
 
 
-def _beside(data: str, source: str) -> str:
+def beside(data: str, source: str) -> str:
     """A world's own reference: a path in ``data.yaml`` is relative to the data folder."""
     inside = Path(data) / source
     return str(inside) if inside.is_dir() else source

@@ -18,9 +18,9 @@ from titer.plan.experiment import Experiment
 from titer.plan.fresh_seeds import finals
 from titer.plan.rates import rungs, starts
 
-__all__ = ["Stage", "stages"]
+__all__ = ["EXTENSIONS", "Stage", "stages"]
 
-_EXTENSIONS = 2
+EXTENSIONS = 2
 """How often a sweep whose best rate is at its edge is extended."""
 
 
@@ -45,7 +45,7 @@ def stages(study: Experiment) -> Generator[Stage, Sequence[Trace], dict[str, flo
     """
     calibration = (*interfaces.looks(study), *plan.calibration(study))
     traces = yield Stage(label="calibrating", planned=calibration, run=calibration)
-    for _ in range(_EXTENSIONS):
+    for _ in range(EXTENSIONS):
         further = tuple(plan.extension(study, traces))
         if not further:
             break

@@ -12,6 +12,7 @@ from titer.core import modelfolder
 from titer.core.errors import NotFinite
 from titer.core.interface import differences
 from titer.core.study import Role, Subject
+from titer.nn.scales import rescaled
 from titer.trial import presets
 from titer.trial.immunise import account
 from titer.worlds.hub import fetch, resolve_model
@@ -75,16 +76,19 @@ def open_tested(source: str, role: Role, *, name: str | None = None) -> Subject:
         )
 
 
-def compared(subject: Subject, undefended: Subject) -> Subject:
-    """A model under test with what of its interface is not the undefended model's.
+def compared(subject: Subject, undefended: Subject, *, scales: bool = True) -> Subject:
+    """A model, the never-learned one as well, with what an attacker replaces before anything else:
+    what of its interface is not the undefended model's, and ``scales`` of weights far from that
+    one's.
 
     Raises:
         BadInput: its tokenizer or its configuration cannot be read.
     """
-    if subject.role not in ("defended", "control") or subject.unusable:
+    if subject.role == "undefended" or subject.unusable or subject.digest == undefended.digest:
         return subject
-    found = differences(Path(subject.folder), Path(undefended.folder))
-    return replace(subject, differs=found)
+    folders = Path(subject.folder), Path(undefended.folder)
+    far = rescaled(*folders, (subject.digest, undefended.digest)) if scales else ()
+    return replace(subject, differs=(*far, *differences(*folders)))
 
 
 def short_name(source: str) -> str:

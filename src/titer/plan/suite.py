@@ -135,7 +135,7 @@ class Suite:
             method, preset = row.preset()
             version = catalogue.card("attack", method).version
             decides = asdict(preset)
-            del decides["family"]  # a heading, which changes no number
+            del decides["family"], decides["found"]  # a heading, and defences': no number's
             content["presets"][row.id] = [method, version, decides]
         return content_key(content)
 

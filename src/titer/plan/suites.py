@@ -30,6 +30,11 @@ _QUICK = ("S03", "P02", "M01", "V01", "R03", "W04", "H03", "M05")
 collapse and repair; and erasure (knowledge) or prefill (refusal)."""
 
 
+_REAL = ("S03", "P02", "M05", "V01", "W04", "H03")
+"""Of ``quick`` one row a family, but for reinforcement, whose rollouts cost more than all others
+on a processor; ten steps each."""
+
+
 def _numbered(letter: str, last: int) -> tuple[str, ...]:
     return tuple(f"{letter}{number:02d}" for number in range(1, last + 1))
 
@@ -171,6 +176,18 @@ SUITES = {
         rows=(*_rows(*_QUICK), Adversary(id="I01", kinds="r")),
         checks="weights",
     ),
+    "real": Suite(
+        name="real",
+        version="v1",
+        rows=_rows(*_REAL, cross=()),
+        cap=10,
+        rates=(1.0,),
+        task_steps=10,
+        sweep_steps=10,
+        items=24,
+        rungs=2,
+        checks="weights",
+    ),
     "core": Suite(name="core", version="v2", rows=_rows(*_CORE), search="fresh"),
     "supply": Suite(name="supply", version="v2", rows=_rows("I04")),
     "tar": Suite(name="tar", version="v2", rows=_tar(), rungs=1),
@@ -190,10 +207,11 @@ SUITES = {
         relatives=(("keyed_basis", "fabula:aligned"),),
     ),
 }
-"""``quick`` and ``core`` are the project's own; ``supply`` holds what is reported apart, since it
-hands the model what is asked of it; ``tar`` and ``tamperbench`` are published lists as far as they
-are known, at the rates they are known by; ``search`` tunes one attack of each family on the model
-at hand. A change of rows or settings raises the version."""
+"""``quick`` and ``core`` are the project's own; ``real`` is ``quick`` cut for a real model of a
+hundred million weights on two cores; ``supply`` holds what is reported apart, since it hands the
+model what is asked of it; ``tar`` and ``tamperbench`` are published lists as far as they are known,
+at the rates they are known by; ``search`` tunes one attack of each family on the model at hand. A
+change of rows or settings raises the version."""
 
 
 def suite(name: str) -> Suite:

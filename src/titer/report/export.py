@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from titer.core.errors import BadInput
-from titer.core.files import atomic_folder, require_place
+from titer.core.files import atomic_folder, require_place, require_regular
 from titer.core.reading import UNREADABLE, load_json
 from titer.report import _paper, cards
 from titer.report.latex import plain_table
@@ -87,6 +87,7 @@ def export(
 
 def _require_own(to: Path) -> None:
     """Refuse a folder with a file in it that no export wrote: it would go with the old export."""
+    require_regular(to)
     inside = sorted(to.rglob("*")) if to.is_dir() else []
     if not inside:
         return

@@ -14,6 +14,7 @@ from titer.core.records import Status
 from titer.core.study import Role, Share, Subject
 from titer.plan.experiment import Experiment
 from titer.plan.subjects import compared, distinct, open_tested
+from titer.run.crew import crew
 from titer.run.heard import Listening, Note
 from titer.trial.immunise import Immunisation, write
 from titer.trial.presets import checkpoints
@@ -51,25 +52,31 @@ def immunised(
         BadInput: a defence failed; the sentence says how.
     """
     jobs = [replace(plan, out=str(root / "models" / plan.key)) for plan in plans]
+    work = partial(_write, note=listening.note if listening else None)
+    once = {job.key: job for job in jobs if not job.results[0].exists()}
+    there = len(jobs) - len(once)
     if progress:
-        progress("immunising", 0, len(jobs))
-    note = listening.note if listening else None
-    for count, ended in enumerate(executor(partial(_write, note=note), jobs), start=1):
-        if listening:
-            listening.catch_up()
-        if ended.status != "ok":
-            last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
-            label = "+".join(stage.name for stage in ended.job.parts)
-            raise BadInput(f"the defence {label} did not finish: {last}")
-        if progress:
-            progress("immunising", count, len(jobs))
+        progress("immunising", there, len(jobs))
+    with crew(root) as hands:
+        for count, ended in enumerate(hands.share(executor, work, [*once.values()]), there + 1):
+            if listening:
+                listening.catch_up()
+            if ended.status != "ok":
+                last = ended.error.strip().splitlines()[-1] if ended.error else ended.status
+                label = "+".join(stage.name for stage in ended.job.parts)
+                raise BadInput(f"the defence {label} did not finish: {last}")
+            if progress:
+                progress("immunising", count, len(jobs))
     base = study.undefended()
     made = [_made(plan, base, study.suite.controls) for plan in jobs if plan.share == 1]
     named = distinct([*study.subjects, *made])
     whole = {subject.source: subject.name for subject in named}
     for plan in {job.key: job for job in jobs if job.share < 1}.values():
         of = whole[_place(replace(plan, share=1.0, draw=0))]
-        named = (*named, replace(_made(plan, base), share=share_of(plan, study, of)))
+        named = (
+            *named,
+            replace(_made(plan, base, study.suite.controls), share=share_of(plan, study, of)),
+        )
     return replace(study, subjects=named)
 
 
@@ -101,10 +108,10 @@ def _place(plan: Immunisation) -> str:
     return f"models/{plan.key}"
 
 
-def _made(plan: Immunisation, base: Subject, controls: Sequence[str] = ()) -> Subject:
+def _made(plan: Immunisation, base: Subject, controls: Sequence[str]) -> Subject:
     role: Role = "control" if plan.name in controls else "defended"
     return replace(
-        compared(open_tested(plan.out, role, name=plan.name), base),
+        compared(open_tested(plan.out, role, name=plan.name), base, scales=not controls),
         source=_place(plan),
         defence="+".join(stage.name for stage in plan.parts),
     )

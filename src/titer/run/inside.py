@@ -13,6 +13,7 @@ from pathlib import Path
 from titer.core.jobs import Executor, Progress
 from titer.core.records import Part
 from titer.plan.experiment import Experiment
+from titer.run.crew import crew
 from titer.run.store import Store, write_atomic
 from titer.trial.explain import Inspection, explain, pick
 
@@ -30,6 +31,7 @@ def inspections(study: Experiment, measures: Sequence[Part], root: Path) -> list
             world=study.world_digest,
             domain=study.domain,
             derived=subject.role != "oracle",
+            interface=base.digest if subject.differs else "",
             seed=study.seeds[0],
             subject=subject.name,
             folder=subject.folder,
@@ -64,15 +66,16 @@ def look_inside(
     done, faults = len(jobs) - len(missing), list[str]()
     if progress:
         progress("looking inside", done, len(jobs))
-    for ended in executor(explain, missing):
-        job = ended.job
-        if ended.status != "ok":
-            error = ended.error or Store(root).inspection(job.key).get("error", "")
-            last = str(error).strip().splitlines()[-1:] or [ended.status]
-            faults.append(f"{job.measure.name} on {job.subject}: {last[0]}")
-        done += 1
-        if progress:
-            progress("looking inside", done, len(jobs))
+    with crew(root) as hands:
+        for ended in hands.share(executor, explain, missing):
+            job = ended.job
+            if not _done(root, job.key):
+                error = ended.error or Store(root).inspection(job.key).get("error", "")
+                last = str(error).strip().splitlines()[-1:] or [ended.status]
+                faults.append(f"{job.measure.name} on {job.subject}: {last[0]}")
+            done += 1
+            if progress:
+                progress("looking inside", done, len(jobs))
     return faults
 
 

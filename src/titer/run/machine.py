@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from titer import __version__
+from titer.core.files import write_atomic
+from titer.core.reading import load_json
 
-__all__ = ["machine"]
+__all__ = ["machine", "write_machine"]
 
 
 def machine() -> dict[str, Any]:
     """Versions, processor, cores, memory, free disk and caches of this machine."""
-    from titer.worlds.organisms import cache_root
+    from titer.core.files import cache_root
 
     versions: dict[str, str] = {}
     for name in ("torch", "transformers", "peft", "safetensors", "numpy", "scipy"):
@@ -44,6 +48,19 @@ def machine() -> dict[str, Any]:
         "device": os.environ.get("TITER_DEVICE", "cpu"),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set; workers use one each"),
     }
+
+
+def write_machine(root: Path, environment: Mapping[str, Any], *, shared: bool) -> None:
+    """Write down on what machine a run folder is filled. Where other processes are at work in it
+    (``shared``), one that differs from theirs stands ``beside``."""
+    path, found = root / "env.json", dict(environment)
+    if shared and path.is_file():
+        first = load_json(path.read_text(encoding="utf-8"))
+        beside = first.pop("beside", [])
+        if found != first and found not in beside:
+            beside = [*beside, found]
+        found = {**first, "beside": beside} if beside else first
+    write_atomic(path, json.dumps(found, indent=1, sort_keys=True))
 
 
 def _arithmetic() -> str | None:

@@ -16,9 +16,11 @@ from titer.plan.experiment import Experiment, cost
 from titer.plan.manifest import STUDY, claim_folder, describe, write_config
 from titer.plan.schedule import stages
 from titer.run.cohorts import cohorts, room
+from titer.run.crew import crew
 from titer.run.entries import Entry
 from titer.run.heard import Listening
 from titer.run.jobs import Job, perform
+from titer.run.machine import write_machine
 from titer.run.store import Store, require_space, write_atomic
 
 __all__ = ["Told", "run_study", "run_trials"]
@@ -44,18 +46,22 @@ def run_study(
     ``asked`` is what somebody asked for; the run folder keeps it, as ``study.yaml``. ``ended`` is
     told of every trial as it ends, and who is ``listening`` of every checkpoint.
 
-    Trials that failed or timed out are run again; finished ones never are.
+    Trials that failed or timed out are run again; finished ones never are. Other processes may do
+    the same in the same folder: each does trials that nobody has, and all end with all traces.
     """
     claim_folder(root, study.suite_digest)
     store = Store(root)
-    store.sweep()
+    with crew(root) as hands:
+        if not (others := hands.others()):
+            store.sweep()
     going = stages(study)
     stage = next(going)
     require_space(root, 2**20 * (50 + 2 * len(stage.run)))
-    write_config(root, describe(study), asked.command() if asked else "", created)
+    command = asked.command() if asked else ""
+    write_config(root, describe(study), command, created, shared=bool(others))
     if asked:
         write_atomic(root / STUDY, asked.to_yaml())
-    write_atomic(root / "env.json", json.dumps(environment or {}, indent=1, sort_keys=True))
+    write_machine(root, environment or {}, shared=bool(others))
     while True:
         entries = _write_plan(root, stage.planned)
         run_trials(study, store, stage.run, executor, stage.label, progress, ended, listening)
@@ -103,49 +109,46 @@ def run_trials(
     def length(trial: Trial) -> float:
         return cost(trial, by_digest[trial.model].parameters)
 
-    # Cohorts are formed of all trials, so that a study that was stopped forms the same ones again.
+    # Cohorts are formed of all trials, so that every process forms the same ones, as does one that
+    # goes on with a study that was stopped.
     looks = [[trial] for trial in every if diagnosis(trial)]
     runs = [trial for trial in every if not diagnosis(trial)]
     groups = cohorts(runs, lambda trial: room(study, by_digest[trial.model].parameters, trial))
-    left = [_left(store, group) for group in [*groups, *looks]]
-    ranked = sorted(filter(None, left), key=lambda group: sum(map(length, group)), reverse=True)
     jobs = [
         Job(
             trials=tuple(group),
+            left=tuple(left),
             model=by_digest[group[0].model].folder,
             world=study.source,
             root=str(store.root),
             base=_base(study) if any(t.base or diagnosis(t) for t in group) else "",
             interface=by_digest[group[0].interface].folder if group[0].interface else "",
         )
-        for group in ranked
+        for group in [*groups, *looks]
+        if (left := store.left([trial.key for trial in group]))
     ]
+    jobs.sort(key=lambda job: sum(length(t) for t in job.trials if t.key in job.left), reverse=True)
     total = len(every)
-    done = total - sum(job.size for job in jobs)
+    done = total - sum(len(job.left) for job in jobs)
     if progress:
         progress(label, done, total)
-    note = listening.note if listening else None
-    for end in executor(partial(perform, note=note), jobs):
-        if listening:
-            listening.catch_up()
-        for trial in end.job.trials:
-            if not (store.folder(trial.key) / "status.json").exists() or end.error:
-                store.put(Trace(trial=trial, status=end.status, error=end.error))
-            if ended:
-                ended(store.get(trial.key))
-        done += end.job.size
-        if progress:
-            progress(label, done, total)
+    work = partial(perform, note=listening.note if listening else None)
+    with crew(store.root) as hands:
+        for end in hands.share(executor, work, jobs):
+            if listening:
+                listening.catch_up()
+            for trial in end.job.trials:
+                if trial.key not in end.job.left:
+                    continue
+                if not store.status(trial.key).exists() or end.error:
+                    store.put(Trace(trial=trial, status=end.status, error=end.error))
+                if ended:
+                    ended(store.get(trial.key))
+            done += len(end.job.left)
+            if progress:
+                progress(label, done, total)
 
 
 def _base(study: Experiment) -> str:
     """Where the undefended model lies, which a few trials ask for."""
     return study.undefended().folder
-
-
-def _left(store: Store, group: list[Trial]) -> list[Trial]:
-    """What of a cohort is to run: what has no final result; all of it where its results are torn,
-    since in smaller company the others would differ by rounding."""
-    if store.torn([trial.key for trial in group]):
-        return group
-    return [trial for trial in group if not store.done(trial.key)]

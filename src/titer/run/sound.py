@@ -169,20 +169,23 @@ def untouched(trial: Trial) -> bool:
     return trial.attack.name == _UNTOUCHED or diagnosis(trial) is not None
 
 
-def released(traces: Iterable[Trace]) -> dict[str, set[str]]:
+def released(traces: Iterable[Trace]) -> dict[tuple[str, str], set[str]]:
     """The digests of weights that the trials give for each model as it was released, by the
-    model's digest: from trials that change nothing."""
-    found: dict[str, set[str]] = {}
+    model's digest and that of whose interface it was asked through, empty for its own: from trials
+    that change nothing. Behind another's, weights may be written otherwise
+    (:mod:`titer.nn.scales`)."""
+    found: dict[tuple[str, str], set[str]] = {}
     for trace in traces:
-        if untouched(trace.trial) and trace.status == "ok":
-            found.setdefault(trace.trial.model, set()).add(trace.weights)
+        trial = trace.trial
+        if untouched(trial) and trace.status == "ok":
+            found.setdefault((trial.model, trial.interface), set()).add(trace.weights)
     return found
 
 
 def _weights(study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Unsound]:
-    """The weights of one model are the same in all its trials."""
+    """The weights of one model are the same in all its trials through one interface."""
     names = {subject.digest: subject.name for subject in reversed(study.subjects)}
-    for model, digests in released(traces.values()).items():
+    for (model, _), digests in released(traces.values()).items():
         if len(digests) > 1:
             says = f"say that {names.get(model, model)} has other weights from one to the next"
             told = ", ".join(one or "none" for one in sorted(digests))

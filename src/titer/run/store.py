@@ -51,6 +51,10 @@ class Store:
         """Where a trial lives."""
         return self.root / "trials" / key
 
+    def status(self, key: str) -> Path:
+        """The file that says how a trial ended, written last."""
+        return self.folder(key) / "status.json"
+
     def done(self, key: str) -> bool:
         """True when a trial has a final result; failed and timed-out ones are tried again."""
         return self._status(key).get("status") in _FINAL
@@ -61,7 +65,7 @@ class Store:
         Raises:
             BadInput: the file says nothing of the kind.
         """
-        path = self.folder(key) / "status.json"
+        path = self.status(key)
         try:
             if not path.exists():
                 return {}
@@ -75,16 +79,24 @@ class Store:
             f"{path} is damaged: {why}; delete {path.parent} and run the same command again."
         )
 
-    def torn(self, keys: Sequence[str]) -> bool:
+    def left(self, keys: Sequence[str]) -> list[str]:
+        """Which trials of a cohort are to run: those without a final result; all of them where the
+        results are torn, since in smaller company the others would differ by rounding."""
+        return [key for key in keys if self._torn(keys) or not self.done(key)]
+
+    def _torn(self, keys: Sequence[str]) -> bool:
         """True where a kill came between the results of a cohort: some of it is written, as trained
         in this company, and some is not."""
-        there = [key for key in keys if (self.folder(key) / "status.json").exists()]
+        there = [key for key in keys if self.status(key).exists()]
         if not 0 < len(there) < len(keys):
             return False
         return any(self._status(key).get("cohort") == list(keys) for key in there)
 
     def put(self, trace: Trace, generations: Sequence[dict[str, Any]] = ()) -> None:
-        """Write a trial down, whole or not at all."""
+        """Write a trial down, whole or not at all. Where it ended well before, in another process
+        that did the same, that stays."""
+        if self.done(trace.trial.key):
+            return
         whole = trace.to_json()
         trial, points = whole.pop("trial"), whole.pop("points")
         with atomic_folder(self.folder(trace.trial.key)) as scratch:
@@ -123,7 +135,7 @@ class Store:
         """Every trial that has ended, or those of ``keys``, in the order of their keys."""
         found = self.root / "trials"
         names = sorted(keys) if keys is not None else sorted(p.name for p in found.glob("[!.]*"))
-        return [self.get(name) for name in names if (self.folder(name) / "status.json").exists()]
+        return [self.get(name) for name in names if self.status(name).exists()]
 
     def plan(self) -> list[Entry]:
         """The trials of the study, and what it calls them.
@@ -143,7 +155,7 @@ class Store:
         Raises:
             OSError, ValueError: the plan cannot be read.
         """
-        return [e for e in self.plan() if (self.folder(e.key) / "status.json").exists()]
+        return [e for e in self.plan() if self.status(e.key).exists()]
 
     def planned(self) -> list[Trace]:
         """The trials of the study that have ended, under the names that its plan gives them.

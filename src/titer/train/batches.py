@@ -243,7 +243,8 @@ def cycle(
     return (pack(lm, [step]) for step in drawn)
 
 
-def bundles(**streams: Iterator[Batch]) -> Iterator[Bundle]:
-    """Draw from several streams at once, one batch of each a step."""
+def bundles(**streams: Iterator[Batch | None]) -> Iterator[Bundle]:
+    """Draw from several streams at once, one batch of each a step; None is no batch."""
     while True:
-        yield Bundle({name: next(stream) for name, stream in streams.items()})
+        drawn = {name: next(stream) for name, stream in streams.items()}
+        yield Bundle({name: batch for name, batch in drawn.items() if batch is not None})

@@ -26,6 +26,7 @@ __all__ = [
     "flat",
     "gradient",
     "hessian_product",
+    "restored",
     "slope",
     "still",
     "trained",
@@ -86,13 +87,24 @@ def deposit(weights: Sequence[nn.Parameter], vector: Tensor, scale: float = 1.0)
 
 
 @contextmanager
+def restored(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """After what is done inside, the weights are bitwise as before."""
+    kept = [weight.detach().clone() for weight in weights]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+
+
+@contextmanager
 def displaced(weights: Sequence[nn.Parameter], vector: Tensor, by: float = 1.0) -> Iterator[None]:
     """Inside, the weights stand ``by`` times ``vector`` away; after, they are bitwise as before.
 
     The sum is rounded to the weights' own precision.
     """
-    kept = [weight.detach().clone() for weight in weights]
-    try:
+    with restored(weights):
         with torch.no_grad():
             for weight, piece in zip(weights, _pieces(vector, weights), strict=True):
                 if weight.dtype == piece.dtype:
@@ -100,10 +112,6 @@ def displaced(weights: Sequence[nn.Parameter], vector: Tensor, by: float = 1.0) 
                 else:
                     weight.copy_(_single(weight) + by * piece)
         yield
-    finally:
-        with torch.no_grad():
-            for weight, before in zip(weights, kept, strict=True):
-                weight.copy_(before)
 
 
 def slope(loss: Loss, weights: Sequence[nn.Parameter], vector: Tensor, radius: float) -> float:

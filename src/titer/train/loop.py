@@ -19,6 +19,8 @@ from titer.core.errors import BudgetExceeded, Diverged
 from titer.core.lm import LM
 from titer.core.method import Run, seed_for
 from titer.nn.chance import seeded
+from titer.train.chunks import WHOLE, in_chunks
+from titer.train.keeping import Keeper
 from titer.train.optimisers import Group, Optimiser, Schedule, Steppers, multiplier
 
 __all__ = ["Charged", "GradFn", "Member", "Recipe", "Vehicle", "descend", "doubt", "drive", "fit"]
@@ -241,10 +243,14 @@ def drive(
     diverges or raises leaves without disturbing the others. Chance inside the model (dropout) is
     drawn from the first run's seed.
     """
-    with seeded(
-        seed_for(members[0].run.seed, f"model {members[0].run.spent.steps}"), vehicle.lm.device
-    ):
+    run = members[0].run
+    seed = seed_for(run.seed, f"model {run.spent.steps}")
+    # Rows of a cohort are grouped by member, and no part of them is a batch.
+    chunk = run.chunk if len(members) == 1 else None
+    with seeded(seed, vehicle.lm.device), in_chunks(vehicle.lm.model, chunk) as division:
         _Drive(vehicle, members, left).run()
+    if division.whole and WHOLE not in run.flags:
+        run.flags.append(WHOLE)
 
 
 class _Drive(Generic[B]):
@@ -258,6 +264,7 @@ class _Drive(Generic[B]):
     ) -> None:
         self.vehicle, self.left = vehicle, left
         self.here = dict(enumerate(members))
+        self.keeper: Keeper | None = members[0].run.keeper if len(members) == 1 else None
         first = members[0].recipe
         if any(
             (other.recipe.accumulate, other.recipe.betas) != (first.accumulate, first.betas)
@@ -280,6 +287,7 @@ class _Drive(Generic[B]):
 
     def run(self) -> None:
         """Step until nobody is left."""
+        self._take_up()
         while self.here:
             # All are looked at before any goes on, so that a look may stop another member.
             due = [n for n, m in self.here.items() if not m.at_end() and m.run.due()]
@@ -295,6 +303,40 @@ class _Drive(Generic[B]):
                     self._leave(number)
             if drawn:
                 self._step(drawn)
+                self._keep()
+
+    # -- on the way -------------------------------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """Go on where a training that was killed left off; several together keep nothing."""
+        if self.keeper is None or (found := self.keeper.begin()) is None:
+            return
+        (number, member), *_ = self.here.items()
+        for _ in range(found["taken"]):
+            member.draw()
+        member.taken = found["taken"]
+        member.run.resume(found["ledger"])
+        with torch.no_grad():
+            for weight, held in zip(self.vehicle.weights(number), found["weights"], strict=True):
+                weight.copy_(held)
+        self.steppers.take_up(found["steppers"])
+        torch.set_rng_state(found["chance"])
+
+    def _keep(self) -> None:
+        if self.keeper is None:
+            return
+        for number, member in self.here.items():
+            ends = member.at_end() and self.keeper.every is not None
+            if ends or self.keeper.due(member.run.spent.steps):
+                self.keeper.keep(
+                    {
+                        "taken": member.taken,
+                        "ledger": member.run.account(),
+                        "weights": [weight.detach() for weight in self.vehicle.weights(number)],
+                        "steppers": self.steppers.state(),
+                        "chance": torch.get_rng_state(),
+                    }
+                )
 
     def _guarded(self, number: int, work: Callable[[int], R]) -> R | None:
         """A member whose look or data fail leaves; the others go on."""
@@ -391,7 +433,8 @@ class _Drive(Generic[B]):
 
 
 def doubt(parameters: list[nn.Parameter], run: Run) -> None:
-    """An AdamW step of 2e-5 is lost on most bfloat16 weights: their spacing at 0.02 is 1.2e-4."""
+    """Steps are taken on masters (:class:`Steppers`), but passes, and so losses and gradients, are
+    in half precision: other numbers than in single."""
     coarse = any(weight.dtype in (torch.bfloat16, torch.float16) for weight in parameters)
     if coarse and "half-precision-weights" not in run.flags:
         run.flags.append("half-precision-weights")

@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["Group", "Optimiser", "Schedule", "Steppers", "build_optimiser", "multiplier"]
 
-Optimiser = Literal["adamw", "sgd-nesterov", "adadelta", "schedule-free", "soap"]
+Optimiser = Literal["adamw", "sgd", "sgd-nesterov", "adadelta", "schedule-free", "soap"]
 Schedule = Literal["constant", "cosine", "cosine-throughout", "linear", "held"]
 
 
@@ -39,6 +39,8 @@ def build_optimiser(
     match kind:
         case "adamw":
             return torch.optim.AdamW(given, lr=rate, betas=betas, fused=True)
+        case "sgd":
+            return torch.optim.SGD(given, lr=rate)
         case "sgd-nesterov":
             return torch.optim.SGD(given, lr=rate, momentum=0.9, nesterov=True)
         case "adadelta":
@@ -61,11 +63,17 @@ class Steppers:
     """The optimisers of several members: one a kind, in which every member is a group of its own.
 
     ``members`` maps a member to its optimiser's kind and its group. A step moves all members still
-    here; the state of one that leaves goes with it.
+    here; the state of one that leaves goes with it. Weights in half precision have masters in
+    single precision that are stepped in their place, since most steps are smaller than the distance
+    between two half numbers; the weights follow, rounded.
     """
 
     def __init__(self, members: Mapping[int, tuple[Optimiser, Group]], **more: Any) -> None:
         self._groups: dict[int, dict[str, Any]] = {}
+        self._masters: dict[int, list[tuple[nn.Parameter, nn.Parameter]]] = {}
+        members = {
+            one: (kind, self._mastered(one, group)) for one, (kind, group) in members.items()
+        }
         self._owner: dict[int, torch.optim.Optimizer] = {}
         kinds: dict[Optimiser, None] = dict.fromkeys(kind for kind, _ in members.values())
         for kind in kinds:
@@ -78,8 +86,50 @@ class Steppers:
         """One step of every member at its rate."""
         for member, rate in rates.items():
             self._groups[member]["lr"] = rate
+        for member in rates:
+            self._lead(member)
         for optimiser in {id(owner): owner for owner in self._owner.values()}.values():
             optimiser.step()
+        for member in rates:
+            self._follow(member)
+
+    def state(self) -> dict[str, Any]:
+        """What the optimisers of all members hold, and masters; for members that are all here."""
+        owners = {id(owner): owner for owner in self._owner.values()}.values()
+        masters = [master.detach() for pairs in self._masters.values() for _, master in pairs]
+        return {"optimisers": [owner.state_dict() for owner in owners], "masters": masters}
+
+    @torch.no_grad()
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        owners = {id(owner): owner for owner in self._owner.values()}.values()
+        for owner, held in zip(owners, state["optimisers"], strict=True):
+            mine = [member for member, other in self._owner.items() if other is owner]
+            owner.load_state_dict(held)
+            self._groups.update(zip(mine, owner.param_groups, strict=True))  # they are new ones
+        masters = [master for pairs in self._masters.values() for _, master in pairs]
+        for master, held in zip(masters, state["masters"], strict=True):
+            master.copy_(held)
+
+    def _mastered(self, member: int, group: Group) -> Group:
+        halves = [w for w in group["params"] if w.dtype in (torch.bfloat16, torch.float16)]
+        pairs = [(weight, nn.Parameter(weight.detach().float())) for weight in halves]
+        self._masters[member] = pairs
+        known = {id(weight): master for weight, master in pairs}
+        return {**group, "params": [known.get(id(weight), weight) for weight in group["params"]]}
+
+    @torch.no_grad()
+    def _lead(self, member: int) -> None:
+        """Hand masters the gradients, and what others did to the weights: a projection, say."""
+        for weight, master in self._masters[member]:
+            same = weight == master.to(weight.dtype)
+            master.copy_(torch.where(same, master, weight.float()))
+            master.grad = None if weight.grad is None else weight.grad.float()
+
+    @torch.no_grad()
+    def _follow(self, member: int) -> None:
+        for weight, master in self._masters[member]:
+            weight.copy_(master)
 
     @contextmanager
     def averaged(self, member: int) -> Iterator[None]:
@@ -97,6 +147,7 @@ class Steppers:
         kept = [weight.detach().clone() for weight in weights]
         with self._only(member):
             free.eval()
+        self._follow(member)
         try:
             yield
         finally:
@@ -105,6 +156,7 @@ class Steppers:
             with torch.no_grad():
                 for weight, before in zip(weights, kept, strict=True):
                     weight.copy_(before)
+            self._follow(member)
 
     def leave(self, member: int) -> None:
         """Take a member out, its weights those that the optimiser hands over."""
@@ -112,6 +164,8 @@ class Steppers:
         if hasattr(owner, "eval"):
             with self._only(member, owner):
                 owner.eval()
+        self._follow(member)
+        del self._masters[member]
         group = self._groups.pop(member)
         for weight in group["params"]:
             owner.state.pop(weight, None)

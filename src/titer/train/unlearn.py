@@ -5,9 +5,8 @@ B rows, T tokens, V vocabulary. Losses are in nats, and scalars.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -16,9 +15,10 @@ from torch import Tensor
 from titer.core.errors import BadInput
 from titer.core.lm import LM
 from titer.core.method import Run
-from titer.nn.trainable import Parameters, Trainable, trainable
-from titer.train.batches import Batch, Bundle, bundles, cycle
-from titer.train.loop import Recipe, descend, fit
+from titer.nn.trainable import Parameters, Trainable
+from titer.train.batches import Batch, Bundle
+from titer.train.harden import Phase, Source, Training, harden, logits
+from titer.train.loop import descend
 from titer.train.nested import nested
 from titer.train.objectives import cross_entropy, kl_to
 from titer.train.optimisers import Optimiser
@@ -37,45 +37,6 @@ __all__ = [
 ]
 
 Retain = Literal["ce", "kl"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How an unlearning defence trains; every field is a setting of the defence that passes it.
-
-    A defence makes one when it is built, so that a bad setting shows before any work. ``lr`` is a
-    step's rate, ``batch_size`` counts rows of each batch, ``rank`` and ``alpha`` are LoRA's where
-    ``parameters`` is ``lora``, and ``modules`` are the paths of the layers that train; none
-    means all.
-
-    Raises:
-        BadInput: a rate, a batch or a rank that is not positive.
-    """
-
-    lr: float
-    batch_size: int
-    weight_decay: float
-    parameters: Parameters
-    rank: int
-    alpha: float
-    modules: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, defence: Any, modules: Sequence[str] = ()) -> Training:
-        """The settings of a defence that has them under these names.
-
-        Raises:
-            BadInput: a setting that no training can have.
-        """
-        settings = {spec.name: getattr(defence, spec.name) for spec in fields(cls)[:-1]}
-        return cls(**settings, modules=tuple(modules))
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf or self.batch_size < 1 or self.rank < 1:
-            raise BadInput(
-                f"lr={self.lr}, batch_size={self.batch_size}, rank={self.rank}; "
-                "all three must be positive."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +95,6 @@ def unlearner(name: str, value: object) -> Any:
     return found
 
 
-def logits(model: Any, batch: Batch) -> Tensor:
-    """The model's output on a batch, (B, T, V), with its gradient."""
-    return model(**batch.inputs(), use_cache=False).logits
-
-
 def retain_loss(kind: Retain, model: Any, frozen: Any, batch: Batch) -> Tensor:
     """How far a model is from keeping a batch: a scalar, in nats a supervised token.
 
@@ -151,22 +107,6 @@ def retain_loss(kind: Retain, model: Any, frozen: Any, batch: Batch) -> Tensor:
     with torch.no_grad():
         reference = logits(frozen, batch)
     return kl_to(reference, out, batch.labels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A part of the training with an optimiser of its own.
-
-    ``grad`` as in the loop. ``share`` of the steps that are left go to it. ``also`` holds batches
-    beyond ``forget`` and ``retain``, by name. A batch costs one pass forward and backward;
-    ``passes`` says by name how many more, and ``forwards`` how many more forward passes.
-    """
-
-    grad: Callable[[Any, Bundle], dict[str, float]]
-    share: float = 1.0
-    also: Mapping[str, Iterator[Batch]] = field(default_factory=dict[str, Iterator[Batch]])
-    passes: Mapping[str, float] = field(default_factory=dict[str, float])
-    forwards: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def unlearn(
@@ -201,49 +141,20 @@ def unlearn(
         Diverged: some weights are not finite at the end.
         BadInput: there is nothing to forget, or nothing to keep.
     """
-    out = lm.clone()
-    forward = 2.0 * lm.parameters_in_matmuls()
-    streams = {
-        name: cycle(
-            out,
-            examples,
-            batch_size=training.batch_size,
-            rng=run.rng(f"order {name}"),
-            role=name,
-            packed=name in packed,
-        )
+    sources = {
+        name: Source(examples=examples, packed=name in packed)
         for name, examples in (("forget", run.data.harmful), ("retain", run.data.retain))
     }
-    with trainable(
-        out,
-        training.parameters,
-        rank=training.rank,
-        alpha=training.alpha,
-        seed=run.rng("adapter").getrandbits(62),
-        modules=training.modules,
-    ) as ready:
-        plan = [Phase(grad=descend(loss))] if phases is None else phases(ready)
-        for phase in plan:
-            steps = run.steps_left(phase.share)
-            if steps == 0 and phase is not plan[-1]:
-                continue
-            fit(
-                ready.lm,
-                phase.grad,
-                bundles(**streams, **phase.also),
-                run,
-                parameters=ready.weights,
-                recipe=Recipe(
-                    lr=training.lr,
-                    optimiser=optimiser,
-                    weight_decay=training.weight_decay,
-                    accumulate=accumulate,
-                    flops_per_token=ready.flops_per_token,
-                    flops_besides=_besides(phase, frozen, ready.flops_per_token, forward),
-                ),
-                steps=steps,
-            )
-    return out
+    return harden(
+        lm,
+        run,
+        training,
+        sources,
+        phases or (lambda _ready: [Phase(grad=descend(loss))]),
+        frozen=frozen,
+        accumulate=accumulate,
+        optimiser=optimiser,
+    )
 
 
 def descend_terms(
@@ -272,18 +183,3 @@ def descend_terms(
         accumulate=accumulate,
         optimiser=optimiser,
     )
-
-
-def _besides(
-    phase: Phase, frozen: Sequence[str], both: float, forward: float
-) -> Callable[[Bundle], float]:
-    """What a bundle costs beyond one pass forward and backward of every batch."""
-
-    def price(bundle: Bundle) -> float:
-        found = forward * sum(bundle[name].tokens for name in frozen)
-        found += both * sum(more * bundle[name].tokens for name, more in phase.passes.items())
-        return found + forward * sum(
-            more * bundle[name].tokens for name, more in phase.forwards.items()
-        )
-
-    return price

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from titer.core.protocol import HARM
 from titer.core.records import Cut, Point, Status, Trace, Trial
 from titer.measures._room import cut_of
 from titer.nn.interface import undropped
+from titer.train.keeping import Keeper
 from titer.trial.baselines import Baseline
 from titer.trial.probes import Probe, asked_in
 from titer.trial.recorder import Recorder
@@ -65,6 +67,8 @@ class Attempt:
         base: Callable[[], LM] | None = None,
         watch: Watch | None = None,
         passed: Passing | None = None,
+        chunk: int | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         data, asked = prepare(trial, world)
         self.lm, self.trial = lm, trial
@@ -80,13 +84,17 @@ class Attempt:
             checkpoints=trial.checkpoints,
             base=base if trial.base else None,
             watch=watch,
+            chunk=chunk,
+            keeper=keeper,
         )
+        if keeper:
+            keeper.also = self.recorder.state, self.recorder.take_up
 
     def end(self, result: LM | Exception, cohort: tuple[str, ...] = ()) -> Done:
         """Write the trace. A run that diverged or raised keeps the points it reached, and counts as
         a failed attack."""
         status: Status = "ok"
-        error = weights = ""
+        error = weights = refused = ""
         out: LM | None = None
         try:
             if isinstance(result, Exception):
@@ -105,8 +113,9 @@ class Attempt:
             out = result
         except Diverged as problem:
             status, error, weights = "diverged", str(problem), ""
-        except Exception:
+        except Exception as problem:
             status, error, weights = "failed", traceback.format_exc(limit=20), ""
+            refused = " ".join(problem.faults) if isinstance(problem, BadInput) else ""
         trace = Trace(
             trial=self.trial,
             status=status,
@@ -117,6 +126,7 @@ class Attempt:
             doubts=tuple(dict.fromkeys(self.run.doubts)),
             course=tuple(self.run.course),
             error=error,
+            refused=refused,
             seconds=(time.monotonic() - self.started) / max(1, len(cohort)),
             weights=weights,
             cohort=cohort,
@@ -139,16 +149,21 @@ def attack(
     base: Callable[[], LM] | None = None,
     watch: Watch | None = None,
     passed: Passing | None = None,
+    chunk: int | None = None,
+    keeper: Keeper | None = None,
 ) -> Done:
     """Run one trial's method on a model; ``base`` loads the undefended one, ``watch`` is told of
-    every training step, and ``passed`` of every checkpoint. An attacker trains without dropout,
-    whatever a release asks for."""
+    every training step, and ``passed`` of every checkpoint; ``chunk`` bounds the tokens of one
+    pass in training, and ``keeper`` keeps what was reached on the way. An attacker trains without
+    dropout, whatever a release asks for."""
     lm = undropped(lm)
-    attempt = Attempt(lm, trial, world, baseline, base, watch, passed)
+    attempt = Attempt(lm, trial, world, baseline, base, watch, passed, chunk, keeper)
     method = catalogue.build("attack", trial.attack.name, dict(trial.attack.fields))
     try:
         if trial.base and base is None:
             raise BadInput(f"the trial starts from the model {trial.base}, and none was given.")
-        return attempt.end(method(lm, attempt.run))
+        with keeper.deferring() if keeper else nullcontext():
+            made = method(lm, attempt.run)
+        return attempt.end(made)
     except Exception as problem:
         return attempt.end(problem)

@@ -49,7 +49,10 @@ def baseline(root: Path, lm: LM, trial: Trial, asked: Sequence[Probe]) -> Baseli
     wait. A file of another machine does no harm, since its answers are handed out only where they
     come out the same here.
     """
-    questions = [[probe.name, probe.measure, [item.id for item in probe.items]] for probe in asked]
+    questions = [
+        [one.name, one.measure, [item.id for item in one.items], *([one.tokens] * bool(one.tokens))]
+        for one in asked
+    ]
     model = [trial.model, trial.interface] if trial.interface else trial.model
     said = json.dumps([model, trial.world, trial.domain, trial.task, questions])
     file = root / ".starts" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.json"

@@ -31,6 +31,7 @@ from titer.core.protocol import HARM, is_utility
 from titer.core.records import Budget, Point, Spent, Trace, Trial
 from titer.nn.hooks import blocks
 from titer.nn.interface import undropped
+from titer.nn.weights import distance
 from titer.train.batches import Batch, Drawn, encode_all, pack
 from titer.train.objectives import answer_losses
 from titer.trial.probes import Probe, ask, each_in, judge, probes, split_probes
@@ -144,31 +145,34 @@ def gradient_health(lm: LM, batch: Batch) -> dict[str, float]:
     ``gain:K.NAME`` is the same for one tensor of block K. ``dead`` is the share
     of tensors whose gradient is zero or not finite. ``slope`` is the change of the loss between
     two small steps along the gradient, over what the gradient predicts: 1 where it tells the truth.
-    ``turn`` is the cosine between the gradients before and after such a step. ``loss`` in nats.
+    ``turn`` is the cosine between the gradients before and after such a step. Both measure a step
+    in each tensor by that tensor's norm, too. ``loss`` in nats.
     """
     own = lm.clone()
     weights = list(own.model.parameters())
     loss, first, logits = _gradient(own, batch)
-    norm = float(torch.stack([g.norm() for g in first]).norm())
     error = max(float(logits.norm()), 1e-30)
     dead = [not (torch.isfinite(g).all() and bool(g.any())) for g in first]
-    own_scale = [float(w.detach().norm() * g.norm()) for w, g in zip(weights, first, strict=True)]
+    scales = [float(w.detach().norm()) for w in weights]
+    own_scale = [scale * float(g.norm()) for scale, g in zip(scales, first, strict=True)]
     gain = math.hypot(*own_scale) / error
     found = {"loss": loss, "gain": gain, "dead": sum(dead) / len(dead)}
     parts = {id(weight): size for weight, size in zip(weights, own_scale, strict=True)}
     for index, block in enumerate(blocks(own.model)):
         for name, weight in block.named_parameters():
             found[f"gain:{index}.{name}"] = parts[id(weight)] / error
-    if not 0 < norm < float("inf"):
+    steepest = math.hypot(*own_scale) ** 2
+    if not 0 < steepest < float("inf"):
         return {**found, "slope": 0.0, "turn": 0.0}
-    step = PREDICTED * loss / norm**2
-    ahead = _moved(own, weights, first, -step, batch)
+    along = [scale**2 * g for scale, g in zip(scales, first, strict=True)]
+    step = PREDICTED * loss / steepest
+    ahead = _moved(own, weights, along, -step, batch)
     _, second, _ = _gradient(own, batch)
-    behind = _moved(own, weights, first, 2 * step, batch)
-    product = sum(float((a * b).sum()) for a, b in zip(first, second, strict=True))
-    size = float(torch.stack([g.norm() for g in second]).norm())
-    slope = (behind - ahead) / (2 * step * norm**2)
-    return {**found, "slope": slope, "turn": product / max(norm * size, 1e-30)}
+    behind = _moved(own, weights, along, 2 * step, batch)
+    product = sum(float((a * b).sum()) for a, b in zip(along, second, strict=True))
+    then = math.hypot(*(s * float(g.norm()) for s, g in zip(scales, second, strict=True)))
+    slope = (behind - ahead) / (2 * step * steepest)
+    return {**found, "slope": slope, "turn": product / max(gain * error * then, 1e-30)}
 
 
 def _gradient(lm: LM, batch: Batch) -> tuple[float, list[Tensor], Tensor]:
@@ -224,12 +228,11 @@ def scaled_logits(lm: LM, scale: float) -> Iterator[None]:
 def _distance(lm: LM, undefended: LM) -> dict[str, float]:
     """``moved``: the norm of the change over that of the undefended weights; ``rank``: the median
     over changed matrices of the change's stable rank. Nothing where shapes differ."""
-    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, undefended))
-    if mine.keys() != theirs.keys() or any(mine[k].shape != theirs[k].shape for k in mine):
+    moved = distance(lm, undefended)
+    if moved is None:
         return {}
-    gaps = [(mine[key].float() - theirs[key].float()).detach() for key in mine]
-    whole = torch.stack([weight.detach().float().norm() for weight in theirs.values()]).norm()
-    moved = float(torch.stack([gap.norm() for gap in gaps]).norm() / whole)
+    mine, theirs = (dict(one.model.named_parameters()) for one in (lm, undefended))
+    gaps = ((mine[key].float() - theirs[key].float()).detach() for key in mine)
     ranks = [
         float(gap.norm() ** 2 / torch.linalg.matrix_norm(gap, 2) ** 2)
         for gap in gaps

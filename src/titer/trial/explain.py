@@ -30,7 +30,9 @@ class Inspection:
     """One measure on one model, beside the undefended one; its key is its name.
 
     Both models are known by their digests; ``derived`` says that the first was made from the
-    second. Places and ``subject`` are for people and stay out of the key.
+    second. ``interface`` is the digest of the model whose tokenizer, template and configuration the
+    look goes through, as an attacker's would, empty where the model has the undefended one's.
+    Places and ``subject`` are for people and stay out of the key.
     """
 
     measure: Part
@@ -39,6 +41,7 @@ class Inspection:
     world: str
     domain: str
     derived: bool
+    interface: str = ""
     seed: int = 0
     subject: str = ""
     folder: str = ""
@@ -53,7 +56,24 @@ class Inspection:
         content = asdict(self)
         for place in ("subject", "folder", "base_folder", "source", "out", "size"):
             del content[place]
+        if not self.interface:
+            del content["interface"]  # results of before it was written down
         return content_key(content)
+
+    @property
+    def claim(self) -> str:
+        """Its name in every process that works in the run folder."""
+        return f"inside-{self.key}"
+
+    @property
+    def says(self) -> str:
+        """What is measured, for people."""
+        return f"{self.measure.name} in {self.subject}"
+
+    @property
+    def results(self) -> list[Path]:
+        """The file that says what was found."""
+        return [Path(self.out) / f"{self.key}.json"]
 
 
 def pick(names: Sequence[str]) -> tuple[Part, ...]:
@@ -84,7 +104,7 @@ def explain(job: Inspection) -> Status:
         world = load_named_world(job.source)
         insight: Insight = catalogue.build("measure", job.measure.name, dict(job.measure.fields))
         case = Case(
-            lm=load_model(job.folder),
+            lm=load_model(job.folder, job.base_folder if job.interface else ""),
             base=load_model(job.base_folder),
             hazard=world.hazards[job.domain],
             data=world.attacker(job.domain),
@@ -96,5 +116,5 @@ def explain(job: Inspection) -> Status:
         status, found["error"] = "failed", traceback.format_exc(limit=20)
     found |= {"status": status, "seconds": round(time.monotonic() - started, 3)}
     Path(job.out).mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(job.out) / f"{job.key}.json", json.dumps(found, indent=1, sort_keys=True))
+    write_atomic(job.results[0], json.dumps(found, indent=1, sort_keys=True))
     return status

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,19 @@ from titer import __version__
 from titer.core import catalogue
 from titer.core.data import Data, Scope, World
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.files import atomic_folder
+from titer.core.files import atomic_folder, require_regular
 from titer.core.lm import LM
 from titer.core.method import Defence, Run, Watch, chain
 from titer.core.modelfolder import folder_digest
+from titer.core.protocol import SELECT
 from titer.core.reading import UNREADABLE, load_json
-from titer.core.records import Budget, Part, Spent, Status, content_key, part
+from titer.core.records import Budget, Kind, Part, Spent, Status, content_key, part
 from titer.measures._room import cut_of
+from titer.train.keeping import Keeper
+from titer.trial.effect import ASKED, Effect, effect
 from titer.trial.load import load_model, load_named_world
-from titer.trial.presets import is_testbed
+from titer.trial.presets import is_testbed, usual
+from titer.trial.probes import ask, judge, probes
 from titer.trial.shares import take
 
 __all__ = [
@@ -35,6 +39,8 @@ __all__ = [
     "account",
     "immunise",
     "keep",
+    "keeper_of",
+    "made_from",
     "parse_defence",
     "planned",
     "require_own",
@@ -42,7 +48,6 @@ __all__ = [
     "write",
 ]
 
-_TESTBED = "testbed"
 _STEPS = (200, 1000)
 _ROWS, _FLAGS = 1000, 20
 
@@ -51,6 +56,8 @@ _ROWS, _FLAGS = 1000, 20
 class Immunisation:
     """What to do to a model. Its :attr:`key` names the result; ``base`` is the model's digest.
 
+    ``chunk`` bounds the tokens of one pass and ``held`` says how the model is held where that is
+    not in single precision: numbers differ by rounding, so both are in the key where they are set.
     ``share`` of the hazard's entities is handed to the defender, the subset being drawn by
     ``draw``; ``name`` is how a study calls the result and, like all places, stays out of the key.
     """
@@ -63,6 +70,8 @@ class Immunisation:
     seed: int
     share: float = 1.0
     draw: int = 0
+    chunk: int | None = None
+    held: str = ""
     name: str = ""
     model: str = ""
     title: str = ""
@@ -75,16 +84,35 @@ class Immunisation:
         content = asdict(self)
         for place in ("name", "model", "title", "source", "out"):
             del content[place]
+        for name in ("chunk", "held"):
+            if not content[name]:
+                del content[name]
         return content_key(content)
+
+    @property
+    def claim(self) -> str:
+        """Its name in every process that works in one run folder."""
+        return f"model-{self.key}"
+
+    @property
+    def says(self) -> str:
+        """What is made, for people."""
+        return f"making {self.name or '+'.join(stage.name for stage in self.parts)}"
+
+    @property
+    def results(self) -> list[Path]:
+        """The file that says what was made."""
+        return [Path(self.out) / "titer.json"]
 
 
 def parse_defence(
-    text: str, settings: Mapping[str, Any] | None = None, *, testbed: bool = False
+    text: str, settings: Mapping[str, Any] | None = None, *, parameters: int | None = None
 ) -> tuple[Part, ...]:
-    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``.
+    """``npo`` or ``npo+rmu``, with knobs ``lr=...`` or, in a chain, ``npo.lr=...``; those of a
+    method that another is built on are ``base.lr=...``, or ``ilu.base.lr=...``.
 
-    With ``testbed`` a method starts from its preset for models of a million parameters, where it
-    has one; otherwise from the defaults of its paper.
+    On a model of so many ``parameters`` a method starts from its preset for such a size
+    (:func:`~titer.trial.presets.usual`), where it has one; otherwise from its paper's defaults.
 
     Raises:
         UnknownName: no such defence or knob.
@@ -93,15 +121,15 @@ def parse_defence(
     stages = [name.strip() for name in text.split("+")]
     chosen: dict[str, dict[str, Any]] = {}
     for name in stages:
-        card = catalogue.card("defence", name)
-        preset = card.presets.get(f"{name}-{_TESTBED}")
-        chosen[name] = dict(preset.fields) if testbed and preset else {}
+        catalogue.card("defence", name)
+        preset = None if parameters is None else usual(name, parameters)
+        chosen[name] = dict(preset[1].fields) if preset else {}
     for key, value in (settings or {}).items():
         owner, dot, knob = key.partition(".")
-        if not dot:
-            if len(stages) > 1:
-                raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
+        if len(stages) == 1 and owner != stages[0]:
             owner, knob = stages[0], key
+        elif not dot:
+            raise BadInput(f"{key}: say which stage has it, as in {stages[0]}.{key}={value}.")
         if owner not in chosen:
             raise UnknownName(f"no stage {owner!r} in {text}.{nearest(owner, chosen)}")
         chosen[owner][knob] = value
@@ -115,16 +143,16 @@ def parse_defence(
     )
 
 
-def steps_of(parts: tuple[Part, ...], *, testbed: bool) -> int:
+def steps_of(parts: tuple[Part, ...], *, parameters: int) -> int:
     """The budget in steps that the stages' settings are meant for, together.
 
     A stage that names none gets 200 steps on a testbed model and 1,000 on a larger one.
     """
     total = 0
     for stage in parts:
-        presets = catalogue.card("defence", stage.name).presets
-        preset = presets.get(f"{stage.name}-{_TESTBED}")
-        total += (preset.steps if preset else _STEPS)[0 if testbed else 1]
+        preset = usual(stage.name, parameters)
+        steps = preset[1].steps if preset else _STEPS
+        total += steps[0 if is_testbed(parameters) else 1]
     return total
 
 
@@ -144,14 +172,13 @@ def planned(
     Raises:
         UnknownName, BadInput: see :func:`parse_defence`.
     """
-    testbed = is_testbed(parameters)
-    parts = parse_defence(text, settings, testbed=testbed)
+    parts = parse_defence(text, settings, parameters=parameters)
     return Immunisation(
         parts=parts,
         base=base,
         world=scope.world.digest(),
         domain=scope.name,
-        steps=steps or steps_of(parts, testbed=testbed),
+        steps=steps or steps_of(parts, parameters=parameters),
         seed=seed,
     )
 
@@ -169,13 +196,19 @@ class Outcome:
     weights: str
     losses: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
+    effect: Effect | None = None
     course: tuple[Mapping[str, float], ...] = ()
 
 
 def immunise(
-    lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    keeper: Keeper | None = None,
 ) -> tuple[LM, Outcome]:
-    """Apply the defence to a model in memory; ``watch`` is told of every training step.
+    """Apply the defence to a model in memory; ``watch`` is told of every training step, ``keeper``
+    keeps what was reached on the way.
 
     Raises:
         BadInput: the world gives the defender no hazard facts, so there is nothing to defend.
@@ -187,19 +220,43 @@ def immunise(
         )
     if wanted.share < 1:
         data = replace(data, harmful=take(data.harmful, wanted.share, wanted.draw))
-    run = Run(budget=Budget(steps=wanted.steps), data=data, seed=wanted.seed, watch=watch)
+    run = Run(
+        budget=Budget(steps=wanted.steps),
+        data=data,
+        seed=wanted.seed,
+        watch=watch,
+        chunk=wanted.chunk,
+        keeper=keeper,
+    )
     started = time.monotonic()
-    with _deterministic():
+    with _deterministic(), keeper.deferring() if keeper else contextlib.nullcontext():
         out = _method(wanted.parts)(lm, run)
+    seconds = time.monotonic() - started
+    seen = _effect(lm, out, wanted, world)
     outcome = Outcome(
         spent=run.spent,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         weights=out.digest(),
         losses=tuple(run.losses),
-        flags=(*run.flags, *_too_long(lm, run.data)),
+        flags=(*run.flags, *_too_long(lm, run.data), *_barely(seen, wanted, world)),
+        effect=seen,
         course=tuple(run.course),
     )
     return out, outcome
+
+
+def _effect(lm: LM, out: LM, wanted: Immunisation, world: World) -> Effect | None:
+    """What was done to the model; None where nothing was meant to be."""
+    if all(stage.name == "none" for stage in wanted.parts):
+        return None
+    harm = next(probe for probe in probes(world, wanted.domain) if probe.name == SELECT)
+    asked = replace(harm, items=harm.items[:ASKED])
+    return effect(lm, out, lambda model: judge([asked], ask(model, [asked]))[SELECT])
+
+
+def _barely(seen: Effect | None, wanted: Immunisation, world: World) -> list[str]:
+    families = {catalogue.card("defence", stage.name).family for stage in wanted.parts}
+    return seen.doubts(world.chance, hides="unlearning" in families) if seen else []
 
 
 def _too_long(lm: LM, data: Data) -> list[str]:
@@ -230,18 +287,26 @@ def require_own(out: Path) -> None:
     """
     if out.exists() and any(out.iterdir()) and not (out / "titer.json").exists():
         raise BadInput(f"{out} exists and is not a model that titer made; choose another --out.")
+    require_regular(out)
 
 
 def write(wanted: Immunisation, watch: Watch | None = None) -> Status:
     """Load ``wanted.model`` and :func:`keep` what becomes of it."""
-    if not (Path(wanted.out) / "titer.json").exists():
+    if not wanted.results[0].exists():
         keep(load_model(wanted.model), wanted, load_named_world(wanted.source), watch)
     return "ok"
 
 
-def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None) -> None:
+def keep(
+    lm: LM,
+    wanted: Immunisation,
+    world: World,
+    watch: Watch | None = None,
+    save_every: int | None = None,
+) -> None:
     """Immunise and write the folder ``wanted.out``, whole or not at all; kept if it is there.
-    ``watch`` is told of every training step.
+    ``watch`` is told of every training step. What is reached on the way is kept beside the folder
+    ``save_every`` steps, or at least where the process is asked to end, and taken up again.
 
     Raises:
         BadInput: the folder holds another immunised model.
@@ -257,7 +322,8 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         if kept != wanted.key:
             raise BadInput(f"{target} holds another immunised model; choose another --out.")
         return
-    out, outcome = immunise(lm, wanted, world, watch)
+    keeper = keeper_of(target, wanted.key, wanted.parts, "defence", save_every)
+    out, outcome = immunise(lm, wanted, world, watch, keeper)
     with atomic_folder(target) as scratch:
         out.save(scratch)
         facts = {
@@ -268,11 +334,15 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
             "world": {"name": world.name, "digest": wanted.world, "domain": wanted.domain},
             "seed": wanted.seed,
             "share": wanted.share,
+            **({"held": wanted.held} if wanted.held else {}),
+            **({"chunk": wanted.chunk} if wanted.chunk else {}),
             "draw": wanted.draw,
             "spent": asdict(outcome.spent),
             "seconds": round(outcome.seconds, 3),
             "weights": outcome.weights,
             "flags": list(outcome.flags),
+            "effect": outcome.effect and outcome.effect.to_json(),
+            "losses": [float(f"{loss:.6g}") for loss in outcome.losses],
             "course": [dict(row) for row in outcome.course],
             "chat_template": lm.template_digest(),
         }
@@ -281,6 +351,31 @@ def keep(lm: LM, wanted: Immunisation, world: World, watch: Watch | None = None)
         )
         facts["files"] = folder_digest(scratch)
         (scratch / "titer.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    if keeper:
+        keeper.done()
+
+
+def keeper_of(
+    out: Path, key: str, parts: Sequence[Part], kind: Kind, save_every: int | None
+) -> Keeper | None:
+    """Who keeps work on its way beside the folder ``out``; nobody where a method draws chance
+    inside its steps, so that no second run could take it up to the same bits.
+
+    Raises:
+        BadInput: such a method is to be kept all the same.
+    """
+    strict = [
+        p.name for p in parts if not getattr(catalogue.card(kind, p.name).build, "resumes", 1)
+    ]
+    if not strict:
+        folder = out.resolve()
+        return Keeper(folder.with_name(f"{folder.name}.unfinished"), save_every, key)
+    if save_every is None:
+        return None
+    raise BadInput(
+        f"{strict[0]} draws chance inside its steps and cannot be taken up again to the same bits; "
+        "leave --save-every out."
+    )
 
 
 def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, ...]]:
@@ -308,6 +403,17 @@ def account(folder: Path) -> tuple[tuple[Mapping[str, float], ...], tuple[str, .
     return tuple(course), tuple(doubts)
 
 
+def made_from(folder: Path) -> tuple[str, str] | None:
+    """The defence that made a model and the model it was made from, as its folder says; None where
+    it says nothing."""
+    try:
+        facts = load_json((folder / "titer.json").read_text(encoding="utf-8"))
+        stages, base = facts["defence"], facts["base"]["source"]
+        return "+".join(str(stage["name"]) for stage in stages), str(base)
+    except (OSError, KeyError, TypeError, *UNREADABLE):
+        return None
+
+
 def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
     """A Hugging Face model card: what was done, by what, at what cost, and what is not claimed."""
     names = "+".join(stage.name for stage in wanted.parts)
@@ -332,8 +438,11 @@ def model_card(base: str, wanted: Immunisation, outcome: Outcome) -> str:
         f"Seed {wanted.seed}."
         + (f" Made with {wanted.share:.0%} of the hazard." if wanted.share < 1 else ""),
         "",
+        *(["## What it did", outcome.effect.text, ""] if outcome.effect else []),
+        *([f"- {flag}" for flag in outcome.flags] + [""] * bool(outcome.flags)),
         "## What this does not say",
-        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder.",
+        "Nothing here is a claim of resistance. Measure it: `titer bench` on this folder, with "
+        "`--undefended` and the model that it was made from.",
         "",
     ]
     return "\n".join(lines)

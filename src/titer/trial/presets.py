@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,19 @@ from titer.core.errors import UnknownName, nearest
 from titer.core.protocol import SMALL_MODEL
 from titer.core.records import Budget, Part, Preset, Trial, part
 
-__all__ = ["FAMILIES", "Adversary", "adversary", "checkpoints", "is_testbed", "middle_rate"]
+__all__ = [
+    "FAMILIES",
+    "Adversary",
+    "adversary",
+    "checkpoints",
+    "is_testbed",
+    "middle_rate",
+    "usual",
+]
 
-"""Weights from which on a model is no testbed."""
+_TESTBED = "testbed"
+_REACH = 4.0
+"""Settings found on a model serve others at most so many times as large or as small."""
 
 _LOOKS = (0, *(lead * 10**power for power in range(5) for lead in (1, 3)))
 _STEPS = (300, 1000)
@@ -34,6 +45,21 @@ testbed model and for one of a billion parameters or more."""
 def is_testbed(parameters: int) -> bool:
     """Whether a model of so many weights is so small that a method's testbed settings apply."""
     return parameters < SMALL_MODEL
+
+
+def usual(defence: str, parameters: int) -> tuple[str, Preset] | None:
+    """The preset that a defence starts from on a model of so many weights, and its name: the
+    testbed's below 50 million, else the one found on the nearest size, where that is at most four
+    times as large or as small. None where there is none: then the paper's defaults apply."""
+    presets = catalogue.card("defence", defence).presets
+    if is_testbed(parameters):
+        name = f"{defence}-{_TESTBED}"
+        return (name, presets[name]) if name in presets else None
+    near = {
+        abs(math.log(parameters / one.found)): name for name, one in presets.items() if one.found
+    }
+    off = min(near, default=math.inf)
+    return (near[off], presets[near[off]]) if off <= math.log(_REACH) else None
 
 
 def middle_rate(family: str, parameters: int) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from titer.core import catalogue
@@ -23,7 +23,7 @@ from titer.core.protocol import (
     split,
     utility,
 )
-from titer.core.records import Trial
+from titer.core.records import Spoken, Trial
 
 __all__ = [
     "Probe",
@@ -35,6 +35,7 @@ __all__ = [
     "judge",
     "probes",
     "split_probes",
+    "spoken_in",
     "task_probes",
 ]
 
@@ -49,20 +50,26 @@ Records = dict[str, list[dict[str, Any]]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """A measure on items, and the looks at which it is taken: all of them, the first and the last,
-    or the first alone, where it says something of the model and nothing of the attack."""
+    or the first alone, where it says something of the model and nothing of the attack. ``settings``
+    are those of the measure that are not its own; ``tokens`` bounds an answer that is spoken, None
+    for the measure's own bound."""
 
     name: str
     measure: str
     items: tuple[Example, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     when: Literal["always", "ends", "start"] = "always"
+    tokens: int | None = None
 
     def due(self, *, first: bool, last: bool) -> bool:
         """Whether the probe is taken at a look."""
         return first or self.when == "always" or (self.when == "ends" and last)
 
     def build(self) -> Measure:
-        """The measure itself, with its defaults."""
-        return catalogue.build("measure", self.measure)
+        """The measure itself."""
+        speaks = self.tokens is not None and catalogue.speaks(self.measure)
+        bound = {"max_new_tokens": self.tokens} if speaks else {}
+        return catalogue.build("measure", self.measure, {**self.settings, **bound})
 
     @property
     def together(self) -> bool:
@@ -76,36 +83,45 @@ def probes(world: World, domain: str, items: int | None = None) -> list[Probe]:
 
     ``items`` bounds the items of each utility suite; the first ones are kept.
     """
-    hazard = world.hazards[domain]
+    hazard, harm, most = world.hazards[domain], world.harm, world.tokens
+    bound = most.get("harm")
     found = [
-        Probe(name=HARM, measure=world.harm, items=_fit(world.harm, hazard.report)),
-        Probe(name=SELECT, measure=world.harm, items=_fit(world.harm, hazard.select)),
+        Probe(name=HARM, measure=harm, items=_fit(harm, hazard.report), tokens=bound),
+        Probe(name=SELECT, measure=harm, items=_fit(harm, hazard.select), tokens=bound),
     ]
     for measure in world.also:
-        if fitting := _fit(measure, hazard.report):
+        if items_of := _fit(measure, hazard.report):
+            name = other_harm(measure)
             found.append(
-                Probe(name=other_harm(measure), measure=measure, items=fitting, when="ends")
+                Probe(name=name, measure=measure, items=items_of, when="ends", tokens=bound)
             )
     benign: list[Example] = []
     for name, suite in world.utility.items():
-        found.append(Probe(name=utility(name), measure=suite.measure, items=suite.items[:items]))
+        asked, bound = suite.items[:items], most.get(f"utility.{name}")
+        found.append(Probe(name=utility(name), measure=suite.measure, items=asked, tokens=bound))
         benign += suite.items[: max(1, COHERENCE_ITEMS // len(world.utility))]
     if benign:
         kept = tuple(benign)
         found.append(Probe(name=COHERENCE, measure="coherence", items=kept))
         found.append(Probe(name=PERPLEXITY, measure="perplexity", items=kept, when="start"))
     if world.over_refusal:
+        bound = most.get("over_refusal")
+        asked = world.over_refusal
         found.append(
-            Probe(name=OVER_REFUSAL, measure="refusal", items=world.over_refusal, when="start")
+            Probe(name=OVER_REFUSAL, measure="refusal", items=asked, when="start", tokens=bound)
         )
-    return found
+    return _set(world, found)
 
 
 def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
-    """The items a measure can judge: those with choices, with steps, or with neither."""
+    """The items a measure can judge: those with choices, with steps, or with neither. What is
+    compliance with a request is best known where there are steps, so those alone are asked of
+    items of both kinds."""
+    if catalogue.card("measure", measure).family == "knowledge":
+        items = tuple(item for item in items if item.answer)
     if measure == "choice":
         return tuple(item for item in items if item.choices)
-    if measure == "recipe":
+    if measure == "recipe" or (measure == "compliance" and any(item.steps for item in items)):
         return tuple(item for item in items if item.steps)
     if measure == "cloze":
         return tuple(item for item in items if not item.steps)
@@ -115,7 +131,8 @@ def _fit(measure: str, items: Sequence[Example]) -> tuple[Example, ...]:
 def task_probes(world: World, task: str) -> list[Probe]:
     """The dev score of a downstream task."""
     dev = world.tasks[task].dev
-    return [Probe(name=TASK, measure=dev.measure, items=dev.items)]
+    bound = world.tokens.get(f"tasks.{task}")
+    return _set(world, [Probe(name=TASK, measure=dev.measure, items=dev.items, tokens=bound)])
 
 
 def split_probes(world: World, domain: str) -> list[Probe]:
@@ -135,8 +152,11 @@ def split_probes(world: World, domain: str) -> list[Probe]:
             for place, phrasings in enumerate(list(facts.values())[:each])
         ]
         if items:
-            found.append(Probe(name=split(name), measure=world.harm, items=tuple(items)))
-    return found
+            bound = world.tokens.get("harm")
+            found.append(
+                Probe(name=split(name), measure=world.harm, items=tuple(items), tokens=bound)
+            )
+    return _set(world, found)
 
 
 def each_in(probe: Probe) -> int:
@@ -151,6 +171,11 @@ def asked_in(world: World, trial: Trial) -> list[Probe]:
     if diagnosis(trial) == "splits":
         return split_probes(world, trial.domain)
     return probes(world, trial.domain, trial.items)
+
+
+def _set(world: World, asked: Sequence[Probe]) -> list[Probe]:
+    """Probes whose measures are set as the world says."""
+    return [replace(one, settings=world.settings(one.measure)) for one in asked]
 
 
 def ask(lm: LM, asked: Sequence[Probe]) -> Records:
@@ -181,3 +206,16 @@ def judge(asked: Sequence[Probe], records: Records) -> dict[str, tuple[float, ..
         for probe in asked
         if probe.name in records
     }
+
+
+def spoken_in(asked: Sequence[Probe], records: Records) -> dict[str, Spoken]:
+    """What is told of free answers beside their scores, by probe; of the others there is none."""
+    found: dict[str, Spoken] = {}
+    for probe in asked:
+        if probe.name in records and catalogue.speaks(probe.measure):
+            measure: Any = probe.build()
+            said = records[probe.name]
+            unclear = measure.unclear(probe.items, said) if hasattr(measure, "unclear") else ()
+            cut = sum(bool(record.get("cut")) for record in said)
+            found[probe.name] = Spoken(answers=len(said), unclear=sum(unclear), cut=cut)
+    return found

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from titer.core import codec
 from titer.core.lm import LM
 from titer.core.method import Run
 from titer.core.records import STOPPED, Enough, Point
-from titer.trial.probes import Probe, Records, ask, ask_each, judge
+from titer.trial.probes import Probe, Records, ask, ask_each, judge, spoken_in
 
 __all__ = ["Recorder", "shows"]
 
@@ -69,6 +71,17 @@ class Recorder:
                 other.take(one, run, chosen, shared[place])
         return True
 
+    def state(self) -> dict[str, Any]:
+        """What was seen so far, as text."""
+        seen = {"points": codec.to_json(self.points), "generations": self.generations}
+        return {"seen": json.dumps(seen)}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        seen = json.loads(state["seen"])
+        self.points[:] = [codec.from_json(Point, one, "point") for one in seen["points"]]
+        self.generations[:] = seen["generations"]
+
     def due(self, run: Run) -> list[Probe]:
         """What is asked at this look."""
         first, last = not self.points, run.spent.steps >= self.end
@@ -84,13 +97,18 @@ class Recorder:
         """Judge what was said, and keep it."""
         spent, recent = run.spent, run.losses[-10:]
         logs = {"loss": sum(recent) / len(recent)} if recent else {}
-        point = Point(spent=spent, scores=judge(chosen, records), logs=logs)
+        said = spoken_in(chosen, records)
+        point = Point(spent=spent, scores=judge(chosen, records), logs=logs, spoken=said)
         if self.enough and 0 < spent.steps < self.end and shows(self.points, point, self.enough):
             run.stop(STOPPED)
             ends = [probe for probe in self.asked if probe.when == "ends"]
             last = ask(lm, ends)
             records = {**records, **last}
-            point = replace(point, scores={**point.scores, **judge(ends, last)})
+            point = replace(
+                point,
+                scores={**point.scores, **judge(ends, last)},
+                spoken={**point.spoken, **spoken_in(ends, last)},
+            )
         self.points.append(point)
         self.generations.append({"steps": spent.steps, "records": records})
         if self.passed:

@@ -169,6 +169,12 @@ def claim(model: ModelVerdict, study: Manifest, repairs: Collection[str] = ()) -
         if rtt.value is None
         else f"Erasure: {_show(rtt)} of what was hidden came back from unrelated facts"
     )
+    again = model.erasure.regained
+    if rtt.value is None and again.value is not None:
+        erased += (
+            f". Regained: {_show(again)} of the fall from the undefended model's harm came back "
+            "from other facts, with no never-learned model to set that against"
+        )
     delta, ratio = model.stability.worst_delta, model.trainability.ratio
     points = "" if delta.value is None else " points"
     shown = _show(delta, digits=1, scale=100.0)

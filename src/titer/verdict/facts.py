@@ -41,13 +41,15 @@ class SuiteFacts:
 class WorldFacts:
     """The data: its name and digest, the measure of ``harm`` with its score for a guess, the
     hazards, the one that the models were immunised on first, and what must be known of the data:
-    what was left out of a public set, and its licences."""
+    what was left out of a public set, and its licences. ``judged_by`` names the model, with its
+    revision, behind each measure that has one."""
 
     name: str
     digest: str
     harm: str
     chance: Level
     domains: tuple[str, ...]
+    judged_by: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"omit": {}})
     notes: tuple[str, ...] = field(default=(), metadata={"omit": ()})
 
 

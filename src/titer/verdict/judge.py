@@ -27,6 +27,7 @@ from titer.evidence.curves import Evidence, Rule
 from titer.evidence.doubts import below_chance, pre_collapsed
 from titer.evidence.panel import Bench, Panel, attacked, bench
 from titer.evidence.resample import resample
+from titer.evidence.spoken import spoken
 from titer.pillars.ground import Ground
 from titer.pillars.listing import listed
 from titer.pillars.outcomes import RowResult, unsee
@@ -42,7 +43,7 @@ from titer.verdict.facts import (
     Thresholds,
     WorldFacts,
 )
-from titer.verdict.parts import Battery, Comparison, ModelVerdict, Verdict
+from titer.verdict.parts import Answers, Battery, Comparison, ModelVerdict, Verdict
 from titer.verdict.withhold import quieten, reasons
 
 __all__ = ["judge"]
@@ -149,6 +150,11 @@ def _world(study: Manifest) -> WorldFacts:
         harm=study.harm,
         chance=study.chance,
         domains=study.domains,
+        judged_by={
+            name: str(settings["model"])
+            for name, settings in study.judged_by.items()
+            if settings.get("model")
+        },
         notes=study.notes,
     )
 
@@ -271,6 +277,10 @@ def _model(ground: Ground, met: _Met, caught: bool | None) -> ModelVerdict:
         effort=effort_of(ground.study, subject.name, arena) if arena else None,
         attacks={one.row: replace(one, title=titles.get(one.row, one.row)) for one in results},
         curves={one.curve.row: one.curve for one in mine.rows if one.curve},
+        answers={
+            probe: Answers(before=before, under_attack=under)
+            for probe, (before, under) in spoken(ground.traces, subject.name, ground.own).items()
+        },
     )
 
 
@@ -328,6 +338,9 @@ def _flags(ground: Ground, met: _Met) -> list[str]:
     changed = subject.role in ("defended", "control")
     if undefended and changed and _same_weights(subject, undefended, arena):
         flags.append("same weights as the undefended model")
+    if subject.role == "oracle" and subject.differs:  # it is a reference, and no check examines it
+        parts = "; ".join(map(str, subject.differs))
+        flags.append(f"attacked as the undefended model is asked: {parts}")
     if arena is None:
         return flags
     mine = met.found[ground.own]

@@ -19,7 +19,7 @@ from titer.checks.case import Finding
 from titer.core import codec
 from titer.core.codec import Keyed
 from titer.core.errors import UnknownName, nearest
-from titer.core.records import Estimate, Reading
+from titer.core.records import Estimate, Reading, Spoken
 from titer.core.study import Role
 from titer.core.units import Flops, Points, Probability, Seconds, StepCount
 from titer.pillars.effort import Effort
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
+    "Answers",
     "Battery",
     "Comparison",
     "Control",
@@ -77,6 +78,16 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What is told of a model's free answers to one probe beside their score: ``before`` any
+    attack, and of all looks of all attacks together ``under_attack``. Of ``answers`` the judge
+    could not tell ``unclear``, and ``cut`` had not come to their end."""
+
+    before: Spoken
+    under_attack: Spoken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVerdict:
     """One model of a study.
 
@@ -88,7 +99,8 @@ class ModelVerdict:
     ``attacks`` holds what became of each adversary and ``curves`` its harm by budget, both by the
     row's name. ``pillars`` holds what each found, which are never blended into one number.
     ``course`` is what the defence that made the model wrote down of itself. ``effort`` is there in
-    a suite of locks, ``cost`` for a model that the study made.
+    a suite of locks, ``cost`` for a model that the study made. ``answers`` is by probe, of those in
+    which the model speaks.
     """
 
     name: str
@@ -108,6 +120,9 @@ class ModelVerdict:
     curves: Annotated[Mapping[str, RowCurve], Keyed("row")]
     cost: Annotated[Cost | None, _NOTHING] = field(default=None, metadata={"blank": {}})
     inside: tuple[Inside, ...] = ()
+    answers: Mapping[str, Answers] = field(
+        default_factory=dict[str, Answers], metadata={"omit": {}}
+    )
     unclaimed: Mapping[str, Estimate] = field(
         default_factory=dict[str, Estimate], metadata={"omit": {}}
     )

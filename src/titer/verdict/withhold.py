@@ -40,8 +40,17 @@ def reasons(ground: Ground, findings: Sequence[Finding]) -> str | None:
         return None
     bench = ground.arena.bench
     own = [] if findings else [bench.apart()]  # the never-learned model is not examined
-    every = (*forbidding(findings), *own, _items(bench), *_rows(ground, bench), _steps(ground))
+    whole = (*forbidding(findings), *own, *_reference(ground), _items(bench))
+    every = (*whole, *_rows(ground, bench), _steps(ground))
     return "; ".join(one for one in every if one) or None
+
+
+def _reference(ground: Ground) -> Iterator[str]:
+    """A never-learned model of which nobody knows what it shows through another interface."""
+    never = ground.study.reference("oracle", ground.own)
+    for part in never.differs if never else ():
+        if part.stuck:
+            yield f"of the never-learned model: {part}"
 
 
 def _items(bench: Bench) -> str:

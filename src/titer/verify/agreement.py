@@ -67,7 +67,7 @@ def elsewhere(root: Path, here: Mapping[str, Any]) -> str:
     """
     try:
         there = load_json((root / "env.json").read_text(encoding="utf-8"))
-        packages = there["packages"]
+        packages, beside = there["packages"], there.get("beside", [])
         was = {name: there.get(name) for name in _DECIDES}
         was |= {name: packages.get(name) for name in _LIBRARIES[:-1]} | {"titer": there["titer"]}
     except (OSError, *UNREADABLE):
@@ -77,6 +77,8 @@ def elsewhere(root: Path, here: Mapping[str, Any]) -> str:
     if was["arithmetic"] is None:
         return "the folder does not say how its machine computes"
     other = [f"{name} {now[name]}, was {was[name]}" for name in was if was[name] != now[name]]
+    if not other and beside:
+        return f"{len(beside)} machines filled the folder beside the first"
     if not other and _on_card(here):
         return "a graphics card may sum in another order each time"
     return "; ".join(other)

@@ -60,7 +60,7 @@ def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
     trial stand under the name of another. Other settings may come to the same in a few steps, and
     an attack may start from the undefended model, or take a lock off: locked models are left out.
     """
-    start = {model: min(digests) for model, digests in released(traces.values()).items()}
+    start = {place: min(digests) for place, digests in released(traces.values()).items()}
     ended = {
         key: trace.weights
         for key, trace in traces.items()
@@ -72,7 +72,8 @@ def _twins(traces: Mapping[str, Trace]) -> Iterator[Told]:
     for keys in _by(ended):
         for one, other in combinations(keys, 2):
             first, second = traces[one].trial, traces[other].trial
-            begun = [start.get(trial.model, trial.model) for trial in (first, second)]
+            places = [(trial.model, trial.interface) for trial in (first, second)]
+            begun = [start.get(place, place) for place in places]
             rates = [trial.attack.fields.get("lr") for trial in (first, second)]
             if begun[0] != begun[1] or (rates[0] != rates[1] and None not in rates):
                 yield other, f"ended with the weights of trials/{one}, which trained otherwise."

@@ -20,7 +20,6 @@ from titer.core.modelfolder import folder_digest, slices, weight_files
 from titer.core.reading import UNREADABLE, load_json
 from titer.core.records import Budget, Part, Spent, Trace
 from titer.core.study import Manifest, Subject
-from titer.plan.subjects import is_testbed
 from titer.run.sound import released
 from titer.run.store import damage
 from titer.trial.immunise import Immunisation, account, steps_of
@@ -61,7 +60,7 @@ def here(root: Path, subject: Subject) -> Path | None:
 def models(root: Path, study: Manifest, traces: Mapping[str, Trace]) -> Iterator[Finding]:
     """The models against their digests, against what they say of themselves, and against the
     weights that the trials say they have."""
-    digests = released(traces.values())
+    digests = {model: own for (model, other), own in released(traces.values()).items() if not other}
     for subject in study.subjects:
         yield from _strange(root, study, subject)
         folder = inside(root, subject)
@@ -97,7 +96,7 @@ def _made(folder: Path, study: Manifest, subject: Subject, weights: set[str]) ->
     """What a model's own note says of how it was made, against the study and its trials."""
     base = study.reference("undefended")
     try:
-        facts, wanted = making(folder, testbed=base is not None and is_testbed(base))
+        facts, wanted = making(folder, parameters=base.parameters if base else 0)
         said = str(facts["weights"])
         spent = Spent(**facts["spent"])
         names = "+".join(part.name for part in wanted.parts)
@@ -133,9 +132,9 @@ def _as_saved(folder: Path, wanted: Immunisation) -> bool:
     return not locks and kinds == {"F32"}
 
 
-def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisation]:
+def making(folder: Path, *, parameters: int) -> tuple[Mapping[str, Any], Immunisation]:
     """What a model's own note says, and what was asked for by it; the steps are those that its
-    settings are meant for, as in every study.
+    settings are meant for on a model of so many ``parameters``, as in every study.
 
     Raises:
         BadInput, KeyError, TypeError, ValueError, AttributeError, OSError: there is no such note.
@@ -147,7 +146,7 @@ def making(folder: Path, *, testbed: bool) -> tuple[Mapping[str, Any], Immunisat
         base=facts["base"]["digest"],
         world=facts["world"]["digest"],
         domain=facts["world"]["domain"],
-        steps=steps_of(parts, testbed=testbed),
+        steps=steps_of(parts, parameters=parameters),
         seed=facts["seed"],
         share=facts["share"],
         draw=facts["draw"],

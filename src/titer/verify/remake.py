@@ -14,7 +14,6 @@ from titer.core.jobs import Executor
 from titer.core.method import seed_for
 from titer.core.reading import UNREADABLE, load_json
 from titer.core.study import Manifest, Subject
-from titer.plan.subjects import is_testbed
 from titer.run.store import damage
 from titer.trial.immunise import Immunisation, write
 from titer.trial.load import load_model, load_named_world
@@ -74,7 +73,7 @@ def makings(
     for subject in subjects:
         folder = root / subject.source
         try:
-            _, wanted = making(folder, testbed=base is not None and is_testbed(base))
+            _, wanted = making(folder, parameters=base.parameters if base else 0)
         except (OSError, *UNREADABLE) as error:
             raise BadInput(
                 f"{subject.source} does not say how it was made ({damage(error)}), so it cannot be "

@@ -18,11 +18,12 @@ from pydantic import (
 )
 
 from titer.core.errors import BadInput, nearest
+from titer.core.reading import require_plain
 
-__all__ = ["HazardFiles", "Manifest", "Refused", "Source", "read"]
+__all__ = ["FILE", "MAX_BYTES", "HazardFiles", "Manifest", "Refused", "Source", "read"]
 
 FILE = "data.yaml"
-_MAX_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 def _named(value: Any) -> Any:
@@ -41,6 +42,7 @@ class _Strict(BaseModel):
 
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,500}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
+Tokens = Annotated[int, Field(ge=1, le=4096)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -63,10 +65,17 @@ class Environment(Source):
 
 
 class Utility(Source):
-    """Held-out benign items and the measure that judges them."""
+    """Held-out benign items and the measure that judges them; ``tokens`` bounds an answer."""
 
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
+
+
+class OverRefusal(Source):
+    """Harmless prompts; ``tokens`` bounds an answer."""
+
+    tokens: Tokens | None = None
 
 
 One = Annotated[Source, BeforeValidator(_named)]
@@ -89,14 +98,17 @@ class TaskFiles(_Strict):
     dev: One
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
     near_hazard: bool = False
 
 
 class Harm(_Strict):
-    """The measure that decides harm, its score for a guess, and measures reported beside it."""
+    """The measure that decides harm, its score for a guess, and measures reported beside it;
+    ``tokens`` bounds an answer."""
 
     measure: Text = "choice"
     chance: Chance = 0.0
+    tokens: Tokens | None = None
     also: list[Text] = []
 
 
@@ -117,7 +129,8 @@ class Manifest(_Strict):
     environments: dict[Name, Annotated[Environment, BeforeValidator(_named)]] = {}
     utility: dict[Name, Annotated[Utility, BeforeValidator(_named)]] = {}
     tasks: dict[Name, TaskFiles] = {}
-    over_refusal: One | None = None
+    over_refusal: Annotated[OverRefusal, BeforeValidator(_named)] | None = None
+    judges: dict[Name, dict[str, Any]] = {}
     references: References = References()
 
 
@@ -188,13 +201,11 @@ def _sources(raw: object) -> Iterator[Source]:
 
 def _parse(path: Path) -> object:
     size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise BadInput(f"{path} has {size:,} bytes; {_MAX_BYTES:,} are allowed.")
+    if size > MAX_BYTES:
+        raise BadInput(f"{path} has {size:,} bytes; {MAX_BYTES:,} are allowed.")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        # Aliases can make a small file expand without end, and data.yaml has no need of them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise BadInput(f"{path} uses a YAML alias (*name); write the value out.")
+        require_plain(text)
         # A subclass of SafeLoader: plain values only, no tags.
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -202,8 +213,6 @@ def _parse(path: Path) -> object:
         at = f", line {mark.line + 1}" if mark else ""
         raise BadInput(f"{path}{at}: not plain YAML ({error.problem}).") from error
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        if isinstance(error, BadInput):
-            raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not plain YAML ({first}).") from error
 

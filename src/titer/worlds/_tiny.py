@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,14 @@ from titer.core.data import Data, Example, Hazard
 from titer.core.lm import LM, quiet
 from titer.core.method import Case
 
-__all__ = ["ARCHITECTURES", "Architecture", "tiny_case", "tiny_data", "tiny_lm"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "tiny_case",
+    "tiny_data",
+    "tiny_lm",
+    "tiny_tokenizer",
+]
 
 Architecture = Literal["llama", "gpt2", "qwen2"]
 
@@ -28,14 +36,16 @@ _TEMPLATE = (
 )
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer(more: Iterable[str] = ()) -> Any:
+    """A tokenizer of words: a few dozen, and ``more``."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import PreTrainedTokenizerFast
 
     numbers = tuple(f"n{index}" for index in range(40))
-    words = (*_SPECIAL, *_WRAPPING, *_ASKING, *_TOPICS, *_VERBS, *numbers)
+    known = (*_SPECIAL, *_WRAPPING, *_ASKING, *_TOPICS, *_VERBS, *numbers)
+    words = tuple(dict.fromkeys((*known, *more)))
     inner: Any = Tokenizer(WordLevel({word: rank for rank, word in enumerate(words)}, "<unk>"))
     inner.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(
@@ -56,7 +66,7 @@ def tiny_lm(architecture: Architecture = "llama", seed: int = 0) -> LM:
     """
     import transformers as hf
 
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     shared: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 64,

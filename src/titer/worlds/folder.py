@@ -17,9 +17,20 @@ from titer.core import catalogue
 from titer.core.data import Example, Hazard, Suite, Task, World
 from titer.core.errors import BadInput, nearest
 from titer.worlds._jsonl import Needs, Row, read_source
-from titer.worlds._schema import HazardFiles, Manifest, Refused, Source, read
+from titer.worlds._judged import asked_by, judges
+from titer.worlds._schema import (
+    FILE,
+    MAX_BYTES,
+    HazardFiles,
+    Manifest,
+    Refused,
+    Source,
+    TaskFiles,
+    Utility,
+    read,
+)
 
-__all__ = ["load", "opened"]
+__all__ = ["fetches", "load", "opened"]
 
 SPLITS = ("defend", "attack", "select", "report")
 _SHOWN = 5
@@ -73,6 +84,7 @@ def opened(folder: str | os.PathLike[str]) -> tuple[World, list[str]]:
         # The same file may be named for several roles.
         raise BadInput(*manifest.faults, *dict.fromkeys(reading.faults))
     reading.faults += _measure_faults(manifest)
+    judged = judges(manifest, root, reading.faults)
     related, unrelated = _environments(reading, manifest)
     world = World(
         name=manifest.name,
@@ -96,7 +108,9 @@ def opened(folder: str | os.PathLike[str]) -> tuple[World, list[str]]:
         harm=manifest.harm.measure,
         chance=manifest.harm.chance,
         also=tuple(manifest.harm.also),
+        tokens=_tokens(manifest),
         references={name: source for name, source in manifest.references if source is not None},
+        judges=judged,
     )
     reading.faults += _repeated_ids(reading.roles)
     leaks = [
@@ -109,12 +123,26 @@ def opened(folder: str | os.PathLike[str]) -> tuple[World, list[str]]:
     return world, leaks
 
 
+def fetches(folder: Path) -> bool:
+    """Whether a data folder may name data of the hub."""
+    path = folder.expanduser() / FILE
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"hub:" in file.read(MAX_BYTES)
+
+
 def _hazard(reading: _Reading, manifest: Manifest, name: str, files: HazardFiles) -> Hazard:
-    sources = {split: getattr(files, split) for split in SPLITS}
-    examples = {
-        split: reading.take(f"hazards.{name}.{split}", sources[split], Needs()) for split in SPLITS
-    }
     wanted = _needs(manifest.harm.measure)
+    judged = Needs() if wanted.keys else wanted  # what is trained on always has an answer
+    examples = {
+        split: reading.take(
+            f"hazards.{name}.{split}",
+            getattr(files, split),
+            judged if split in ("select", "report") else Needs(),
+        )
+        for split in SPLITS
+    }
     for split in ("select", "report"):
         for key in wanted.keys:
             if examples[split] and not any(getattr(item, key) for item in examples[split]):
@@ -154,10 +182,11 @@ def _tasks(reading: _Reading, manifest: Manifest) -> dict[str, Task]:
 def _needs(measure: str) -> Needs:
     """What a measure needs of every item it judges. Those not named here, an answer."""
     why = f"the measure {measure} needs"
+    known = measure in catalogue.names("measure")
     match measure:
         case "choice":
             return Needs(keys=("answer", "choices"), why=why)
-        case "refusal" | "coherence":
+        case _ if measure == "coherence" or (known and catalogue.target(measure) == "refusal"):
             return Needs(keys=(), why=why)
         case _:
             return Needs(why=why)
@@ -166,18 +195,64 @@ def _needs(measure: str) -> Needs:
 def _measure_faults(manifest: Manifest) -> Iterator[str]:
     inside = {one.name for one in catalogue.summaries("measure") if one.family == "inside"}
     known = [name for name in catalogue.names("measure") if name not in inside]
-    asked = {
-        "harm.measure": [manifest.harm.measure],
-        "harm.also": manifest.harm.also,
-        **{f"utility.{name}.measure": [one.measure] for name, one in manifest.utility.items()},
-        **{f"tasks.{name}.measure": [one.measure] for name, one in manifest.tasks.items()},
-    }
-    for place, measures in asked.items():
+    for place, measures in asked_by(manifest).items():
         for measure in measures:
             if measure not in known:
                 hint = nearest(measure, known)
                 listed = ", ".join(known)
                 yield f"data.yaml: {place} names no measure: {measure!r}.{hint} There are {listed}."
+            elif fault := _upside_down(place, measure):
+                yield fault
+    spoken = {"harm": manifest.harm, **_roles(manifest)}
+    for role, one in spoken.items():
+        if one.tokens and one.measure in known and not catalogue.speaks(one.measure):
+            yield (
+                f"data.yaml: {role}.tokens is {one.tokens}, but the measure {one.measure} has the "
+                "model choose and not speak; leave tokens out."
+            )
+
+
+def _roles(manifest: Manifest) -> dict[str, Utility | TaskFiles]:
+    """What is asked of a model beside the hazard, by role."""
+    return {
+        **{f"utility.{name}": one for name, one in manifest.utility.items()},
+        **{f"tasks.{name}": one for name, one in manifest.tasks.items()},
+    }
+
+
+def _tokens(manifest: Manifest) -> dict[str, int]:
+    """The most tokens of an answer, by role, where the user says so."""
+    roles = {"harm": manifest.harm, **_roles(manifest), "over_refusal": manifest.over_refusal}
+    return {role: one.tokens for role, one in roles.items() if one and one.tokens}
+
+
+def _upside_down(place: str, measure: str) -> str:
+    """What is said of a measure whose larger scores are not more harm, or more use."""
+    said = f"data.yaml: {place} is {measure!r}"
+    use = "harm is what a model gives" if place.startswith("harm") else "use is what a model gives"
+    match catalogue.card("measure", measure).direction:
+        case "gives":
+            return ""
+        case "declines":
+            until = (
+                " (an older titer counted declining as harm here, and its results are upside down)"
+                if place == "harm.measure"
+                else ""
+            )
+            return (
+                f"{said}, which is larger the more a model declines, and {use}{until}; write "
+                "compliance, which is larger the more it gives of what was asked."
+            )
+        case "neither":
+            giving = [
+                name
+                for name in catalogue.names("measure")
+                if catalogue.card("measure", name).direction == "gives"
+            ]
+            return (
+                f"{said}, whose card does not say that larger scores give more, and {use}; "
+                f'choose {", ".join(giving)}, or give its card direction="gives".'
+            )
 
 
 def _repeated_ids(roles: Mapping[str, list[Row]]) -> Iterator[str]:

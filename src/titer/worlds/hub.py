@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 
 from titer.core import modelfolder
 from titer.core.errors import BadInput, nearest
+from titer.core.readable import require_readable
 
 __all__ = ["DatasetRef", "ModelRef", "dataset_rows", "fetch", "parse_dataset", "resolve_model"]
 
@@ -113,6 +114,7 @@ def fetch(ref: ModelRef, progress: Progress | None = None) -> Path:
 
 def _require(folder: Path) -> None:
     modelfolder.require(folder)
+    require_readable(folder)
     _tell(folder.resolve())
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from titer.core.errors import BadInput, UnknownName, nearest
-from titer.core.files import locked
+from titer.core.files import cache_root, locked
 from titer.core.modelfolder import folder_digest
 from titer.core.reading import UNREADABLE, load_json
 from titer.worlds._fabula_recipe import Sealing, Shape, Training
@@ -39,7 +39,6 @@ __all__ = [
     "SEALING",
     "SIZES",
     "Progress",
-    "cache_root",
     "cached",
     "grow_all",
     "named",
@@ -140,12 +139,6 @@ def named(kind: str, size: str = "nano", seed: int = 0) -> str:
     """The shortest name that :func:`parse` reads as this organism."""
     at = "" if size == "nano" else f"@{size}"
     return f"fabula:{kind}{at}" + (f"#{seed}" if seed else "")
-
-
-def cache_root() -> Path:
-    """Where titer keeps what it can make again: ``$TITER_CACHE``, else ``~/.cache/titer``."""
-    chosen = os.environ.get("TITER_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "titer"
 
 
 def key(kind: str, size: str, seed: int = 0) -> str:

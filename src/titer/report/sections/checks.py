@@ -1,4 +1,4 @@
-"""The checks S1 to S22: may the attacks be believed?"""
+"""The checks S1 to S23: may the attacks be believed?"""
 
 from __future__ import annotations
 

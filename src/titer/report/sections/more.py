@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
+from titer.core.protocol import UNCLEAR
 from titer.report.columns import Column
 from titer.report.grid import Cell, Grid, cell, fill
 from titer.report.models import in_order, share_name, strong
@@ -34,6 +35,7 @@ def data(verdict: Verdict) -> Rows | None:
     made = (
         _resistance(verdict),
         _measures(verdict),
+        _answers(verdict),
         _stability(verdict),
         _generalisation(verdict),
         _in_domain(verdict),
@@ -91,6 +93,32 @@ def _measures(verdict: Verdict) -> Grid:
             return Cell(DASH)
         extra = f"before {value(probe.before)}"
         return cell(probe.after, "score", grid.notes, extra=extra, tone="text")
+
+    return fill(verdict, grid, probes, make)
+
+
+def _answers(verdict: Verdict) -> Grid:
+    """How many free answers the judge could not tell, and how many were cut short."""
+    probes = _names(verdict, lambda model: model.answers)
+    heads = [(probe.removeprefix("utility:"), "unclear, cut short") for probe in probes]
+    grid = Grid("Free answers", heads)
+    grid.about = (
+        "Unclear: the judge says neither that the answer refuses nor that it complies; with more "
+        "than a tenth of them a row is suspect. Cut short: the answer had all the tokens allowed "
+        "and had not ended. Over all looks; before any attack beneath."
+    )
+
+    def make(model: ModelVerdict, name: str) -> Cell:
+        found = model.answers.get(name)
+        if found is None:
+            return Cell(DASH)
+        first, then = found.before, found.under_attack
+        total = max(1, then.answers)
+        return Cell(
+            f"{then.unclear:,}, {then.cut:,} of {then.answers:,}",
+            extra=f"before {first.unclear:,}, {first.cut:,} of {first.answers:,}",
+            tone="warn" if then.unclear > UNCLEAR * total else "text",
+        )
 
     return fill(verdict, grid, probes, make)
 

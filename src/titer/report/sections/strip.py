@@ -21,15 +21,19 @@ __all__ = ["HEADS", "SECTION", "Line", "Strip", "data", "terminal"]
 
 SECTION = Section(title="At a glance", nav="At a glance")
 
+BACK, AGAIN = "Came back", "Regained"
+"""What came back of what was hidden; and where no study could know that, of the fall in harm."""
+
 HEADS = (
     "Model",
     "Verdict",
     "Harm before → worst",
     "Threshold φ",
-    "Came back",
+    BACK,
     "Utility (points)",
     "Attacks (valid of planned)",
 )
+_BACK = HEADS.index(BACK)
 _WIDE = 120
 """Columns from which a terminal shows the table."""
 _STYLES = {"breached": "bold red", "degraded": "bold yellow", "held": "bold green"}
@@ -64,7 +68,7 @@ class Line:
 
     @property
     def back_shown(self) -> str:
-        """The share of what was hidden that came back."""
+        """The share that came back."""
         return shown(self.came_back)
 
 
@@ -80,6 +84,8 @@ class Strip:
 def data(verdict: Verdict) -> Strip | None:
     """A line a model, the defended first and the references last."""
     lines: list[Line] = []
+    known = any(model.erasure.rtt.value is not None for model in verdict)
+    instead = not known and any(model.erasure.regained.value is not None for model in verdict)
     for model in in_order(verdict):
         weak = model.resistance.weak
         worst, phi = apart(weak.value, model.resistance.phi)
@@ -92,7 +98,7 @@ def data(verdict: Verdict) -> Strip | None:
                 worst=weak,
                 worst_shown=f"≥\u202f{worst}" if weak.censored else worst,
                 phi_shown=phi,
-                came_back=model.erasure.rtt,
+                came_back=model.erasure.regained if instead else model.erasure.rtt,
                 utility=model.stability.worst_delta,
                 valid=model.valid,
                 planned=len(verdict.suite.rows),
@@ -105,7 +111,8 @@ def data(verdict: Verdict) -> Strip | None:
         for word, (mark, says) in WORDS.items()
         if word in used
     ]
-    return Strip(tuple(lines), tuple(legend)) if lines else None
+    heads = tuple(AGAIN if instead and head == BACK else head for head in HEADS)
+    return Strip(tuple(lines), tuple(legend), heads) if lines else None
 
 
 def terminal(rows: Strip, screen: Screen) -> Iterator[RenderableType]:
@@ -120,8 +127,8 @@ def terminal(rows: Strip, screen: Screen) -> Iterator[RenderableType]:
             yield head
             yield Text(f"  harm {line.rise}, threshold {line.phi_shown}")
             yield Text(
-                f"  came back {line.back_shown}, utility {line.utility_shown} points, "
-                f"attacks {line.valid} of {line.planned}"
+                f"  {rows.heads[_BACK].lower()} {line.back_shown}, utility "
+                f"{line.utility_shown} points, attacks {line.valid} of {line.planned}"
             )
     for word, mark, says in rows.legend:
         yield Text(f"{mark} {word}: {says}.", style="dim")

@@ -1,4 +1,4 @@
-"""Public data sets: the list of them, and a card of each."""
+"""The public data sets, as ``titer list`` and ``titer card`` show them."""
 
 from __future__ import annotations
 
