@@ -12,6 +12,7 @@ import huggingface_hub
 import pytest
 
 from tests import published
+from titer.core import catalogue
 from titer.core.data import Example, World
 from titer.core.errors import BadInput, UnknownName
 from titer.worlds import public
@@ -79,6 +80,7 @@ def test_a_set_becomes_a_world_whose_roles_share_nothing(name: str, world):
     ids = [row.id for _, rows in made.roles() for row in rows]
     assert len(ids) == len(set(ids))
     assert made.unasked == public.find(name).unasked
+    assert catalogue.card("measure", made.harm).direction == "gives"
 
 
 def test_integer_answers_become_the_text_that_they_count(world):
