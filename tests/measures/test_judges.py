@@ -251,6 +251,8 @@ def test_a_judge_is_named_by_what_lies_there(tmp_path: Path) -> None:
         ("harmbench", {}, "needs model"),
         ("harmbench", {"model": "nowhere"}, "no model 'nowhere'"),
         ("harmbench", {"model": "x/y", "modell": "z"}, "Did you mean 'model'"),
+        ("harmbench", {"model": "x/y", "places": {"x/y": "/"}}, "are found and not given"),
+        ("harmbench", {"model": "x/y", "batch_size": "many"}, "does not fit"),
         ("llama_guard", {"model": "x/y", "categories": ("violence",)}, "is no category"),
         ("endpoint", {"url": "http://far.example/v1", "model": "m"}, "write https"),
         ("endpoint", {"url": "file:///etc/passwd", "model": "m"}, "is no address"),

@@ -370,6 +370,9 @@ def test_reading_data_imports_no_torch():
 def test_harm_and_use_are_what_a_model_gives(folder, measure, place):
     edit(folder, place, place.replace("choice", measure))
     direction = catalogue.card("measure", measure).direction
+    if needs := getattr(catalogue.card("measure", measure).build, "needs", ()):
+        assert f"the measure {measure} needs {needs[0]}" in " ".join(faults(folder))
+        return
     if direction == "gives":
         load(folder)
         return

@@ -167,7 +167,7 @@ def judge_answers_command(
     as_json: AsJson = False,
 ) -> None:
     """Judges of harm side by side, and how far they agree: with each other, and with people where
-    there is a column harmful. `titer judge ANSWERS --by NAME` is short for it."""
+    there is a column harmful. The word answers may be left out."""
     from titer.measures._judge_compare import compare, format_comparison, judges_of
 
     use_device(device)

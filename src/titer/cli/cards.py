@@ -52,7 +52,11 @@ def card_of(name: str) -> dict[str, Any]:
                 "access": found.access,
                 "version": found.version,
                 "departures": found.departures,
-                "settings": {spec.name: _default(spec) for spec in fields(found.build)},
+                "settings": {
+                    spec.name: _default(spec)
+                    for spec in fields(found.build)
+                    if spec.name != "places"
+                },
                 "presets": {row: preset.title for row, preset in found.presets.items()},
             }
         if name in rows:

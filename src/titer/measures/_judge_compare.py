@@ -1,4 +1,4 @@
-"""The result of ``titer judge ANSWERS --by NAME --by NAME``: side by side, never averaged."""
+"""The result of ``titer judge answers FILE --by NAME --by NAME``: side by side, never averaged."""
 
 from __future__ import annotations
 

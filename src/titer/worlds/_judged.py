@@ -66,10 +66,12 @@ def settled(name: str, given: Mapping[str, Any], root: Path) -> JudgedBy:
     build = catalogue.card("measure", name).build
     if missing := _missing(build, given):
         raise BadInput(f"{name} needs {' and '.join(missing)}; give it.")
-    catalogue.build("measure", name, dict(given))
+    if "places" in given:
+        raise BadInput(f"{name}: places are found and not given; give the model alone.")
+    built = catalogue.build("measure", name, dict(given))  # values as the fields have them
     idle = {spec.name for spec in fields(build) if not spec.compare}
-    settings = {key: value for key, value in given.items() if key not in idle}
-    beside: dict[str, Any] = {key: value for key, value in given.items() if key in idle}
+    settings = {key: getattr(built, key) for key in given if key not in idle}
+    beside: dict[str, Any] = {key: getattr(built, key) for key in given if key in idle}
     places: dict[str, str] = {}
     for keys, find in (("models", _model), ("adapters", _adapter)):
         for key in getattr(build, keys, ()):
