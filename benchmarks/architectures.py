@@ -135,6 +135,7 @@ METHODS: tuple[Method, ...] = (
     _defence("booster", fields=_FEW),
     _defence("tar", fields={"inner": 1, "every": 1, "first": 0.0, **_FEW}),
     _defence("repselect", fields={"relearn_lr": 0.5, **_FEW}),
+    _defence("cir", fields={"batch_size": 16}),
     _defence("lat", fields={"inner": 1, **_FEW}),
     _defence("crl", fields=_FEW),
     _defence("sdd", fields=_FEW),
@@ -174,8 +175,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Defences": (
         "npo", "simnpo", "wga", "grad_diff", "rmu", "ilu", "sam", "random_smoothing", "undo",
         "random_mapping", "antidote", "circuit_breakers", "repnoise", "vaccine", "t_vaccine",
-        "booster", "tar", "repselect", "lat", "crl", "sdd", "seam", "lox", "cond_number", "ctrap",
-        "asu", "mudman", "vaa", "mlac", "deep_tokens", "deep_refusal", "token_buncher",
+        "booster", "tar", "repselect", "cir", "lat", "crl", "sdd", "seam", "lox", "cond_number",
+        "ctrap", "asu", "mudman", "vaa", "mlac", "deep_tokens", "deep_refusal", "token_buncher",
         "policy_lock", "keyed_basis", "gain_lock", "spectral_brake", "backward_lock",
     ),
 }  # fmt: skip

@@ -106,6 +106,7 @@ OFF: dict[str, dict[str, Any]] = {
 BAD: dict[str, tuple[dict[str, Any], ...]] = {
     "booster": ({"weight": -1.0}, {"step": float("nan")}, {"rank": 0}),
     "circuit_breakers": ({"depths": ()}, {"depths": (1.0,)}, {"push": -1.0}, {"lr": 0.0}),
+    "cir": ({"depths": (0.5, 0.5)}, {"modules": ()}, {"inputs": -1}, {"limit": 0.0}),
     "deep_refusal": ({"p": 2.0}, {"lengths": (3, 2)}, {"depth": 1.0}, {"refuse": -1.0}),
     "deep_tokens": ({"chance": -1.0}, {"longest": 0}),
     "token_buncher": ({"group": 1}, {"tail": 1.0}, {"kept": -1.0}),

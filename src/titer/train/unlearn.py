@@ -90,7 +90,7 @@ def unlearner(name: str, value: object) -> Any:
     if not callable(getattr(found, "terms", None)):
         raise BadInput(
             f"{name}: base={value!r} has no forget and retain term; "
-            "give npo, simnpo, wga, grad_diff, rmu or random_mapping."
+            "give one that has, such as npo, simnpo, wga, grad_diff, rmu or random_mapping."
         )
     return found
 
