@@ -124,7 +124,8 @@ def align(lm: LM, other: LM) -> None:
     ):
         return
     try:
-        layout(lm), layout(other)
+        for one in (lm, other):
+            layout(one)
     except BadInput:
         return
     like = other.clone()  # looking at its norms unties it
