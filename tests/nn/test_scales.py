@@ -144,6 +144,14 @@ def test_what_is_near_stays_as_it_is(tmp_path: Path) -> None:
     assert rescaled(tmp_path / "mine", tmp_path / "base", ("m", "b")) == ()
 
 
+def test_what_grew_and_does_not_cancel_is_no_other_scale() -> None:
+    base, grown = _lively("llama", 0), _lively("llama", 0)
+    with torch.no_grad():
+        for path, linear in by_path(grown).items():
+            linear.weight_OI.mul_(5.0 if "mlp" in path else 1.0)
+    assert apart(grown, base) == ()
+
+
 def test_what_cannot_be_written_otherwise_is_said(tmp_path: Path) -> None:
     """Norms take out the scale of the stream, which no other weight tells."""
     base = _lively("llama", 0)

@@ -239,6 +239,8 @@ def doctor(
     from titer.run.machine import machine
 
     use_device(device)
+    if model is None and (data != "fabula" or domain or suite or workers):
+        raise BadInput("--data, --domain, --suite and --workers are for a MODEL; name one.")
     found = machine()
     if model is None:
         say_or_print(as_json, found, machine_text(found))
