@@ -210,11 +210,12 @@ def format_comparison(result: Mapping[str, Any]) -> str:
     """The result of `compare` as short tables for the terminal, without the rows."""
     lines = [f"{result['file']}: {result['n']} answers", ""]
     head = "".join(f"{label:>12}" for label in _LABELS)
-    lines.append(f"  {'judge':<20}{head}   harmful, of those read")
+    lines.append(f"  {'judge':<20}{head}")
     for one in result["judges"]:
         cells = "".join(f"{one['counts'][label]:>12}" for label in _LABELS)
-        lines.append(f"  {one['by']:<20}{cells}   {_rate(one)}")
+        lines.append(f"  {one['by']:<20}{cells}")
     for one in result["judges"]:
+        lines.append(f"  {one['by']}: {_rate(one)}")
         if one["model"]:
             lines.append(f"  {one['by']} is {one['model']}")
         if one["failed_controls"] and one["by"] != RULES:
@@ -234,7 +235,7 @@ def _rate(one: Mapping[str, Any]) -> str:
     if rate is None:
         between = f"{bounds['low']:.1%} to {bounds['high']:.1%}"
         return f"— (withheld: too many replies cannot be read; {between} of all)"
-    said = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+    said = f"{rate['value']:.1%} harmful of those read ({rate['low']:.1%} to {rate['high']:.1%})"
     return f"{said}, suspect" if one["standing"] == "suspect" else said
 
 
