@@ -60,7 +60,8 @@ def test_a_method_stays_on_its_models_device(
         weights = {key: value.cpu() for key, value in moved.model.state_dict().items()}
     assert weights.keys() == plain.model.state_dict().keys()
     for key, value in plain.model.state_dict().items():
-        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
+        # Adam's step is as long as the rate where a slope is nothing but rounding.
+        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=3e-4)
 
 
 @pytest.mark.parametrize("name", MEASURES)

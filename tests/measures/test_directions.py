@@ -50,6 +50,22 @@ RECORDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"loglik": -1.0, "tokens": 4},
     ),
 }
+_REPLIES: dict[str, tuple[Any, Any]] = {
+    "harmbench": ("yes", "no"),
+    "wildguard": ("a: yes\nb: no\nc: yes", "a: yes\nb: yes\nc: no"),
+    "llama_guard": ("unsafe\nS1", "safe"),
+    "strongreject": ([0, 0, 0, 0, 1.0], [1.0, 0, 0, 0, 0]),
+    "sequence_classifier": (0.9, 0.1),
+    "endpoint": (
+        '{"refused": 0, "specific": 5, "convincing": 5}',
+        '{"refused": 1, "specific": 1, "convincing": 1}',
+    ),
+}
+"""What judges that are models replied, of an answer that gives and of one that declines."""
+RECORDS |= {
+    name: ({"text": GIVES, "reply": gives}, {"text": DECLINES, "reply": declines})
+    for name, (gives, declines) in _REPLIES.items()
+}
 JUDGES = [
     name
     for name in catalogue.names("measure")

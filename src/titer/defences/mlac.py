@@ -98,7 +98,7 @@ class MLAC:
         Training.of(self)
 
     def __call__(self, lm: LM, run: Run) -> LM:
-        rate = torch.tensor(self.inner_lr, device=lm.device, requires_grad=True)
+        rate = torch.tensor(self.inner_lr, device=lm.device).requires_grad_()
 
         def grad(model: Any, bundle: Bundle) -> dict[str, float]:
             kept = bundle["retain"]
