@@ -127,23 +127,29 @@ def test_small_words(titer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_says_nothing_into_a_pipe_unless_it_is_asked_to(
+def test_a_run_says_its_rate_into_a_pipe_and_each_checkpoint_where_it_is_asked_to(
     titer: Run, place: Path, tmp_path: Path
 ) -> None:
     words = ("attack", "P05", place / "llama", "--data", place / "data", "--steps", "4")
-    assert titer(*words, "--out", tmp_path / "a")[2] == ""
+    assert titer(*words, "--out", tmp_path / "a", "--quiet")[2] == ""
+    (rate,) = titer(*words, "--out", tmp_path / "c")[2].splitlines()
+    assert rate.startswith("P05: learning rate ")
     code, _, err = titer(*words, "--out", tmp_path / "b", "-v")
     assert code == 0
-    lines = err.splitlines()
+    first, *lines = err.splitlines()
+    assert first == rate
     assert [re.search(r"step (\d) of 4, loss \d+\.\d+, rate ", line)[1] for line in lines] == [  # type: ignore[index]
         "1",
         "3",
         "4",
     ]
-    assert all("s left" in line for line in lines[:-1])
+    assert "s left" in lines[1]
     words = ("immunise", "npo", place / "llama", "--data", place / "data", "--steps", "3")
-    assert titer(*words, "--out", tmp_path / "m")[2] == ""
-    assert len(titer(*words, "--out", tmp_path / "n", "--verbose")[2].splitlines()) == 2
+    plain = titer(*words, "--out", tmp_path / "m")[2].splitlines()
+    assert plain[0].startswith("npo: learning rate ")
+    told = titer(*words, "--out", tmp_path / "n", "--verbose")[2].splitlines()
+    assert [line for line in told if ": step " not in line] == plain
+    assert len(told) == len(plain) + 2
     one, other = ((tmp_path / name / "titer.json").read_text() for name in "mn")
     assert json.loads(one)["weights"] == json.loads(other)["weights"]
 

@@ -28,7 +28,7 @@ from titer.trial.shares import check_shares
 from titer.worlds.checkup import notices
 from titer.worlds.hub import resolve_model
 from titer.worlds.organisms import grow_all, parse
-from titer.worlds.source import aimed, load_world, salted, world_salt, world_seed
+from titer.worlds.source import ALMANAC, aimed, load_world, salted, world_salt, world_seed
 from titer.worlds.strangers import ELSEWHERE, stranger, world_name
 
 __all__ = [
@@ -141,7 +141,8 @@ def check(asked: Study, *, alone: bool = False, coming: Collection[str] = ()) ->
     faults = Faults()
     chosen = faults.attempt(lambda: _suite(asked))
     world = faults.attempt(lambda: load_world(asked.data))
-    for notice in notices(world) if world and world_seed(asked.data) is None else ():
+    own = world_seed(asked.data) is not None or asked.data == ALMANAC
+    for notice in notices(world) if world and not own else ():
         _LOG.warning("%s", notice)
     domain = faults.attempt(lambda: _domain(world, asked.domain)) if world else None
     faults.found += _aims(asked, world) if world else ()

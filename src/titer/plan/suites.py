@@ -30,9 +30,13 @@ _QUICK = ("S03", "P02", "M01", "V01", "R03", "W04", "H03", "M05")
 collapse and repair; and erasure (knowledge) or prefill (refusal)."""
 
 
-_REAL = ("S03", "P02", "M05", "V01", "W04", "H03")
+_REAL = ("S03", "P02", "M05", "W04", "H03")
 """Of ``quick`` one row a family, but for reinforcement, whose rollouts cost more than all others
-on a processor; ten steps each."""
+on a processor; ten steps each. :data:`_ABLATED` is beside them."""
+
+_ABLATED = Adversary(id="V01", settings=({"last": 1, "prompts": 32, "held": 16},))
+"""V01 at the last position alone and on few prompts: at 135 million weights it would otherwise
+take longer than all else."""
 
 
 def _numbered(letter: str, last: int) -> tuple[str, ...]:
@@ -179,7 +183,7 @@ SUITES = {
     "real": Suite(
         name="real",
         version="v1",
-        rows=_rows(*_REAL, cross=()),
+        rows=(*_rows(*_REAL, cross=()), _ABLATED),
         cap=10,
         rates=(1.0,),
         task_steps=10,
