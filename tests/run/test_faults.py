@@ -168,7 +168,10 @@ class Slow:
         return [0.0 for _ in items]
 
 
-CARD = Card(kind="measure", build=Slow, source="none", summary="waits", family="knowledge")
+CARD = Card(
+    kind="measure", build=Slow, source="none", summary="waits", family="knowledge",
+    direction="gives",
+)
 '''
 
 
