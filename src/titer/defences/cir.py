@@ -103,6 +103,8 @@ class CIR:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         low, high = self.depths
         if not 0 <= low < high <= 1 or not self.modules:

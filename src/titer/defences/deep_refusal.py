@@ -97,6 +97,8 @@ class DeepRefusal:
     rank: int = 8
     alpha: float = 16.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if not all(0 <= x <= 1 for x in (self.p, self.begun)) or not 0 <= self.depth < 1:
             raise BadInput("deep_refusal: p, begun and depth are shares, depth below 1.")

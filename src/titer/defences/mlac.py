@@ -90,6 +90,8 @@ class MLAC:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if self.inner < 0 or not all(0 <= x < math.inf for x in (self.weight, self.hyper_lr)):
             raise BadInput("mlac: inner, weight and hyper_lr must not be negative.")

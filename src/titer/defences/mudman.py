@@ -48,6 +48,8 @@ class MUDMAN:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if self.fork < 1 or not 0 <= self.momentum < 1:
             raise BadInput(f"mudman: fork={self.fork} is at least 1, momentum a share below 1.")

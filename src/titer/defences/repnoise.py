@@ -76,6 +76,8 @@ class RepNoise:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if not all(0 <= w < math.inf for w in (self.noise, self.ascent, self.retain_weight)):
             raise BadInput("repnoise: noise, ascent and retain_weight must not be negative.")

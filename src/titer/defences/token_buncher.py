@@ -70,6 +70,8 @@ class TokenBuncher:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         if self.prompts < 1 or self.group < 2 or self.length < 1:
             raise BadInput("token_buncher: prompts and length are at least 1, group at least 2.")

@@ -60,6 +60,8 @@ class VAA:
     rank: int = 16
     alpha: float = 32.0
 
+    resumes = False
+
     def __post_init__(self) -> None:
         known = (self.radius, self.rate, self.retain_weight, self.proxy_lr)
         if not all(0 <= value < math.inf for value in known) or not 0 <= self.first < 1:
