@@ -115,6 +115,14 @@ PRESETS = {
         steps=(150, 1000),
         source="arXiv:2403.03218",
     ),
+    "rmu-135m": Preset(
+        title="for models of some hundred million parameters; of three tried the last that keeps "
+        "utility, and it hides little",
+        fields={"lr": 5e-4, "retain_weight": 10.0},
+        steps=(30, 30),
+        source="titer",
+        found=134_515_008,
+    ),
     "rmu-testbed": Preset(
         title="for models of about a million parameters",
         fields={
