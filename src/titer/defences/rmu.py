@@ -116,7 +116,7 @@ PRESETS = {
         source="arXiv:2403.03218",
     ),
     "rmu-135m": Preset(
-        title="for models of some hundred million parameters; of three tried the last that keeps "
+        title="for models of some hundred million parameters; the last of three tried that keeps "
         "utility, and it hides little",
         fields={"lr": 5e-4, "retain_weight": 10.0},
         steps=(30, 30),
