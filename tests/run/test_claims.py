@@ -427,3 +427,41 @@ def test_the_status_says_who_does_what_and_how_far_it_is(tmp_path: Path) -> None
     last = standing(root)
     assert (last.at_work, last.reported) == ((), True)
     assert sum(last.ended.values()) == last.planned == len(Store(root).plan())
+
+
+# -- what a shared folder says of itself -----------------------------------------------------------
+
+
+def test_another_machine_stands_beside_the_first_and_is_told_of(tmp_path: Path) -> None:
+    from titer.run.machine import write_machine
+    from titer.verify.agreement import elsewhere
+
+    packages = {name: "1" for name in ("torch", "transformers", "peft", "numpy")}
+    first = {"arithmetic": "a", "device": "cpu", "titer": "1", "packages": packages}
+    write_machine(tmp_path, first, shared=False)
+    write_machine(tmp_path, {**first, "free_disk_gib": 1.0}, shared=True)
+    assert elsewhere(tmp_path, first) == ""
+    other = {**first, "arithmetic": "b"}
+    for _ in range(2):
+        write_machine(tmp_path, other, shared=True)
+    assert json.loads((tmp_path / "env.json").read_text()) == {**first, "beside": [other]}
+    assert elsewhere(tmp_path, first).endswith("filled the folder beside the first: 1")
+    write_machine(tmp_path, other, shared=False)
+    assert elsewhere(tmp_path, other) == ""
+
+
+def test_two_studies_do_not_fill_one_folder_at_once_and_its_day_stays(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from titer.core.errors import BadInput
+    from titer.plan.manifest import read_config, write_config
+
+    study = read_config(Path(__file__).parents[1] / "data" / "recorded").study
+    write_config(tmp_path, study, "titer bench", "2026-01-01")
+    write_config(tmp_path, study, "titer bench", "2026-02-02", shared=True)
+    assert read_config(tmp_path).created == "2026-01-01"
+    more = replace(study, seeds=(*study.seeds, 7))
+    with pytest.raises(BadInput, match="another process with another study"):
+        write_config(tmp_path, more, "titer bench", "2026-02-02", shared=True)
+    write_config(tmp_path, more, "titer bench", "2026-02-02")
+    assert read_config(tmp_path).study.seeds == more.seeds

@@ -57,10 +57,15 @@ def write_machine(root: Path, environment: Mapping[str, Any], *, shared: bool) -
     if shared and path.is_file():
         first = load_json(path.read_text(encoding="utf-8"))
         beside = first.pop("beside", [])
-        if found != first and found not in beside:
+        if _computes(found) not in map(_computes, (first, *beside)):
             beside = [*beside, found]
         found = {**first, "beside": beside} if beside else first
     write_atomic(path, json.dumps(found, indent=1, sort_keys=True))
+
+
+def _computes(environment: Mapping[str, Any]) -> list[Any]:
+    """What of a machine results hang on; its free disk is none of that."""
+    return [environment.get(name) for name in ("titer", "arithmetic", "device", "packages")]
 
 
 def _arithmetic() -> str | None:

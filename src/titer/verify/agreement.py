@@ -78,7 +78,7 @@ def elsewhere(root: Path, here: Mapping[str, Any]) -> str:
         return "the folder does not say how its machine computes"
     other = [f"{name} {now[name]}, was {was[name]}" for name in was if was[name] != now[name]]
     if not other and beside:
-        return f"{len(beside)} machines filled the folder beside the first"
+        return f"machines that compute otherwise filled the folder beside the first: {len(beside)}"
     if not other and _on_card(here):
         return "a graphics card may sum in another order each time"
     return "; ".join(other)
